@@ -1,0 +1,71 @@
+# Each target makes the virtual environment it needs, below $(VENVS); none needs another one's.
+# `make` alone lists them.
+
+# The first Python on the path that is new enough; `make PYTHON=…` chooses another.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && { echo $$python; exit; }; done; echo python3)
+endif
+VENVS ?= .venvs
+PYTEST_ARGS ?=
+
+# What each environment installs. Only the one for the tests has torch.
+EXTRAS_demo := faiss,onnx
+EXTRAS_test := faiss,onnx,clip,dev
+EXTRAS_lint := dev
+EXTRAS_bench := faiss,onnx,bench
+EXTRAS_docs := docs
+
+# uv installs several times faster than pip; where it cannot, pip does the same.
+export UV_HTTP_TIMEOUT ?= 180
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+.PHONY: help demo test lint format bench docs clean python
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENVS)/demo/.installed ## Index and search pictures; writes them into demo/
+	$(VENVS)/demo/bin/vecbridge demo
+
+test: $(VENVS)/test/.installed ## Run the tests (installs torch); PYTEST_ARGS="-k filter" narrows them
+	$(VENVS)/test/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENVS)/lint/.installed ## Check style, types, and who imports whom
+	$(VENVS)/lint/bin/ruff check .
+	$(VENVS)/lint/bin/ruff format --check .
+	$(VENVS)/lint/bin/mypy
+	$(VENVS)/lint/bin/lint-imports
+
+format: $(VENVS)/lint/.installed ## Sort imports and format the code
+	$(VENVS)/lint/bin/ruff check --fix .
+	$(VENVS)/lint/bin/ruff format .
+
+bench: $(VENVS)/bench/.installed ## Run the benchmarks, each against a raw baseline
+	@for script in benchmarks/*.py; do echo "== $$script"; $(VENVS)/bench/bin/python $$script || exit; done
+
+docs: $(VENVS)/docs/.installed ## Build the documentation into site/
+	$(VENVS)/docs/bin/python docs/generate_matrix.py
+	$(VENVS)/docs/bin/mkdocs build --strict
+
+clean: ## Remove what make made
+	rm -rf $(VENVS) demo site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# Editable, so that every run sees the code as it is now; installed again when pyproject.toml changes.
+$(VENVS)/%/.installed: pyproject.toml | python
+	@echo "Installing .[$(EXTRAS_$*)] into $(VENVS)/$* …"
+	@$(PYTHON) -m venv $(VENVS)/$*
+	@$(VENVS)/$*/bin/python -m pip install --quiet uv || echo "uv is not to be had: pip it is"
+	@$(VENVS)/$*/bin/python -m uv pip install --quiet --python $(VENVS)/$*/bin/python --editable '.[$(EXTRAS_$*)]' \
+		|| $(VENVS)/$*/bin/python -m pip install --quiet --editable '.[$(EXTRAS_$*)]'
+	@touch $@
+
+python:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+		echo "No $(PYTHON) on the path: install Python 3.11 or later, or say make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { \
+		echo "vecbridge needs Python 3.11 or later, and $(PYTHON) is older: $$($(PYTHON) -V 2>&1)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }

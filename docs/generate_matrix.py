@@ -1,0 +1,103 @@
+"""Writes support-matrix.md from the stores' capabilities; needs no SDK.
+
+python docs/generate_matrix.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from vecbridge.capabilities import FIELD_TYPES, FILTER_OPERATORS, Capabilities
+from vecbridge.registry import BUILT_IN, store_class
+from vecbridge.schema import Metric
+
+PAGE = Path(__file__).with_name("support-matrix.md")
+HEAD = """\
+# What each store can do
+
+Generated from the code by `docs/generate_matrix.py`. What is declared here passes its test in the conformance
+suite; what is not raises `UnsupportedError`.
+
+"""
+KINDS = ("auto", "flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw")
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+def page() -> str:
+    """The page as Markdown."""
+    stores: dict[str, Capabilities] = {name: store_class(name).capabilities for name in sorted(BUILT_IN)}
+    lines = [line("", (f"`{name}`" for name in stores)), "|---" * (len(stores) + 1) + "|"]
+    lines.append(line("extra to install", (listed(filter(None, [BUILT_IN[name].extra])) for name in stores)))
+    lines += [line(title, map(show, stores.values())) for title, show in rows().items()]
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def line(title: str, cells: Iterable[str]) -> str:
+    """One line of the table."""
+    return " | ".join(["| " + title, *cells]) + " |"
+
+
+def rows() -> dict[str, Callable[[Capabilities], str]]:
+    """Title and content of each row."""
+    return {
+        "indexes": lambda each: listed(kind for kind in KINDS if kind in each.indexes),
+        "HNSW quantizers": lambda each: listed(sorted(each.quantizers)),
+        "metrics": lambda each: listed(metric.value for metric in Metric if metric in each.metrics),
+        "filter operators": lambda each: all_or(each.filter_operators, FILTER_OPERATORS),
+        "field types": lambda each: all_or(each.field_types, FIELD_TYPES),
+        "id types": lambda each: listed(sorted(each.id_types, reverse=True)),
+        "null apart from missing and empty": lambda each: yes(each.nulls),
+        "integers, bits": lambda each: str(each.int_bits),
+        "query knobs": knobs,
+        "writes visible": lambda each: (
+            "when acknowledged" if each.consistency == "strong" else "after `flush()`"
+        ),
+        "namespaces": lambda each: yes(each.namespaces),
+        "vectors come back bit by bit": lambda each: yes(each.lossless_vectors),
+        "exact scores on quantised indexes": lambda each: yes(each.exact_scores),
+        "a batch is written whole or not at all": lambda each: yes(each.atomic_batch),
+        "parallel writes are faster": lambda each: yes(each.parallel_writes),
+        "most vector fields": lambda each: limit(each.max_vectors),
+        "longest vector": lambda each: limit(each.max_dim),
+        "largest k": lambda each: limit(each.max_top_k),
+        "longest string, bytes": lambda each: limit(each.max_text_bytes),
+        "most rows a request": lambda each: limit(each.max_rows),
+        "most bytes a request": lambda each: limit(each.max_bytes),
+    }
+
+
+def listed(values: Iterable[str]) -> str:
+    """Values side by side."""
+    return ", ".join(f"`{value}`" for value in values) or "none"
+
+
+def all_or(values: frozenset[str], known: frozenset[str]) -> str:
+    """Values, or a word where they are all there."""
+    return "all" if values >= known else listed(sorted(values))
+
+
+def knobs(capabilities: Capabilities) -> str:
+    """Query knobs by kind of index."""
+    pairs = [
+        f"`{kind}`: {listed(sorted(names))}" for kind, names in sorted(capabilities.knobs.items()) if names
+    ]
+    return "; ".join(pairs) or "none"
+
+
+def yes(value: bool) -> str:
+    """A yes or a no."""
+    return "yes" if value else "no"
+
+
+def limit(value: int | None) -> str:
+    """A limit with its thousands apart."""
+    return "no limit" if value is None else f"{value:,}"
+
+
+if __name__ == "__main__":
+    main()

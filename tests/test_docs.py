@@ -1,0 +1,70 @@
+"""The documentation keeps its promises: its examples run, its links lead somewhere, its table is current."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"(<!-- not run -->\n)?```python\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
+# Two pictures for the examples, made here so that they need no file of ours.
+PICTURES = """
+from PIL import Image
+Image.new("RGB", (96, 64), (80, 160, 220)).save("beach.jpg")
+Image.new("RGB", (96, 64), (30, 90, 40)).save("forest.jpg")
+"""
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def examples(page: Path) -> list[str]:
+    return [code for skip, code in BLOCK.findall(page.read_text("utf-8")) if not skip]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=name_of)
+def test_the_examples_of_a_page_run_one_after_the_other(page: Path, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    pytest.importorskip("onnxruntime")
+    code = PICTURES + "\n".join(examples(page))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_between_pages_lead_to_files_and_headings(page: Path) -> None:
+    broken = []
+    for target in LINK.findall(page.read_text("utf-8")):
+        path, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        file = (page.parent / path) if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    assert broken == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as MkDocs and GitHub make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_support_matrix_is_what_the_code_says() -> None:
+    spec = importlib.util.spec_from_file_location("generate_matrix", ROOT / "docs" / "generate_matrix.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = (ROOT / "docs" / "support-matrix.md").read_text("utf-8")
+    assert module.page() == written, "run: python docs/generate_matrix.py"

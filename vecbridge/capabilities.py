@@ -1,0 +1,258 @@
+"""What a backend can do, readable without its SDK, and what a spec would lose on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from vecbridge import filters
+from vecbridge.errors import DimensionMismatchError, SchemaError, UnsupportedError
+from vecbridge.filters import Filter
+from vecbridge.indexes import HNSW, Auto, IndexParams, Other, Quantizer
+from vecbridge.query import FloatArray, Query
+from vecbridge.records import arrow_schema, bad_vectors, require_same_embedder
+from vecbridge.schema import CollectionSpec, Field, FieldType, IdType, Metric, VectorField
+
+FILTER_OPERATORS: Final = frozenset({"==", "!=", "<", "<=", ">", ">=", "in", "contains", "is_null", "not"})
+FIELD_TYPES: Final[frozenset[FieldType]] = frozenset(
+    {"bool", "int64", "float64", "string", "list<string>", "json"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something that a backend cannot keep.
+
+    Attributes:
+        kind: One of index, metric, null, int_width, id, namespace, quantization, vector:NAME, field:NAME,
+            sparse, size.
+        subject: The vector, field or limit that it is about.
+        detail: What would happen to it.
+        blocking: create() raises; otherwise upsert refuses the records that it concerns.
+    """
+
+    kind: str
+    subject: str
+    detail: str
+    blocking: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedQuery:
+    """A query that was checked against a collection and can be run as it stands.
+
+    Attributes:
+        field: The vector field to search.
+        vectors: float32, shape (n, dim), C-contiguous, finite.
+        k: Hits a query vector, at most.
+        filter: Normalized, or None.
+        include: Columns to return, or None.
+        ef: HNSW breadth, or None for the backend's default.
+        nprobe: IVF lists to visit, or None for the backend's default.
+    """
+
+    field: VectorField
+    vectors: FloatArray
+    k: int
+    filter: Filter | None
+    include: tuple[str, ...] | None
+    ef: int | None
+    nprobe: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do.
+
+    Attributes:
+        backend: Its name in messages.
+        indexes: Kinds of index that it builds ("hnsw"), Auto among them.
+        metrics: Metrics that it has.
+        quantizers: Quantizers of its HNSW.
+        filter_operators: Operators that it pushes down.
+        field_types: Scalar types that it keeps.
+        id_types: Id types that it keeps.
+        nulls: Whether null stays apart from missing text, empty text and empty list.
+        int_bits: Width of the integers that it keeps exactly.
+        max_dim: Longest vector.
+        max_vectors: Most vector fields a collection.
+        max_rows: Most rows a request.
+        max_bytes: Most bytes a request, or None.
+        max_top_k: Largest k, or None.
+        max_text_bytes: Longest string, or None.
+        knobs: By kind of index, the query knobs that it takes.
+        consistency: "strong" if a write is visible when it is acknowledged.
+        namespaces: Whether collections can be namespaced.
+        lossless_vectors: Whether vectors come back bit by bit.
+        exact_scores: Whether scores are exact on quantised indexes too.
+        atomic_batch: Whether a batch is written whole or not at all.
+        parallel_writes: Whether several upserts at a time are faster than one.
+    """
+
+    backend: str
+    indexes: frozenset[str]
+    metrics: frozenset[Metric] = frozenset(Metric)
+    quantizers: frozenset[Quantizer] = frozenset()
+    filter_operators: frozenset[str] = FILTER_OPERATORS
+    field_types: frozenset[FieldType] = FIELD_TYPES
+    id_types: frozenset[IdType] = frozenset({"string", "int64"})
+    nulls: bool = True
+    int_bits: int = 64
+    max_dim: int = 65_536
+    max_vectors: int = 64
+    max_rows: int = 1_000_000
+    max_bytes: int | None = None
+    max_top_k: int | None = None
+    max_text_bytes: int | None = None
+    knobs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    consistency: Literal["strong", "eventual"] = "strong"
+    namespaces: bool = True
+    lossless_vectors: bool = True
+    exact_scores: bool = True
+    atomic_batch: bool = False
+    parallel_writes: bool = False
+
+    def check(self, spec: CollectionSpec) -> list[Gap]:
+        """Everything about the spec that this backend cannot keep; empty if it keeps it all."""
+        return list(self._gaps(spec))
+
+    def require(self, spec: CollectionSpec) -> None:
+        """Lets only a spec pass that the backend can build as it stands.
+
+        Raises:
+            UnsupportedError: The first blocking gap, with the nearest spec as the way out.
+        """
+        blocking = [gap for gap in self._gaps(spec) if gap.blocking]
+        if blocking:
+            hint = "; ".join(gap.detail for gap in blocking) + "; capabilities.nearest(spec) proposes a spec"
+            raise UnsupportedError(self.backend, f"{blocking[0].kind} of {blocking[0].subject!r}", hint)
+
+    def nearest(self, spec: CollectionSpec) -> tuple[CollectionSpec, list[Gap]]:
+        """The closest spec that this backend can build, and what was given up for it.
+
+        Raises:
+            UnsupportedError: A metric or a dim that nothing near replaces.
+        """
+        gaps = [gap for gap in self._gaps(spec) if gap.blocking]
+        vectors = tuple(replace(each, index=self._nearest_index(each.index)) for each in spec.vectors)
+        fields = tuple(each for each in spec.fields if each.type in self.field_types)
+        proposal = replace(
+            spec,
+            vectors=vectors[: self.max_vectors],
+            fields=fields,
+            namespaced=spec.namespaced and self.namespaces,
+        )
+        self.require(proposal)
+        return proposal, gaps
+
+    def resolve(self, query: Query, spec: CollectionSpec) -> ResolvedQuery:
+        """Checks a query against the collection and the backend.
+
+        Raises:
+            DimensionMismatchError: The query vectors have another length.
+            SchemaError: NaN, Inf, a zero vector under cosine, an unknown column, a filter that does not fit.
+            EmbedderMismatchError: The query vectors are another model's.
+            UnsupportedError: A knob that the index does not take, or a k that is too large.
+        """
+        target = spec.vector_field(query.using)
+        if query.vectors.shape[1] != target.dim:
+            raise DimensionMismatchError(
+                f"the query has {query.vectors.shape[1]} dimensions, and {target.name!r} has {target.dim}"
+            )
+        for row, problem in bad_vectors(query.vectors, target.metric)[:1]:
+            raise SchemaError(f"query vector {row} {problem}")
+        require_same_embedder(target, query.embedder)
+        if self.max_top_k is not None and query.k > self.max_top_k:
+            raise UnsupportedError(self.backend, f"k={query.k}", f"at most {self.max_top_k}")
+        self._require_knobs(query, target)
+        condition = None
+        if query.filter is not None:
+            condition = self.resolve_filter(query.filter, spec)
+        if query.include is not None:
+            arrow_schema(spec, query.include)
+        include = None if query.include is None else tuple(query.include)
+        return ResolvedQuery(target, query.vectors, query.k, condition, include, query.ef, query.nprobe)
+
+    def resolve_filter(self, filter: Filter, spec: CollectionSpec) -> Filter:
+        """The normalized filter, if the backend can push all of it down.
+
+        Raises:
+            SchemaError: It does not fit the spec.
+            UnsupportedError: An operator that the backend does not have.
+        """
+        normalized = filters.normalize(filter, spec)
+        missing = filters.operators(normalized) - self.filter_operators
+        if missing:
+            raise UnsupportedError(self.backend, f"the filter operator {min(missing)}")
+        return normalized
+
+    def _require_knobs(self, query: Query, target: VectorField) -> None:
+        taken = self.knobs.get(target.index.kind, frozenset())
+        for knob in ("ef", "nprobe"):
+            if getattr(query, knob) is not None and knob not in taken:
+                hint = f"this index takes {', '.join(sorted(taken)) or 'no knobs'}"
+                raise UnsupportedError(self.backend, f"{knob}= on a {target.index.kind} index", hint)
+
+    def _gaps(self, spec: CollectionSpec) -> Iterator[Gap]:
+        if spec.id_type not in self.id_types:
+            yield Gap("id", "id", f"{spec.id_type} ids cannot be stored", blocking=True)
+        if spec.namespaced and not self.namespaces:
+            yield Gap("namespace", spec.name, "there are no namespaces", blocking=True)
+        for extra in spec.vectors[self.max_vectors :]:
+            yield Gap(
+                f"vector:{extra.name}", extra.name, f"at most {self.max_vectors} vector fields", blocking=True
+            )
+        for each in spec.vectors:
+            yield from self._vector_gaps(each)
+        for column in spec.fields:
+            yield from self._field_gaps(column)
+        if not self.nulls and spec.fields:
+            yield Gap("null", spec.name, "null cannot be told from missing or empty", blocking=False)
+
+    def _field_gaps(self, column: Field) -> Iterator[Gap]:
+        name, type = column.name, column.type
+        if type not in self.field_types:
+            yield Gap(f"field:{name}", name, f"{type} cannot be stored", blocking=True)
+        if type == "int64" and self.int_bits < 64:
+            yield Gap("int_width", name, f"integers beyond {self.int_bits} bits are refused", blocking=False)
+        if type in ("string", "json", "list<string>") and self.max_text_bytes:
+            yield Gap("size", name, f"texts beyond {self.max_text_bytes} bytes are refused", blocking=False)
+
+    def _vector_gaps(self, vector: VectorField) -> Iterator[Gap]:
+        if vector.metric not in self.metrics:
+            yield Gap(
+                "metric", vector.name, f"no {vector.metric}; there are {_listed(self.metrics)}", blocking=True
+            )
+        if vector.dim > self.max_dim:
+            yield Gap("size", vector.name, f"{vector.dim} dimensions are over {self.max_dim}", blocking=True)
+        index = vector.index
+        if isinstance(index, Other):
+            yield Gap(
+                "index", vector.name, f"a foreign index ({index.name}) cannot be created", blocking=True
+            )
+        elif index.kind not in self.indexes:
+            yield Gap(
+                "index", vector.name, f"no {index.kind}; there are {_listed(self.indexes)}", blocking=True
+            )
+        elif isinstance(index, HNSW):
+            if index.quantizer is not None and index.quantizer not in self.quantizers:
+                detail = f"no HNSW quantizer {index.quantizer}; there are {_listed(self.quantizers)}"
+                yield Gap("quantization", vector.name, detail, blocking=True)
+            if index.ef is not None and "stored_ef" not in self.knobs.get("hnsw", frozenset()):
+                yield Gap(
+                    "index", vector.name, "HNSW(ef=) is not stored: give ef with the query", blocking=True
+                )
+
+    def _nearest_index(self, index: IndexParams) -> IndexParams:
+        if index.kind not in self.indexes or isinstance(index, Other):
+            return Auto()
+        if isinstance(index, HNSW):
+            keeps_ef = "stored_ef" in self.knobs.get("hnsw", frozenset())
+            quantizer = index.quantizer if index.quantizer in self.quantizers else None
+            return replace(index, quantizer=quantizer, ef=index.ef if keeps_ef else None)
+        return index
+
+
+def _listed(values: frozenset[Any] | Sequence[Any]) -> str:
+    return ", ".join(sorted(str(each) for each in values)) or "none"

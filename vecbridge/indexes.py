@@ -1,0 +1,169 @@
+"""Index parameters: a closed union in the field's own names.
+
+References: HNSW (Malkov & Yashunin 2016, arXiv:1603.09320), IVF and product quantisation
+(Jegou et al. 2011, doi:10.1109/TPAMI.2010.57).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, get_args
+
+from vecbridge.errors import SchemaError
+
+Quantizer = Literal["pq", "sq", "bq", "rq"]
+
+
+@dataclass(frozen=True, slots=True)
+class Auto:
+    """The backend's own choice; the stored spec keeps saying so."""
+
+    kind: ClassVar[str] = "auto"
+    quantized: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """Exact search over every vector."""
+
+    kind: ClassVar[str] = "flat"
+    quantized: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class IVFFlat:
+    """Inverted lists of whole vectors.
+
+    Attributes:
+        nlist: Number of lists (k-means centroids).
+    """
+
+    kind: ClassVar[str] = "ivf_flat"
+    quantized: ClassVar[bool] = False
+    nlist: int = 1024
+
+    def __post_init__(self) -> None:
+        _between("nlist", self.nlist, 1, 65_536)
+
+
+@dataclass(frozen=True, slots=True)
+class IVFSQ8:
+    """Inverted lists of vectors scalar-quantised to 8 bits a component.
+
+    Attributes:
+        nlist: Number of lists (k-means centroids).
+    """
+
+    kind: ClassVar[str] = "ivf_sq8"
+    quantized: ClassVar[bool] = True
+    nlist: int = 1024
+
+    def __post_init__(self) -> None:
+        _between("nlist", self.nlist, 1, 65_536)
+
+
+@dataclass(frozen=True, slots=True)
+class IVFPQ:
+    """Inverted lists of product-quantised vectors.
+
+    Attributes:
+        nlist: Number of lists (k-means centroids).
+        m: Number of sub-quantisers; divides the dimension.
+        nbits: Bits a sub-quantiser code.
+    """
+
+    kind: ClassVar[str] = "ivf_pq"
+    quantized: ClassVar[bool] = True
+    nlist: int = 1024
+    m: int = 32
+    nbits: int = 8
+
+    def __post_init__(self) -> None:
+        _between("nlist", self.nlist, 1, 65_536)
+        _between("m", self.m, 1, 65_536)
+        _between("nbits", self.nbits, 1, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class HNSW:
+    """A navigable small-world graph.
+
+    Attributes:
+        m: Links a node on the upper layers (twice that on the lowest).
+        ef_construction: Breadth of the search that finds a new node's neighbours.
+        quantizer: Compression of the vectors that the graph compares, where a backend has it.
+        ef: Stored default breadth of a search, for backends that take none with a query.
+    """
+
+    kind: ClassVar[str] = "hnsw"
+    m: int = 16
+    ef_construction: int = 200
+    quantizer: Quantizer | None = None
+    ef: int | None = None
+
+    def __post_init__(self) -> None:
+        _between("m", self.m, 2, 2048)
+        _between("ef_construction", self.ef_construction, 1, 1_000_000)
+        if self.ef is not None:
+            _between("ef", self.ef, 1, 1_000_000)
+        if self.quantizer is not None and self.quantizer not in get_args(Quantizer):
+            raise SchemaError(
+                f"quantizer {self.quantizer!r}: one of {', '.join(get_args(Quantizer))} or None"
+            )
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the graph compares compressed vectors."""
+        return self.quantizer is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A foreign index that vecbridge can describe and search, but not create.
+
+    Attributes:
+        name: What the backend calls it ("DISKANN").
+        params: Its parameters as the backend gives them (JSON values).
+    """
+
+    kind: ClassVar[str] = "other"
+    quantized: ClassVar[bool] = True
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+IndexParams = Auto | Flat | IVFFlat | IVFSQ8 | IVFPQ | HNSW | Other
+_KINDS: dict[str, type[IndexParams]] = {
+    cls.kind: cls for cls in (Auto, Flat, IVFFlat, IVFSQ8, IVFPQ, HNSW, Other)
+}
+
+
+def to_dict(index: IndexParams) -> dict[str, Any]:
+    """The parameters as JSON values; :func:`from_dict` is the inverse."""
+    values: dict[str, Any] = {"kind": index.kind}
+    for each in fields(index):
+        value = getattr(index, each.name)
+        values[each.name] = dict(value) if isinstance(value, Mapping) else value
+    return values
+
+
+def from_dict(values: Mapping[str, Any]) -> IndexParams:
+    """Reads what :func:`to_dict` wrote.
+
+    Raises:
+        SchemaError: An unknown kind or parameter.
+    """
+    params = dict(values)
+    kind = params.pop("kind", None)
+    if kind not in _KINDS:
+        raise SchemaError(f"index kind {kind!r}: one of {', '.join(_KINDS)}")
+    try:
+        return _KINDS[kind](**params)
+    except TypeError as exc:
+        raise SchemaError(f"index {kind}: {exc}") from exc
+
+
+def _between(name: str, value: int, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise SchemaError(f"{name}={value!r}: a whole number from {low} to {high}")

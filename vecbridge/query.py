@@ -1,0 +1,163 @@
+"""What goes into a search and what comes out of every call: Query, Hits, WriteReport, Page, Status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from vecbridge.errors import Failure, SchemaError
+from vecbridge.filters import Filter
+from vecbridge.schema import EmbedderIdentity
+
+FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+Ids: TypeAlias = "list[str] | np.ndarray[Any, np.dtype[np.int64]]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """A search for the nearest vectors; one query vector or many.
+
+    Attributes:
+        vectors: Shape (dim,) or (n, dim), any real dtype; kept as float32 of shape (n, dim).
+        k: How many hits a query vector, at most.
+        filter: Only rows that match; never applied after the top k.
+        include: Columns to return with the hits; None returns ids and scores alone.
+        ef: Breadth of an HNSW search.
+        nprobe: Lists an IVF search visits.
+        using: Name of the vector field, where there are several.
+        embedder: Which model made the query vectors; checked against the collection's, if both are known.
+
+    Raises:
+        SchemaError: Not vectors, or a k, ef or nprobe below 1.
+    """
+
+    vectors: FloatArray
+    k: int = 10
+    filter: Filter | None = field(default=None, kw_only=True)
+    include: Sequence[str] | None = field(default=None, kw_only=True)
+    ef: int | None = field(default=None, kw_only=True)
+    nprobe: int | None = field(default=None, kw_only=True)
+    using: str | None = field(default=None, kw_only=True)
+    embedder: EmbedderIdentity | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        try:
+            with np.errstate(over="ignore"):  # what overflows becomes Inf, which is refused with its row
+                vectors = np.ascontiguousarray(self.vectors, dtype=np.float32)
+        except (TypeError, ValueError) as exc:
+            raise SchemaError(f"query vectors of shape (dim,) or (n, dim) are wanted: {exc}") from exc
+        if vectors.ndim == 1:
+            vectors = vectors[None, :]
+        if vectors.ndim != 2 or vectors.shape[1] == 0:
+            raise SchemaError(f"query vectors of shape (dim,) or (n, dim) are wanted, not {vectors.shape}")
+        object.__setattr__(self, "vectors", vectors)
+        for name in ("k", "ef", "nprobe"):
+            value = getattr(self, name)
+            if value is None and name != "k":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise SchemaError(f"{name}={value!r}: a whole number from 1")
+            object.__setattr__(self, name, int(value))
+        if isinstance(self.include, str):
+            raise SchemaError(f"include={self.include!r}: a list of columns")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One row that was found.
+
+    Attributes:
+        id: The row's id.
+        score: Similarity or distance, as the metric says.
+        record: The included columns by name, None without ``include``.
+    """
+
+    id: str | int
+    score: float
+    record: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """The hits of one query vector, best first, as columns.
+
+    Attributes:
+        ids: list of str, or int64 array of shape (h,).
+        scores: float32, shape (h,).
+        records: ``id`` and the included columns, h rows; None without ``include``.
+    """
+
+    ids: Ids
+    scores: FloatArray
+    records: pa.RecordBatch | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, position: int) -> Hit:
+        key = self.ids[position]
+        if self.records is None:
+            record = None
+        else:
+            [record] = self.records.slice(range(len(self))[position], 1).to_pylist()
+        return Hit(key if isinstance(key, str) else int(key), float(self.scores[position]), record)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return (self[position] for position in range(len(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What became of the rows of a write.
+
+    Attributes:
+        written: Rows acknowledged.
+        failed: Rows not acknowledged; ``failures`` names them.
+        retried: Attempts beyond the first, summed over requests.
+        duplicates: Rows that a later row of the same id replaced within this write.
+        failures: One entry a row that failed (bulk keeps the first; the rest are in its dead letters).
+    """
+
+    written: int = 0
+    failed: int = 0
+    retried: int = 0
+    duplicates: int = 0
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """One page of a scan.
+
+    Attributes:
+        batch: ``id`` and the included columns.
+        cursor: Where the next page starts; valid in another process too.
+    """
+
+    batch: pa.RecordBatch
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of a collection.
+
+    Attributes:
+        rows: Live rows.
+        indexes: By vector field: "ready", "building" or "exact: needs N more" (why it does not answer yet).
+        details: What else the backend says, such as rows waiting for compaction.
+    """
+
+    rows: int
+    indexes: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def index(self) -> str:
+        """The state of the index that is furthest from ready."""
+        waiting = [state for state in self.indexes.values() if state != "ready"]
+        return waiting[0] if waiting else "ready"

@@ -1,0 +1,367 @@
+"""What a collection is: its vectors, its fields, its ids; frozen, and the same after a JSON round trip."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any, Final, Literal, cast, get_args
+
+from vecbridge import indexes
+from vecbridge.errors import CollectionExistsError, ConfigError, SchemaError
+from vecbridge.indexes import Auto, IndexParams
+
+FieldType = Literal["bool", "int64", "float64", "string", "list<string>", "json"]
+IdType = Literal["string", "int64"]
+
+_COLLECTION = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_FIELD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MAX_DIM: Final = 65_536
+AUTO: Final = Auto()
+
+
+class Metric(StrEnum):
+    """How two vectors are compared.
+
+    COSINE is the similarity in [-1, 1], DOT the inner product, L2 the *squared* Euclidean
+    distance, as FAISS, Milvus, Weaviate and Pinecone report it.
+    """
+
+    COSINE = "cosine"
+    DOT = "dot"
+    L2 = "l2"
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction of the scores: only L2 is a distance."""
+        return self is not Metric.L2
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderIdentity:
+    """Which model made the vectors.
+
+    Attributes:
+        model: Model id, as given to :func:`vecbridge.embedder`.
+        revision: Revision or content hash of the weights.
+        dim: Length of its vectors.
+        preprocessing: Hash of the preprocessing.
+    """
+
+    model: str
+    revision: str
+    dim: int
+    preprocessing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A scalar column.
+
+    Attributes:
+        name: ``[A-Za-z][A-Za-z0-9_]*``, unique ignoring case.
+        type: bool, int64, float64, string, list<string> or json.
+    """
+
+    name: str
+    type: FieldType
+
+    def __post_init__(self) -> None:
+        if self.type not in get_args(FieldType):
+            raise SchemaError(
+                f"field {self.name!r}: type {self.type!r} is none of {', '.join(get_args(FieldType))}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class VectorField:
+    """A column of float32 vectors.
+
+    Attributes:
+        name: Name of the column.
+        dim: Length of each vector.
+        metric: How vectors are compared; a name ("cosine") is taken too.
+        index: How they are searched.
+        embedder: Which model makes them, if that is known.
+    """
+
+    name: str
+    dim: int
+    metric: Metric = Metric.COSINE
+    index: IndexParams = AUTO
+    embedder: EmbedderIdentity | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.dim, bool) or not isinstance(self.dim, int) or not 1 <= self.dim <= MAX_DIM:
+            raise SchemaError(f"vector {self.name!r}: dim={self.dim!r}: a whole number from 1 to {MAX_DIM}")
+        if not isinstance(self.index, IndexParams):
+            raise SchemaError(
+                f"vector {self.name!r}: index={self.index!r}: one of vecbridge's, such as HNSW()"
+            )
+        if self.index.kind == "ivf_pq" and self.dim % cast(indexes.IVFPQ, self.index).m:
+            raise SchemaError(f"vector {self.name!r}: IVFPQ m does not divide dim={self.dim}")
+        if self.embedder is not None and self.embedder.dim != self.dim:
+            raise SchemaError(
+                f"vector {self.name!r}: dim={self.dim}, but {self.embedder.model} makes {self.embedder.dim}"
+            )
+        object.__setattr__(self, "metric", _metric(self.metric))
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionSpec:
+    """The schema of a collection.
+
+    Attributes:
+        name: ``[a-z][a-z0-9_]{0,40}``.
+        vectors: One or more vector fields.
+        fields: The scalar fields.
+        id_type: "string" or "int64".
+        namespaced: Whether the collection is divided into namespaces.
+
+    Raises:
+        SchemaError: A name, type or combination that no backend takes.
+    """
+
+    name: str
+    vectors: tuple[VectorField, ...]
+    fields: tuple[Field, ...] = ()
+    id_type: IdType = "string"
+    namespaced: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vectors", tuple(self.vectors))
+        object.__setattr__(self, "fields", tuple(self.fields))
+        if not _COLLECTION.fullmatch(self.name):
+            raise SchemaError(f"collection name {self.name!r}: a small letter, then up to 40 of a-z 0-9 _")
+        if self.id_type not in get_args(IdType):
+            raise SchemaError(f"id_type={self.id_type!r}: 'string' or 'int64'")
+        if not self.vectors:
+            raise SchemaError(f"collection {self.name!r} has no vector field")
+        _check_names(self)
+
+    @classmethod
+    def single(
+        cls,
+        name: str,
+        *,
+        dim: int,
+        metric: Metric | str = Metric.COSINE,
+        index: IndexParams = AUTO,
+        fields: Mapping[str, FieldType] | Iterable[Field] = (),
+        id_type: IdType = "string",
+        namespaced: bool = False,
+        embedder: EmbedderIdentity | None = None,
+    ) -> CollectionSpec:
+        """A collection with one vector field, called ``vector``.
+
+        Args:
+            name: Name of the collection.
+            dim: Length of its vectors.
+            metric: "cosine", "dot" or "l2".
+            index: How it is searched; Auto() leaves the choice to the backend.
+            fields: Scalar fields, as {name: type} or Field objects.
+            id_type: "string" or "int64".
+            namespaced: Whether it is divided into namespaces.
+            embedder: Which model makes the vectors.
+
+        Returns:
+            The spec.
+
+        Example:
+            >>> CollectionSpec.single("photos", dim=512, fields={"year": "int64"}).vector.metric
+            <Metric.COSINE: 'cosine'>
+        """
+        if isinstance(fields, Mapping):
+            fields = [Field(key, value) for key, value in fields.items()]
+        vector = VectorField("vector", dim, _metric(metric), index, embedder)
+        return cls(name, (vector,), tuple(fields), id_type, namespaced)
+
+    @property
+    def vector(self) -> VectorField:
+        """The default vector field: the first."""
+        return self.vectors[0]
+
+    def vector_field(self, name: str | None = None) -> VectorField:
+        """The vector field of that name; None is the default one.
+
+        Raises:
+            SchemaError: There is none, or none was named where there are several.
+        """
+        if name is None:
+            if len(self.vectors) > 1:
+                names = ", ".join(each.name for each in self.vectors)
+                raise SchemaError(f"{self.name!r} has several vector fields: say using= one of {names}")
+            return self.vector
+        for each in self.vectors:
+            if each.name == name:
+                return each
+        raise SchemaError(f"{self.name!r} has no vector field {name!r}{suggestion(name, self.column_names)}")
+
+    def field(self, name: str) -> Field:
+        """The scalar field of that name.
+
+        Raises:
+            SchemaError: There is none.
+        """
+        for each in self.fields:
+            if each.name == name:
+                return each
+        raise SchemaError(f"{self.name!r} has no field {name!r}{suggestion(name, self.column_names)}")
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Every column in canonical order: id, vectors, fields."""
+        return ("id", *(each.name for each in self.vectors), *(each.name for each in self.fields))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as JSON values; :meth:`from_dict` is the inverse."""
+        return {
+            "name": self.name,
+            "vectors": [
+                {
+                    "name": each.name,
+                    "dim": each.dim,
+                    "metric": each.metric.value,
+                    "index": indexes.to_dict(each.index),
+                    "embedder": asdict(each.embedder) if each.embedder else None,
+                }
+                for each in self.vectors
+            ],
+            "fields": [{"name": each.name, "type": each.type} for each in self.fields],
+            "id_type": self.id_type,
+            "namespaced": self.namespaced,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CollectionSpec:
+        """Reads what :meth:`to_dict` wrote.
+
+        Raises:
+            SchemaError: Something is missing, unknown or of the wrong type.
+        """
+        try:
+            vectors = [
+                VectorField(
+                    each["name"],
+                    each["dim"],
+                    _metric(each["metric"]),
+                    indexes.from_dict(each["index"]),
+                    EmbedderIdentity(**each["embedder"]) if each.get("embedder") else None,
+                )
+                for each in values["vectors"]
+            ]
+            fields = [Field(**each) for each in values["fields"]]
+            return cls(values["name"], tuple(vectors), tuple(fields), values["id_type"], values["namespaced"])
+        except (KeyError, TypeError) as exc:
+            raise SchemaError(f"not a collection spec: {exc!r}") from exc
+
+    def to_json(self) -> str:
+        """The spec as one line of JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> CollectionSpec:
+        """Reads what :meth:`to_json` wrote.
+
+        Raises:
+            SchemaError: Not JSON, or not a spec.
+        """
+        try:
+            return cls.from_dict(json.loads(text))
+        except json.JSONDecodeError as exc:
+            raise SchemaError(f"not a collection spec: {exc}") from exc
+
+    def renamed(self, name: str) -> CollectionSpec:
+        """The same spec under another name."""
+        return replace(self, name=name)
+
+
+def differences(existing: CollectionSpec, wanted: CollectionSpec) -> list[str]:
+    """What two specs disagree about, a sentence each; an unknown embedder disagrees with nothing."""
+    found: list[str] = []
+    if existing.id_type != wanted.id_type:
+        found.append(f"id_type is {existing.id_type}, not {wanted.id_type}")
+    if existing.namespaced != wanted.namespaced:
+        found.append(f"namespaced is {existing.namespaced}, not {wanted.namespaced}")
+    found += _set_differences("field", _by_name(existing.fields), _by_name(wanted.fields))
+    mine, theirs = _by_name(existing.vectors), _by_name(wanted.vectors)
+    for name in mine.keys() & theirs.keys():
+        if mine[name].embedder is None or theirs[name].embedder is None:
+            mine[name], theirs[name] = (
+                replace(mine[name], embedder=None),
+                replace(theirs[name], embedder=None),
+            )
+    return found + _set_differences("vector", mine, theirs)
+
+
+def require_agreement(existing: CollectionSpec, wanted: CollectionSpec) -> None:
+    """Lets ``create(spec, if_exists="open")`` open only what it would have built.
+
+    Raises:
+        CollectionExistsError: Lists every difference.
+    """
+    found = differences(existing, wanted)
+    if found:
+        raise CollectionExistsError(f"collection {existing.name!r} exists and differs: {'; '.join(found)}")
+
+
+def check_namespace(spec: CollectionSpec, namespace: str) -> str:
+    """The namespace, if the collection may have it.
+
+    Raises:
+        ConfigError: A bad name, or a namespace on a collection that is not namespaced.
+    """
+    if namespace == "":
+        return namespace
+    if not spec.namespaced:
+        raise ConfigError(f"{spec.name!r} is not namespaced: namespace {namespace!r} cannot be opened in it")
+    if not _NAMESPACE.fullmatch(namespace):
+        raise ConfigError(f"namespace {namespace!r}: 1 to 64 of A-Z a-z 0-9 _ -")
+    return namespace
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The end of an error message about a name: what was meant, or what there is."""
+    import difflib
+
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names) or 'none'}"
+
+
+def _metric(metric: Metric | str) -> Metric:
+    try:
+        return Metric(metric)
+    except ValueError:
+        raise SchemaError(f"metric {metric!r}: one of {', '.join(Metric)}") from None
+
+
+def _check_names(spec: CollectionSpec) -> None:
+    seen: dict[str, str] = {"id": "id"}
+    vector_names = {each.name for each in spec.vectors}
+    for name in spec.column_names[1:]:
+        if not _FIELD.fullmatch(name) or name.lower().startswith("_vb"):
+            raise SchemaError(f"field name {name!r}: a letter, then letters, digits and _")
+        if name == "vector" and name not in vector_names:
+            raise SchemaError("field name 'vector' is kept for vectors")
+        if name.lower() in seen:
+            raise SchemaError(
+                f"field name {name!r} clashes with {seen[name.lower()]!r} (case does not count)"
+            )
+        seen[name.lower()] = name
+
+
+def _by_name(fields: Sequence[Any]) -> dict[str, Any]:
+    return {each.name: each for each in fields}
+
+
+def _set_differences(what: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    found = [f"{what} {name!r} is missing from the spec" for name in mine if name not in theirs]
+    found += [f"{what} {name!r} is not in the collection" for name in theirs if name not in mine]
+    for name, value in mine.items():
+        if name in theirs and value != theirs[name]:
+            found.append(f"{what} {name!r} is {value}, not {theirs[name]}")
+    return found

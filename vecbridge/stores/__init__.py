@@ -1,0 +1,1 @@
+"""The backends: one room each, and none knows of another."""

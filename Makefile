@@ -48,7 +48,7 @@ bench: $(VENVS)/bench/.installed ## Run the benchmarks, each against a raw basel
 
 docs: $(VENVS)/docs/.installed ## Build the documentation into site/
 	$(VENVS)/docs/bin/python docs/generate_matrix.py
-	$(VENVS)/docs/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENVS)/docs/bin/mkdocs build --strict
 
 clean: ## Remove what make made
 	rm -rf $(VENVS) demo site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

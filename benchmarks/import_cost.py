@@ -1,7 +1,7 @@
 """What `import vecbridge` and `vecbridge --help` cost, beside `import numpy` in the same run.
 
-Prints a table and writes benchmarks/results/import_cost.json. Each figure is the best of several
-fresh interpreters, less the best bare start of one.
+Prints a table and writes results/import_cost.json and a bar chart beside it. Each figure is the best
+of several fresh interpreters, less the best bare start of one.
 """
 
 from __future__ import annotations
@@ -12,44 +12,65 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
 ROUNDS = 15
-COMMANDS = {
-    "bare interpreter": ["-c", "pass"],
-    "import numpy": ["-c", "import numpy"],
-    "import vecbridge": ["-c", "import vecbridge"],
-    "vecbridge --help": ["-m", "vecbridge.cli.main", "--help"],
+RESULTS = Path(__file__).parent / "results"
+BARE = "bare interpreter"
+BASELINE = "import numpy"
+CODE = {
+    BARE: "pass",
+    BASELINE: "import numpy",
+    "import vecbridge": "import vecbridge",
+    "vecbridge --help": (
+        "import sys; sys.argv = ['vecbridge', '--help']; from vecbridge.cli.main import main; main()"
+    ),
 }
 
 
-def seconds(arguments: list[str]) -> float:
+def seconds(code: str) -> float:
     """Wall time of one fresh interpreter."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
-def main() -> None:
-    """Measure in turns, so that a busy moment of the machine hits all alike."""
-    best = dict.fromkeys(COMMANDS, float("inf"))
+def measure() -> dict[str, float]:
+    """Best seconds of each, taken in turns, so that a busy moment of the machine hits all alike."""
+    best = dict.fromkeys(CODE, float("inf"))
     for _ in range(ROUNDS):
-        for name, arguments in COMMANDS.items():
-            best[name] = min(best[name], seconds(arguments))
-    bare = best.pop("bare interpreter")
-    numpy = best["import numpy"] - bare
-    rows = [
-        {
-            "what": name,
-            "ms": round(1000 * (time_ - bare), 1),
-            "ratio_to_numpy": round((time_ - bare) / numpy, 2),
-        }
-        for name, time_ in best.items()
-    ]
+        for name, code in CODE.items():
+            best[name] = min(best[name], seconds(code))
+    return best
+
+
+def draw(milliseconds: dict[str, float], path: Path) -> None:
+    """One bar for each."""
+    figure, axes = plt.subplots(figsize=(6, 2), layout="constrained")
+    bars = axes.barh(list(milliseconds), list(milliseconds.values()), color="#00897b")
+    axes.bar_label(bars, fmt="%.0f ms", padding=3)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set_xlabel("milliseconds beyond a bare interpreter")
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    best = measure()
+    bare = best.pop(BARE)
+    own = {name: round(1000 * (total - bare), 1) for name, total in best.items()}
+    ratios = {name: round(cost / own[BASELINE], 2) for name, cost in own.items()}
     print(f"{'':<18} {'ms':>8} {'x numpy':>8}   (a bare interpreter starts in {1000 * bare:.0f} ms)")
-    for row in rows:
-        print(f"{row['what']:<18} {row['ms']:>8} {row['ratio_to_numpy']:>8}")
-    path = Path(__file__).parent / "results" / "import_cost.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"bare_ms": round(1000 * bare, 1), "rows": rows}, indent=2) + "\n", "utf-8")
+    for name, cost in own.items():
+        print(f"{name:<18} {cost:>8} {ratios[name]:>8}")
+    RESULTS.mkdir(exist_ok=True)
+    values = {"bare_ms": round(1000 * bare, 1), "ms": own, "ratio_to_numpy": ratios}
+    (RESULTS / "import_cost.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    draw(own, RESULTS / "import_cost.png")
 
 
 if __name__ == "__main__":

@@ -128,3 +128,9 @@ def test_env_example_is_a_valid_env_file_once_uncommented(
     assert read_settings().store == "faiss:./vectors#photos"
     monkeypatch.setenv("VECBRIDGE_STORE", "memory://#photos")
     assert read_settings().store == "memory://#photos"
+
+
+def test_every_variable_that_the_code_names_is_a_setting(root: Path) -> None:
+    code = "\n".join(path.read_text("utf-8") for path in (root / "vecbridge").rglob("*.py"))
+    named = set(re.findall(r"\bVECBRIDGE_[A-Z_]+\b", code))
+    assert named - {"VECBRIDGE_"} <= {variable_name(name) for name in Settings.model_fields}

@@ -53,6 +53,9 @@ class Settings(BaseSettings):
         default="WARNING",
         description="Least severe log lines shown on stderr: DEBUG, INFO, WARNING or ERROR.",
     )
+    debug: bool = Field(
+        default=False, description="Show where an error comes from, and every log line; as --debug does."
+    )
 
 
 def read_settings() -> Settings:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, Self, get_args, runtime_checkable
 
 import pyarrow as pa
 
 from vecbridge.capabilities import Capabilities
+from vecbridge.errors import ConfigError
 from vecbridge.filters import Filter
 from vecbridge.query import Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
 
 IfExists = Literal["error", "open", "replace"]
+
+
+def check_if_exists(if_exists: str) -> None:
+    """Lets only a known ``if_exists`` pass: a misspelt one must not replace anything.
+
+    Raises:
+        ConfigError: Names those that there are.
+    """
+    if if_exists not in get_args(IfExists):
+        raise ConfigError(f"if_exists={if_exists!r}: one of {', '.join(get_args(IfExists))}")
 
 
 @runtime_checkable

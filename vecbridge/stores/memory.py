@@ -30,7 +30,7 @@ from vecbridge.errors import (
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray, Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec, Metric, check_namespace, require_agreement, suggestion
-from vecbridge.store import IfExists
+from vecbridge.store import IfExists, check_if_exists
 from vecbridge.urls import StoreOptions, StoreURL, read_options
 
 Record = dict[str, Any]
@@ -84,6 +84,7 @@ class MemoryStore:
         self, spec: CollectionSpec, *, if_exists: IfExists = "error", namespace: str = ""
     ) -> MemoryCollection:
         """Builds a collection; see :class:`vecbridge.store.Store`."""
+        check_if_exists(if_exists)
         self.capabilities.require(spec)
         check_namespace(spec, namespace)
         with self._database.lock:
@@ -120,7 +121,7 @@ class MemoryStore:
                 table.namespaces.pop(check_namespace(table.spec, namespace), None)
 
     def close(self) -> None:
-        """Releases nothing: the data is garbage when the last store of that name is."""
+        """Releases nothing: what is shared by name stays until the process ends."""
 
     def __enter__(self) -> Self:
         return self
@@ -152,10 +153,14 @@ class MemoryCollection:
         """Replaces whole records; see :class:`vecbridge.store.Collection`."""
         batch = records.check(batch, self.spec)
         with self._database.lock:
+            self._require_current()
+            if not batch.num_rows:  # the first row makes a namespace
+                return WriteReport()
             rows = self._table.namespaces.setdefault(self.namespace, {})
             for record in batch.to_pylist():
                 self._table.inserted += 1
-                number, _ = rows.get(record["id"], (self._table.inserted, None))  # a scan under way meets it once
+                # a replaced record keeps its number, so that a scan under way meets it once
+                number, _ = rows.get(record["id"], (self._table.inserted, None))
                 rows[record["id"]] = (number, record)
         return WriteReport(written=batch.num_rows)
 
@@ -176,6 +181,7 @@ class MemoryCollection:
         if (ids is None) == (filter is None):
             raise ConfigError("delete() takes ids or filter=, exactly one of them")
         with self._database.lock:
+            self._require_current()
             if ids is not None:
                 wanted = records.id_array(self.spec, ids).to_pylist()
             else:
@@ -223,9 +229,12 @@ class MemoryCollection:
     ) -> None:
         self.close()
 
-    def _rows(self) -> dict[str | int, tuple[int, Record]]:
+    def _require_current(self) -> None:
         if self._database.tables.get(self.spec.name) is not self._table:
             raise NotFoundError(f"collection {self.spec.name!r} was dropped or replaced since it was opened")
+
+    def _rows(self) -> dict[str | int, tuple[int, Record]]:
+        self._require_current()
         with self._database.lock:
             return dict(self._table.namespaces.get(self.namespace, {}))
 

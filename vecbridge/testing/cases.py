@@ -1,0 +1,83 @@
+"""Store cases: what the suite needs to know of a store beside its capabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Literal
+
+Kind = Literal["notimpl", "notyet", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Why a store fails a test. The mark is strict: once the test passes, the mark must go.
+
+    Attributes:
+        kind: "notimpl" is ours to build, "notyet" is upstream's, "never" lies in the nature of the store.
+        reason: Why, in a sentence.
+    """
+
+    kind: Kind
+    reason: str
+
+
+def nothing_missing() -> None:
+    """The store needs nothing that could be absent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoreCase:
+    """A store to test.
+
+    Attributes:
+        id: What ``--stores`` and the names of the tests call it.
+        url: Makes its URL, without a collection, from a fresh directory.
+        options: Keyword options for :func:`vecbridge.connect`.
+        missing: Returns what has to be installed or started first, as a command; None if all is there.
+        known: By name of a test ("test_..."), why this store fails it.
+        examples: Examples a property test; fewer for a slow server.
+    """
+
+    id: str
+    url: Callable[[Path], str]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    missing: Callable[[], str | None] = nothing_missing
+    known: Mapping[str, Known] = field(default_factory=dict)
+    examples: int = 20
+
+
+def package(name: str, *, extra: str) -> Callable[[], str | None]:
+    """What ``StoreCase.missing`` says of a store that needs a Python package.
+
+    Args:
+        name: The package as it is imported.
+        extra: The extra of vecbridge that installs it.
+    """
+    return lambda: None if find_spec(name) else f"pip install 'vecbridge[{extra}]'"
+
+
+_ONE_PROCESS: Final = Known("never", "its data lives and dies with one process")
+CASES: Final = (
+    StoreCase(
+        id="memory",
+        url=lambda directory: f"memory://{directory}",
+        known={
+            "test_acknowledged_rows_survive_kill_9_of_the_client": _ONE_PROCESS,
+            "test_a_cursor_goes_on_in_another_process": _ONE_PROCESS,
+            "test_compaction_keeps_the_rows_and_expires_cursors": Known(
+                "never", "a dict keeps no place for deleted rows"
+            ),
+            "test_the_parts_of_a_split_are_disjoint_and_complete": Known(
+                "notimpl", "the oracle is read by one reader"
+            ),
+        },
+    ),
+    StoreCase(
+        id="faiss",
+        url=lambda directory: f"faiss://{directory}/store",
+        missing=package("faiss", extra="faiss"),
+    ),
+)

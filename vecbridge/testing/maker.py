@@ -1,0 +1,63 @@
+"""Makes collections for tests, and proves the refusal of those that a store does not declare."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from vecbridge.errors import UnsupportedError
+from vecbridge.schema import CollectionSpec
+from vecbridge.store import Collection, Store
+
+
+class Undeclared(Exception):
+    """Ends a test whose feature the store does not declare, after the store refused it as it must."""
+
+
+class Maker:
+    """Makes collections under names of their own and remembers them, so that they can be dropped.
+
+    Args:
+        store: Where to make them.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.names: list[str] = []
+
+    def spec(self, **changes: Any) -> CollectionSpec:
+        """A spec with a fresh name; four dimensions unless said otherwise.
+
+        Args:
+            **changes: As for :meth:`vecbridge.CollectionSpec.single`.
+        """
+        return CollectionSpec.single(self.name(), **({"dim": 4} | changes))
+
+    def name(self) -> str:
+        """A name that no collection has."""
+        self.names.append(f"t{uuid.uuid4().hex[:16]}")
+        return self.names[-1]
+
+    def __call__(self, **changes: Any) -> Collection:
+        """A new collection of :meth:`spec`."""
+        return self.create(self.spec(**changes))
+
+    def create(self, spec: CollectionSpec, **options: Any) -> Collection:
+        """Creates a collection; where the store does not declare the spec, proves the refusal instead.
+
+        Args:
+            spec: What to create.
+            **options: As for :meth:`vecbridge.Store.create`.
+
+        Raises:
+            Undeclared: The store refused the spec, as its capabilities say; the test ends as passed.
+        """
+        blocking = [gap for gap in self.store.capabilities.check(spec) if gap.blocking]
+        if not blocking:
+            return self.store.create(spec, **options)
+        with pytest.raises(UnsupportedError):
+            self.store.create(spec, **options)
+        assert spec.name not in self.store.collections()
+        raise Undeclared(blocking[0].detail)

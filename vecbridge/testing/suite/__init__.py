@@ -1,0 +1,24 @@
+"""The tests. Import them into one test module: ``from vecbridge.testing.suite import *``."""
+
+from __future__ import annotations
+
+from vecbridge.testing.suite.errors import TestErrors
+from vecbridge.testing.suite.filters import TestFilters
+from vecbridge.testing.suite.lifecycle import TestLifecycle
+from vecbridge.testing.suite.namespaces import TestNamespaces
+from vecbridge.testing.suite.scan import TestScan
+from vecbridge.testing.suite.schema import TestSchema
+from vecbridge.testing.suite.search import TestRecall, TestSearch
+from vecbridge.testing.suite.writes import TestWrites
+
+__all__ = [
+    "TestErrors",
+    "TestFilters",
+    "TestLifecycle",
+    "TestNamespaces",
+    "TestRecall",
+    "TestScan",
+    "TestSchema",
+    "TestSearch",
+    "TestWrites",
+]

@@ -1,0 +1,197 @@
+"""Filters: one meaning everywhere, proven against the oracle."""
+
+# ruff: noqa: D102 - the name of a test says what it proves
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vecbridge.errors import SchemaError, UnsupportedError
+from vecbridge.filters import TYPE_OPERATORS, And, Filter, Or, field, operators
+from vecbridge.store import Collection, Store
+from vecbridge.stores.memory import MemoryStore
+from vecbridge.testing import strategies
+from vecbridge.testing.cases import StoreCase
+from vecbridge.testing.checks import FIELDS, examples, ids_of, points, put, query, supported_fields
+from vecbridge.testing.maker import Maker
+
+EACH_OPERATOR: dict[str, Filter] = {
+    "==": field("year") == 2020,
+    "!=": field("year") != 2020,
+    "<": field("year") < 2020,
+    "<=": field("year") <= 2020,
+    ">": field("year") > 2020,
+    ">=": field("year") >= 2020,
+    "in": field("year").isin([2020, 7]),
+    "contains": field("tags").contains("sea"),
+    "is_null": field("year").is_null(),
+    "not": ~field("year").isin([2020]),
+}
+
+
+def found(collection: Collection, condition: Filter) -> set[str | int]:
+    """What the filter keeps, which search, scan and count must agree on."""
+    [hits] = collection.search(query(points(1, collection.spec.vector.dim), k=1000, filter=condition))
+    searched, scanned = set(hits.ids), ids_of(collection, condition)
+    assert len(hits) == len(searched)
+    assert searched == scanned
+    assert collection.count(condition) == len(scanned)
+    return scanned
+
+
+class TestFilters:
+    """Filters in search(), scan(), count() and delete()."""
+
+    @pytest.mark.parametrize("type", FIELDS.values())
+    def test_comparisons_on_each_type_keep_the_rows_that_the_oracle_keeps(
+        self, store_case: StoreCase, store: Store, make: Maker, oracle: MemoryStore, type: Any
+    ) -> None:
+        spec = make(fields={"value": type}).spec
+        conditions = st.lists(
+            strategies.leaf_filters(spec.fields[0], store.capabilities), min_size=1, max_size=12
+        )
+
+        @examples(store_case)
+        @given(columns=strategies.columns(spec, store.capabilities, max_rows=20), conditions=conditions)
+        def run(columns: dict[str, Any], conditions: list[Filter]) -> None:
+            mine = store.create(spec, if_exists="replace")
+            truth = oracle.create(spec, if_exists="replace")
+            put(mine, **columns)
+            put(truth, **columns)
+            for condition in conditions:
+                assert found(mine, condition) == found(truth, condition), condition
+                if "not" in store.capabilities.filter_operators:
+                    assert found(mine, ~condition) == found(truth, ~condition), ~condition
+
+        run()
+
+    def test_trees_of_conditions_keep_the_rows_that_the_oracle_keeps(
+        self, store_case: StoreCase, store: Store, make: Maker, oracle: MemoryStore
+    ) -> None:
+        spec = make(fields=supported_fields(store.capabilities)).spec
+        conditions = st.lists(strategies.filter_trees(spec, store.capabilities), min_size=1, max_size=10)
+
+        @examples(store_case)
+        @given(columns=strategies.columns(spec, store.capabilities), conditions=conditions)
+        def run(columns: dict[str, Any], conditions: list[Filter]) -> None:
+            mine = store.create(spec, if_exists="replace")
+            truth = oracle.create(spec, if_exists="replace")
+            put(mine, **columns)
+            put(truth, **columns)
+            for condition in conditions:
+                assert found(mine, condition) == found(truth, condition), condition
+            mine.delete(filter=conditions[0])
+            truth.delete(filter=conditions[0])
+            mine.flush()
+            assert ids_of(mine) == ids_of(truth), conditions[0]
+
+        run()
+
+    @pytest.mark.parametrize("operator", EACH_OPERATOR)
+    def test_a_declared_operator_filters_and_an_undeclared_one_raises(
+        self, store: Store, make: Maker, operator: str
+    ) -> None:
+        collection = make(fields={"year": "int64", "tags": "list<string>"})
+        rows = {"a": 2019, "b": 2020, "c": 2021, "d": None} if store.capabilities.nulls else {"a": 1}
+        tags = [["sea"], ["sea", "sun"], [], None] if store.capabilities.nulls else [["sea"]]
+        put(collection, id=list(rows), year=list(rows.values()), tags=tags)
+        condition = EACH_OPERATOR[operator]
+        if operators(condition) <= store.capabilities.filter_operators:
+            expected = {
+                "==": "b",
+                "!=": "ac",
+                "<": "a",
+                "<=": "ab",
+                ">": "c",
+                ">=": "bc",
+                "in": "b",
+                "contains": "ab",
+                "is_null": "d",
+                "not": "ac",
+            }[operator]
+            if store.capabilities.nulls:
+                assert found(collection, condition) == set(expected)
+            return
+        for call in (collection.count, lambda each: list(collection.scan(filter=each))):
+            with pytest.raises(UnsupportedError):
+                call(condition)
+        with pytest.raises(UnsupportedError):
+            collection.search(query(points(1), filter=condition))
+        with pytest.raises(UnsupportedError):
+            collection.delete(filter=condition)
+        assert collection.count() == len(rows)
+
+    def test_null_matches_is_null_and_nothing_else(self, store: Store, make: Maker) -> None:
+        if not store.capabilities.nulls:
+            return
+        collection = make(fields={"year": "int64", "tags": "list<string>"})
+        put(collection, id=["null", "full"], year=[None, 5], tags=[None, ["x"]])
+        year, tags = field("year"), field("tags")
+        for never in (year == 6, ~(year == 5), year.isin([]), ~(year < 9), tags.contains("y")):
+            assert found(collection, never) == set(), never
+        for full in (year != 6, ~(year == 6), ~year.isin([]), ~tags.contains("y"), ~year.is_null()):
+            assert found(collection, full) == {"full"}, full
+        assert found(collection, year.is_null() & tags.is_null()) == {"null"}
+        assert found(collection, ~(year.is_null() | (tags.contains("x") & (year == 6)))) == {"full"}
+
+    def test_an_empty_and_is_everything_and_an_empty_or_is_nothing(self, make: Maker) -> None:
+        collection = make(fields={"year": "int64"})
+        put(collection, id=["a", "b"], year=[1, 2])
+        assert found(collection, And(())) == {"a", "b"}
+        assert found(collection, Or(())) == set()
+        assert found(collection, field("year").isin([])) == set()
+
+    def test_a_long_list_of_values_is_pushed_down_whole(self, make: Maker) -> None:
+        collection = make(fields={"title": "string"})
+        put(collection, id=["a", "b", "c"], title=["t0", "t999", "none"])
+        wanted = field("title").isin([f"t{number}" for number in range(1000)])
+        assert found(collection, wanted) == {"a", "b"}
+        assert found(collection, ~wanted) == {"c"}
+
+    def test_text_is_ordered_by_code_point(self, make: Maker) -> None:
+        collection = make(fields={"title": "string"})
+        texts = ["", "A", "Z", "a", "e\u0301", "z", "\u00e9", "\uffff", "\U00010000"]
+        put(collection, id=[str(row) for row in range(len(texts))], title=texts)
+        for row, text in enumerate(texts):
+            assert found(collection, field("title") < text) == {str(each) for each in range(row)}
+
+    @pytest.mark.parametrize("type", FIELDS.values())
+    def test_an_operator_that_the_type_does_not_have_is_refused(self, make: Maker, type: Any) -> None:
+        collection = make(fields={"value": type})
+        put(collection, id=["a"])
+        literal: Any = {"bool": True, "int64": 1, "float64": 1.0}.get(type, "x")
+        value = field("value")
+        conditions = {"==": value == literal, "<": value < literal, "contains": value.contains("x")}
+        for op, condition in conditions.items():
+            if op not in TYPE_OPERATORS[type]:
+                with pytest.raises(SchemaError):
+                    collection.count(condition)
+
+    def test_a_literal_of_another_type_is_refused_by_every_call(self, make: Maker) -> None:
+        collection = make(fields={"flag": "bool", "year": "int64", "price": "float64", "title": "string"})
+        put(collection, id=["a"], flag=[True], year=[1], price=[1.0], title=["1"])
+        for wrong in (
+            field("flag") == 1,
+            field("year") == True,  # noqa: E712
+            field("year") == 1.0,
+            field("year") < 2**63,
+            field("price") == 2**53 + 1,
+            field("price") < float("nan"),
+            field("title") == 1,
+            field("title").isin(["1", 1]),
+            field("id") == "a",
+            field("vector").is_null(),
+        ):
+            with pytest.raises(SchemaError):
+                collection.search(query(points(1), filter=wrong))
+            with pytest.raises(SchemaError):
+                collection.count(wrong)
+            with pytest.raises(SchemaError):
+                list(collection.scan(filter=wrong))
+            with pytest.raises(SchemaError):
+                collection.delete(filter=wrong)
+        assert collection.count() == 1
+        assert found(collection, field("price") == 1) == {"a"}

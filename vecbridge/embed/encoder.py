@@ -1,0 +1,196 @@
+"""What the runtimes share: checking, preparing, batching, normalising."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from vecbridge.embed.base import FloatArray, ImageLike, Pixels
+from vecbridge.embed.files import ModelFiles
+from vecbridge.embed.preprocess import Preprocessing
+from vecbridge.embed.tokens import IntArray, Tokens
+from vecbridge.errors import BackendError, ConfigError, Failure, InvalidRecordError
+from vecbridge.schema import EmbedderIdentity
+from vecbridge.sources.deadletters import printable
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Encoder(ABC):
+    """A CLIP model: two towers into one space. Runtimes add the towers.
+
+    Args:
+        files: Where the model is.
+        tokens: Its tokenizer.
+        dim: Length of its vectors.
+        batch_size: Pictures or texts that go through a tower at a time.
+        note: What users should know about the model.
+
+    Raises:
+        ConfigError: ``batch_size`` is not positive.
+    """
+
+    def __init__(self, files: ModelFiles, tokens: Tokens, *, dim: int, batch_size: int, note: str) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size}: at least 1")
+        self.preprocessing: Preprocessing = files.preprocessing()
+        self.identity = EmbedderIdentity(files.model, files.revision, dim, self.preprocessing.hash)
+        self.note = note
+        self.batch_size = batch_size
+        self._tokens = tokens
+        self._no_room: tuple[type[Exception], ...] = ()
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return self.identity.dim
+
+    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Vectors of texts.
+
+        Args:
+            texts: Strings; of a longer one than the model reads (77 tokens as a rule), the beginning counts.
+
+        Returns:
+            float32 of shape (n, dim), unit length.
+
+        Raises:
+            InvalidRecordError: Something is no string; ``rows`` names every such item.
+            ConfigError: One string where a list is wanted.
+
+        Example:
+            >>> embedder.embed_texts(["a sunset", "a cat"]).shape       # doctest: +SKIP
+            (2, 512)
+        """
+        items = _listed(texts, "embed_texts")
+        _refuse({row: problem for row, each in enumerate(items) if (problem := _text_problem(each))}, items)
+        return self._in_batches(items, lambda part: self._text_features(*self._tokens.encode(part)))
+
+    def embed_images(self, images: Sequence[ImageLike]) -> FloatArray:
+        """Vectors of pictures.
+
+        Args:
+            images: Each a path, encoded bytes, a ``PIL.Image.Image`` or a uint8 array (height, width, 3).
+
+        Returns:
+            float32 of shape (n, dim), unit length.
+
+        Raises:
+            InvalidRecordError: Something cannot be read; ``rows`` names every such item, with its path as id.
+            ConfigError: One picture where a list is wanted.
+
+        Example:
+            >>> embedder.embed_images(["a.jpg", jpeg_bytes]).shape      # doctest: +SKIP
+            (2, 512)
+        """
+        items = _listed(images, "embed_images")
+        vectors: list[FloatArray] = []
+        problems: dict[int, str] = {}
+        for start in range(0, len(items), self.batch_size):
+            pixels = []
+            for row, item in enumerate(items[start : start + self.batch_size], start):
+                try:
+                    pixels.append(self.prepare(item))
+                except InvalidRecordError as exc:
+                    problems[row] = exc.rows[0].error
+            if not problems:  # after the first problem nothing is computed: the rest is only looked at
+                vectors.append(self.embed_prepared(pixels))
+        _refuse(problems, items)
+        return np.concatenate(vectors) if vectors else np.empty((0, self.dim), np.float32)
+
+    def prepare(self, image: ImageLike) -> Pixels:
+        """One picture at the model's input size: uint8 of shape (3, height, width). Thread-safe.
+
+        Raises:
+            InvalidRecordError: It cannot be read; ``rows[0].error`` is the reason.
+        """
+        return self.preprocessing.prepare(image)
+
+    def embed_prepared(self, pixels: Sequence[Pixels]) -> FloatArray:
+        """Vectors of prepared pictures: float32 of shape (n, dim), unit length."""
+        return self._in_batches(
+            pixels, lambda part: self._image_features(self.preprocessing.normalise(np.stack(list(part))))
+        )
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of the model; the embedder cannot be used afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _text_features(self, ids: IntArray, mask: IntArray) -> FloatArray:
+        """The text tower: int64 of shape (n, length) twice, to float32 of shape (n, dim)."""
+
+    @abstractmethod
+    def _image_features(self, pixels: FloatArray) -> FloatArray:
+        """The vision tower: float32 of shape (n, 3, height, width) to float32 of shape (n, dim)."""
+
+    def _in_batches(self, items: Sequence[T], tower: Callable[[Sequence[T]], FloatArray]) -> FloatArray:
+        """Runs a tower batch by batch; where the device has no room, half a batch is tried, for good."""
+        parts: list[FloatArray] = []
+        start = 0
+        while start < len(items):
+            part = items[start : start + self.batch_size]
+            try:
+                parts.append(_unit(tower(part)))
+            except self._no_room as exc:
+                if len(part) == 1:
+                    raise BackendError(
+                        "not even one item fits the device's memory: use device='cpu'"
+                    ) from exc
+                self.batch_size = len(part) // 2
+                log.warning("the device's memory is full: batches of %d from here on", self.batch_size)
+                continue
+            start += len(part)
+        return np.concatenate(parts) if parts else np.empty((0, self.dim), np.float32)
+
+
+def _unit(features: FloatArray) -> FloatArray:
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    unit: FloatArray = np.divide(features, lengths, dtype=np.float32)
+    return unit
+
+
+def _listed(items: Sequence[T], method: str) -> list[T]:
+    if isinstance(items, str | bytes | os.PathLike) or not isinstance(items, Iterable):
+        raise ConfigError(f"{method} takes a list, not one {type(items).__name__}: {method}([…])")
+    return list(items)
+
+
+def _text_problem(item: Any) -> str | None:
+    if not isinstance(item, str):
+        return f"{type(item).__name__} is no string"
+    try:
+        item.encode()
+    except UnicodeEncodeError:
+        return "half a surrogate pair is no text"
+    return None
+
+
+def _refuse(problems: dict[int, str], items: Sequence[Any]) -> None:
+    if not problems:
+        return
+    failures = [Failure(row, _path(items[row]), error) for row, error in sorted(problems.items())]
+    shown = "; ".join(
+        f"item {each.row}{f' ({each.id})' if each.id else ''}: {each.error}" for each in failures[:3]
+    )
+    more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+    raise InvalidRecordError(f"{shown}{more}", failures)
+
+
+def _path(item: Any) -> str | None:
+    return printable(os.fspath(item)) if isinstance(item, str | os.PathLike) else None

@@ -1,0 +1,90 @@
+"""The front door of the embedders."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from typing import Final, Literal, get_args
+
+from vecbridge.embed.base import Embedder
+from vecbridge.embed.files import ModelFiles, locate
+from vecbridge.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+Runtime = Literal["torch", "onnx"]
+BUNDLED_NOTE: Final = (
+    "the bundled demonstration model: 5.5 million parameters, trained on emoji art and icons. It finds such "
+    "pictures; use model='openai/clip-vit-base-patch32' for real work"
+)
+
+
+def embedder(
+    model: str = "bundled",
+    *,
+    device: str = "auto",
+    runtime: Runtime | None = None,
+    dtype: str = "auto",
+    batch_size: int | None = None,
+    revision: str | None = None,
+) -> Embedder:
+    """Loads a CLIP model.
+
+    Args:
+        model: "bundled" (small, needs no network), a hub id such as ``openai/clip-vit-base-patch32``, or a
+            directory that holds one.
+        device: "auto" takes CUDA, else MPS, else the CPU; "cpu", "cuda", "cuda:1", "mps".
+        runtime: "torch" or "onnx". None is onnx for the bundled model, where onnxruntime is installed, and
+            for directories that hold nothing else; torch otherwise.
+        dtype: "auto" is bfloat16 where the hardware has it, else float32; "float32", "bfloat16", "float16".
+            ONNX models compute in what they were exported in.
+        batch_size: Items that go through the model at a time; None is 64 on a CPU and 256 on a GPU.
+        revision: Branch, tag or commit of a model on the hub.
+
+    Returns:
+        An embedder; a context manager. ``embedder.note`` says what to know about the model.
+
+    Raises:
+        ConfigError: No such model or device, or a setting that the runtime does not have.
+        MissingDependencyError: The runtime is not installed.
+        UnavailableError: The model is not here, and the hub does not answer.
+
+    Example:
+        >>> with embedder("bundled") as clip:                           # doctest: +SKIP
+        ...     clip.embed_texts(["a red heart"]).shape
+        (1, 256)
+    """
+    if runtime is not None and runtime not in get_args(Runtime):
+        raise ConfigError(f"runtime={runtime!r}: 'torch' or 'onnx'")
+    files = locate(model, revision=revision)
+    note = BUNDLED_NOTE if files.model == "bundled" else ""
+    if note:
+        log.info("%s", note)
+    if (runtime or _default_runtime(files)) == "onnx":
+        from vecbridge.embed.onnx import OnnxEmbedder
+
+        if dtype not in ("auto", "float32"):
+            raise ConfigError(
+                f"dtype={dtype!r}: ONNX models compute in their own; runtime='torch' can choose"
+            )
+        return OnnxEmbedder(files, device=device, batch_size=batch_size, note=note)
+    from vecbridge.embed.clip import ClipEmbedder
+
+    return ClipEmbedder(files, device=device, dtype=dtype, batch_size=batch_size, note=note)
+
+
+def _default_runtime(files: ModelFiles) -> Runtime:
+    if files.directory is None or not (files.directory / "onnx" / "vision_model.onnx").is_file():
+        return "torch"
+    has_weights = any(files.directory.glob("model*.safetensors")) or any(
+        files.directory.glob("pytorch_model*.bin")
+    )
+    if not has_weights:
+        return "onnx"
+    if files.model == "bundled":
+        return "onnx" if _installed("onnxruntime") or not _installed("torch") else "torch"
+    return "torch" if _installed("torch") and _installed("transformers") else "onnx"
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

@@ -1,0 +1,127 @@
+"""CLIP in ONNX Runtime: fast on CPUs, and a twentieth of PyTorch to install."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any, Final
+
+import numpy as np
+
+from vecbridge.embed.base import FloatArray
+from vecbridge.embed.encoder import Encoder
+from vecbridge.embed.files import ModelFiles
+from vecbridge.embed.tokens import IntArray, Tokens
+from vecbridge.errors import ConfigError, MissingDependencyError
+
+try:
+    import onnxruntime
+except ImportError as exc:
+    raise MissingDependencyError("onnxruntime", extra="onnx") from exc
+
+log = logging.getLogger(__name__)
+
+_CUDA: Final = "CUDAExecutionProvider"
+_CPU: Final = "CPUExecutionProvider"
+_IMAGE_OUTPUTS: Final = ("image_embeds", "pooler_output")
+_TEXT_OUTPUTS: Final = ("text_embeds", "pooler_output")
+
+
+class OnnxEmbedder(Encoder):
+    """A CLIP that was exported to ``onnx/vision_model.onnx`` and ``onnx/text_model.onnx``.
+
+    The layout is that of transformers.js and optimum: inputs ``pixel_values`` (float32), ``input_ids`` and
+    ``attention_mask`` (int64); outputs ``image_embeds`` and ``text_embeds``, projected. Made by
+    :func:`vecbridge.embedder`.
+
+    Args:
+        files: Where the model is.
+        device: "auto" (CUDA where ONNX Runtime has it, else CPU), "cpu" or "cuda".
+        batch_size: Items at a time.
+        note: What users should know about the model.
+
+    Raises:
+        MissingDependencyError: onnxruntime or tokenizers is not installed.
+        ConfigError: The device is not there, or the files are not an exported CLIP.
+    """
+
+    def __init__(
+        self, files: ModelFiles, *, device: str = "auto", batch_size: int | None = None, note: str = ""
+    ) -> None:
+        providers = choose_providers(device)
+        tokens = Tokens.from_file(files.need("tokenizer.json"), files.max_length())
+        self._vision: Any = _session(files, "onnx/vision_model.onnx", providers)
+        self._text: Any = _session(files, "onnx/text_model.onnx", providers)
+        self._image_output = _output(self._vision, _IMAGE_OUTPUTS, files)
+        self._text_output = _output(self._text, _TEXT_OUTPUTS, files)
+        dim = int(files.config().get("projection_dim", 512))
+        super().__init__(files, tokens, dim=dim, batch_size=batch_size or 64, note=note)
+        if _CUDA in providers and self._vision.get_providers()[0] != _CUDA:
+            _cuda_failed(device)
+        log.info("%s in ONNX Runtime on %s", files.model, self._vision.get_providers()[0])
+
+    def close(self) -> None:
+        """Lets go of the model."""
+        self._vision = self._text = None
+
+    def _text_features(self, ids: IntArray, mask: IntArray) -> FloatArray:
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        return self._run(self._text, self._text_output, inputs)
+
+    def _image_features(self, pixels: FloatArray) -> FloatArray:
+        return self._run(self._vision, self._image_output, {"pixel_values": pixels})
+
+    def _run(self, session: Any, output: str, inputs: dict[str, Any]) -> FloatArray:
+        if session is None:
+            raise ConfigError("the embedder is closed")
+        known = {each.name for each in session.get_inputs()}  # some exports leave out attention_mask
+        [features] = session.run([output], {name: value for name, value in inputs.items() if name in known})
+        if features.ndim != 2 or features.shape[1] != self.dim:
+            raise ConfigError(f"{output} has shape {features.shape}, not (n, {self.dim}): is it projected?")
+        return np.asarray(features, np.float32)
+
+
+def choose_providers(device: str = "auto") -> list[str]:
+    """ONNX Runtime's execution providers for a device, best first.
+
+    Raises:
+        ConfigError: What was asked for is not there.
+    """
+    has_cuda = _CUDA in onnxruntime.get_available_providers()
+    kind = device.partition(":")[0]
+    if kind not in ("auto", "cpu", "cuda"):
+        raise ConfigError(
+            f"device={device!r}: ONNX Runtime runs on 'cpu' or 'cuda'; runtime='torch' knows others"
+        )
+    if kind == "cuda" and not has_cuda:
+        raise ConfigError(f"device={device!r}: this ONNX Runtime has no CUDA: pip install onnxruntime-gpu")
+    return [_CUDA, _CPU] if has_cuda and kind != "cpu" else [_CPU]
+
+
+def _session(files: ModelFiles, name: str, providers: list[str]) -> Any:
+    path = files.need(name)
+    files.find(f"{name}_data")  # the weights of large exports; they must lie beside the graph
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=providers)
+    except Exception as exc:
+        if type(exc).__module__.startswith("onnxruntime"):
+            raise ConfigError(f"{path}: ONNX Runtime cannot load it: {exc}") from exc
+        raise
+
+
+def _output(session: Any, names: tuple[str, ...], files: ModelFiles) -> str:
+    found = [each.name for each in session.get_outputs()]
+    for name in names:
+        if name in found:
+            return name
+    raise ConfigError(f"model {files.model!r} gives {', '.join(found)}, none of {' or '.join(names)}")
+
+
+def _cuda_failed(device: str) -> None:
+    """ONNX Runtime falls back to the CPU in silence where CUDA's libraries do not load."""
+    message = "ONNX Runtime cannot load CUDA's libraries (CUDA and cuDNN of the versions it was built for)"
+    if device != "auto":
+        raise ConfigError(f"device={device!r}: {message}")
+    warnings.warn(
+        f"a GPU is there, and the embedder runs on the CPU: {message}", RuntimeWarning, stacklevel=4
+    )

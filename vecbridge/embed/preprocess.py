@@ -1,0 +1,165 @@
+"""CLIP's preprocessing with Pillow and NumPy, bit for bit that of transformers' CLIPImageProcessor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from vecbridge.embed.base import FloatArray, ImageLike, Pixels
+from vecbridge.errors import ConfigError
+from vecbridge.sources.pictures import open_picture, unreadable, upright_rgb
+
+# Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021:
+# https://github.com/openai/CLIP/blob/main/clip/clip.py#L79-L86
+CLIP_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: Final = (0.26862954, 0.26130258, 0.27577711)
+_BICUBIC: Final = 3  # PIL.Image.Resampling.BICUBIC
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a picture becomes a model's input: resize, centre crop, rescale, normalise.
+
+    Attributes:
+        shortest_edge: What the shorter side is resized to; None resizes to ``size`` whatever the shape.
+        size: (height, width) to resize to where ``shortest_edge`` is None; None does not resize.
+        crop: (height, width) cut from the centre; None does not cut.
+        resample: Filter, a number of ``PIL.Image.Resampling``.
+        scale: Factor on the pixels, 1/255 as a rule.
+        mean: Subtracted, by channel.
+        std: Divided by, by channel.
+    """
+
+    shortest_edge: int | None
+    size: tuple[int, int] | None
+    crop: tuple[int, int] | None
+    resample: int = _BICUBIC
+    scale: float = 1 / 255
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """Reads a ``preprocessor_config.json``; what it leaves out is CLIP's.
+
+        Raises:
+            ConfigError: It does not lead to pictures of one size.
+        """
+        try:
+            return cls._from_config(config)
+        except (KeyError, TypeError, ValueError) as exc:
+            raise ConfigError(f"preprocessor_config.json: {exc!r}") from exc
+
+    @classmethod
+    def _from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
+        edge, size = _resize(config) if config.get("do_resize", True) else (None, None)
+        crop = _height_width(config.get("crop_size", 224)) if config.get("do_center_crop", True) else None
+        if crop is None and size is None:
+            raise ConfigError(
+                "preprocessor_config.json: neither a crop nor a size: pictures would differ in shape"
+            )
+        normalise = config.get("do_normalize", True)
+        return cls(
+            edge,
+            size,
+            crop,
+            resample=int(config.get("resample", _BICUBIC)),
+            scale=float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0,
+            mean=_channels(config.get("image_mean", CLIP_MEAN)) if normalise else (0.0, 0.0, 0.0),
+            std=_channels(config.get("image_std", CLIP_STD)) if normalise else (1.0, 1.0, 1.0),
+        )
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits that differ where the preprocessing does, however its file is written."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def prepare(self, image: ImageLike) -> Pixels:
+        """One picture, resized and cropped: uint8 of shape (3, height, width).
+
+        Raises:
+            InvalidRecordError: It cannot be read; ``rows[0].error`` is the reason.
+        """
+        rgb = _as_rgb(image)
+        target = self._target(rgb.height, rgb.width)
+        if target is not None:
+            rgb = rgb.resize((target[1], target[0]), resample=self.resample)
+        pixels = np.asarray(rgb)
+        if self.crop is not None:
+            pixels = _centre(pixels, *self.crop)
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def normalise(self, pixels: Pixels) -> FloatArray:
+        """A batch as the model takes it.
+
+        Args:
+            pixels: uint8, shape (n, 3, height, width).
+
+        Returns:
+            float32, the same shape.
+        """
+        # 256 values a channel: rescaled in float64 and normalised in float32, as transformers does
+        levels = (np.arange(256, dtype=np.float64) * self.scale).astype(np.float32)
+        values = np.empty(pixels.shape, np.float32)
+        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            table = (levels - np.float32(mean)) / np.float32(std)
+            np.take(table, pixels[:, channel], out=values[:, channel], mode="clip")
+        return values
+
+    def _target(self, height: int, width: int) -> tuple[int, int] | None:
+        if self.shortest_edge is None:
+            return self.size
+        longer = int(self.shortest_edge * max(height, width) / min(height, width))
+        return (longer, self.shortest_edge) if width <= height else (self.shortest_edge, longer)
+
+
+def _as_rgb(image: ImageLike) -> Any:
+    if isinstance(image, str | os.PathLike | bytes):
+        return open_picture(image).image
+    from PIL import Image
+
+    if isinstance(image, Image.Image):
+        return upright_rgb(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise unreadable(f"an array {image.dtype} {image.shape}, not uint8 (height, width, 3)")
+        return Image.fromarray(image)
+    raise unreadable(f"{type(image).__name__} is no path, bytes, PIL image or array")
+
+
+def _centre(pixels: Pixels, height: int, width: int) -> Pixels:
+    """The middle; what lies beyond a smaller picture is black."""
+    if pixels.shape[0] < height or pixels.shape[1] < width:
+        below, right = max(height - pixels.shape[0], 0), max(width - pixels.shape[1], 0)
+        above, left = -(-below // 2), -(-right // 2)
+        pixels = np.pad(pixels, ((above, below - above), (left, right - left), (0, 0)))
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return pixels[top : top + height, left : left + width]
+
+
+def _resize(config: Mapping[str, Any]) -> tuple[int | None, tuple[int, int] | None]:
+    """(shortest edge, None) or (None, (height, width)); a number means the shortest edge."""
+    size = config.get("size", {"shortest_edge": 224})
+    if isinstance(size, Mapping) and "shortest_edge" not in size:
+        return None, _height_width(size)
+    if isinstance(size, Mapping) and size.get("longest_edge"):
+        raise ValueError("a longest_edge is no part of CLIP's preprocessing")
+    return int(size["shortest_edge"] if isinstance(size, Mapping) else size), None
+
+
+def _height_width(size: Any) -> tuple[int, int]:
+    if isinstance(size, Mapping):
+        return int(size["height"]), int(size["width"])
+    return int(size), int(size)
+
+
+def _channels(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return float(red), float(green), float(blue)

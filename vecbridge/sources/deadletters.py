@@ -1,0 +1,61 @@
+"""Dead letters: what could not be read or written, one JSON line each, and why."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One record that was set aside.
+
+    Attributes:
+        id: The id that it has, or would have had; None where it has none.
+        source: Where it stands, such as ``photos/a.jpg`` or ``rows.jsonl:17``.
+        error: What is wrong with it, in a sentence.
+        record: Its columns, where they could be read; ``vecbridge load`` takes them from there once mended.
+    """
+
+    id: str | int | None
+    source: str | None
+    error: str
+    record: Mapping[str, Any] | None = None
+
+    def to_json(self) -> str:
+        """The dead letter as one line of JSON, without the line's end.
+
+        NaN and Inf become the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``; text that is not Unicode
+        is escaped.
+
+        Example:
+            >>> DeadLetter("a", "a.jpg", "the file is empty").to_json()
+            '{"id": "a", "source": "a.jpg", "error": "the file is empty", "record": null}'
+        """
+        values = {"id": self.id, "source": self.source, "error": self.error, "record": self.record}
+        try:
+            text = json.dumps(values, ensure_ascii=False, allow_nan=False, default=str)
+        except ValueError:
+            text = json.dumps(_without_nan(values), ensure_ascii=False, default=str)
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
+OnDeadLetter = Callable[[DeadLetter], None]
+
+
+def printable(path: str) -> str:
+    r"""A path for a message: bytes that are no UTF-8 are written ``\xff``."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return value

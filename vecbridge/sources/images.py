@@ -1,0 +1,227 @@
+"""Pictures and texts from folders, files and globs, as a stream of items."""
+
+from __future__ import annotations
+
+import glob
+import os
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from vecbridge.errors import ConfigError
+from vecbridge.records import MAX_ID_BYTES
+from vecbridge.schema import FieldType
+from vecbridge.sources.deadletters import DeadLetter, printable
+from vecbridge.sources.sidecar import Sidecars, is_sidecar, sidecar_prefix
+from vecbridge.sources.texts import TextItem, text_items
+from vecbridge.sources.tree import OUTSIDE, Entry, Walk
+
+PICTURE_SUFFIXES: Final = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
+)
+# Pictures all the same: leaving them out without a word would be a gap.
+OTHER_PICTURE_SUFFIXES: Final = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd"})
+TEXT_SUFFIX: Final = ".txt"
+
+PICTURE_FIELDS: Final[Mapping[str, FieldType]] = {
+    "path": "string",
+    "width": "int64",
+    "height": "int64",
+    "bytes": "int64",
+    "format": "string",
+    "modified": "int64",
+}
+TEXT_FIELDS: Final[Mapping[str, FieldType]] = {"text": "string", "line": "int64"}
+
+
+@dataclass(frozen=True, slots=True)
+class PictureItem:
+    """A picture to be read.
+
+    Attributes:
+        id: Its path below the root, with ``/``.
+        path: Absolute path.
+        metadata: Fields from a sidecar.
+    """
+
+    id: str
+    path: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+Item = PictureItem | TextItem
+
+
+class ImageSource:
+    """Every picture in folders, files and globs.
+
+    Folders are walked as they are read, sorted by name at each level; a glob is a pattern like
+    ``photos/**/*.jpg`` whose matches are held in memory. What is no picture by its name is counted in
+    :attr:`skipped`; what is one and cannot be read is a dead letter. A file that is named itself is taken for
+    a picture whatever it is called.
+
+    An id is the path below ``root``, which is the folder given, or the deepest one around all that was given.
+    Names that are not UTF-8 and ids longer than 512 bytes become dead letters.
+
+    Args:
+        paths: Folders, files, globs.
+        texts: Also read ``.txt`` files, each line a record.
+        follow_links: Also read links that lead out of the folder.
+        hidden: Also read names that begin with a dot.
+
+    Raises:
+        ConfigError: A path that is not there, or a glob without a match.
+
+    Example:
+        >>> source = ImageSource(["photos"], texts=True)            # doctest: +SKIP
+        >>> spec = vb.CollectionSpec.single("photos", dim=512, fields=source.fields())
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+        *,
+        texts: bool = False,
+        follow_links: bool = False,
+        hidden: bool = False,
+    ) -> None:
+        given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        if not given:
+            raise ConfigError("no path was given")
+        self.skipped = 0
+        self._texts = texts
+        self._follow = follow_links
+        self._hidden = hidden
+        self._starts, bases = _starts([os.fspath(each) for each in given])
+        self.root = os.path.commonpath(bases)
+        self._sidecars: Sidecars | None = None
+
+    def fields(self) -> dict[str, FieldType]:
+        """The columns of the records: the picture's own, those of texts, then the sidecars'."""
+        own = dict(PICTURE_FIELDS) | (dict(TEXT_FIELDS) if self._texts else {})
+        return own | self._read_sidecars().fields
+
+    def __iter__(self) -> Iterator[Item | DeadLetter]:
+        self.skipped = 0
+        sidecars = self._read_sidecars()
+        yield from sidecars.problems
+        seen: set[str] = set()
+        for entry, named in self._entries():
+            if entry.relative in sidecars:
+                seen.add(entry.relative)
+            yield from self._items(entry, named, sidecars)
+        yield from sidecars.unused(seen)
+
+    def _entries(self) -> Iterator[tuple[Entry, bool]]:
+        """What is found, and whether the caller named it himself."""
+        for start in self._starts:
+            prefix = _below(start.path, self.root)
+            if not start.folder:
+                yield self._single(start.path, prefix, literal=start.literal), start.literal
+                continue
+            for entry in Walk(start.path, follow_links=self._follow, hidden=self._hidden):
+                relative = posixpath.join(prefix, entry.relative) if prefix else entry.relative
+                yield Entry(entry.path, relative, entry.kind, entry.problem), False
+
+    def _single(self, path: str, relative: str, *, literal: bool) -> Entry:
+        outside = not Path(path).resolve().is_relative_to(Path(self.root).resolve())
+        if Path(path).is_symlink() and outside and not literal and not self._follow:
+            return Entry(path, relative, "file", OUTSIDE)
+        return Entry(path, relative, "file", None if Path(path).is_file() else "is not a regular file")
+
+    def _items(self, entry: Entry, named: bool, sidecars: Sidecars) -> Iterator[Item | DeadLetter]:
+        suffix = posixpath.splitext(entry.relative)[1].lower()
+        wanted = suffix in PICTURE_SUFFIXES or (self._texts and suffix == TEXT_SUFFIX) or named
+        if entry.kind == "left out" or is_sidecar(entry.relative):
+            self.skipped += entry.kind == "left out"
+        elif entry.kind == "folder" and entry.problem is None:
+            if suffix in PICTURE_SUFFIXES:
+                yield _refused(entry, "is a folder, for all its name; what is in it is read")
+        elif suffix in OTHER_PICTURE_SUFFIXES and not named:
+            yield _refused(entry, f"{suffix} pictures are not read: convert it to JPEG or PNG")
+        elif not wanted and entry.kind == "file":
+            self.skipped += 1
+        elif entry.problem is not None:
+            yield _refused(entry, entry.problem)
+        elif not _is_text(entry.relative):
+            yield _refused(entry, "the name is not UTF-8: rename the file")
+        elif len(entry.relative.encode()) > MAX_ID_BYTES:
+            yield _refused(entry, f"its id is longer than {MAX_ID_BYTES} bytes")
+        elif self._texts and suffix == TEXT_SUFFIX:
+            yield from text_items(entry.path, entry.relative)
+        else:
+            yield from _picture(entry, sidecars)
+
+    def _read_sidecars(self) -> Sidecars:
+        if self._sidecars is None:
+            sidecars = Sidecars([*PICTURE_FIELDS, *TEXT_FIELDS])
+            for entry, _ in self._entries():
+                if is_sidecar(entry.relative) and entry.kind == "file" and entry.problem is None:
+                    sidecars.read(entry.path, sidecar_prefix(entry.relative))
+            self._sidecars = sidecars
+        return self._sidecars
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    path: str
+    folder: bool
+    literal: bool
+
+
+def _starts(given: Sequence[str]) -> tuple[list[_Start], list[str]]:
+    """Where to begin, without what lies in another folder given, and the folders around it."""
+    starts: dict[str, _Start] = {}
+    bases: list[str] = []
+    for text in given:
+        path = os.path.normpath(Path(text).expanduser().absolute())
+        literal = os.path.lexists(path)
+        if literal:
+            bases.append(path if Path(path).is_dir() else str(Path(path).parent))
+        else:
+            bases.append(_fixed_part(path))
+        for match in [path] if literal else _matches(path, text):
+            start = _Start(match, Path(match).is_dir() and (literal or not Path(match).is_symlink()), literal)
+            starts.setdefault(match, start)
+    folders = {start.path for start in starts.values() if start.folder}
+    return [each for each in starts.values() if folders.isdisjoint(map(str, Path(each.path).parents))], bases
+
+
+def _matches(pattern: str, text: str) -> list[str]:
+    found = sorted(glob.iglob(pattern, recursive=True)) if glob.has_magic(pattern) else []  # noqa: PTH207 - Path.glob
+    if not found:  # leaves symbolic links out
+        raise ConfigError(f"{printable(text)}: no such file or folder, and no pattern that matches one")
+    return [each.rstrip("/") for each in found]
+
+
+def _fixed_part(pattern: str) -> str:
+    parts = Path(pattern).parts
+    fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return str(Path(*parts[:fixed]))
+
+
+def _below(path: str, root: str) -> str:
+    relative = Path(path).relative_to(root).as_posix()
+    return "" if relative == "." else relative
+
+
+def _picture(entry: Entry, sidecars: Sidecars) -> Iterator[Item | DeadLetter]:
+    try:
+        yield PictureItem(entry.relative, entry.path, sidecars.metadata(entry.relative))
+    except (OSError, ValueError, KeyError) as exc:
+        yield _refused(entry, f"its sidecar changed while it was read: {exc}")
+
+
+def _refused(entry: Entry, error: str) -> DeadLetter:
+    id = entry.relative if _is_text(entry.relative) else None
+    return DeadLetter(id, printable(entry.path), error)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,205 @@
+"""From values to fields: which type a column has, and what it may be called."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from vecbridge.errors import SchemaError
+from vecbridge.indexes import Auto, IndexParams
+from vecbridge.schema import CollectionSpec, EmbedderIdentity, Field, FieldType, IdType, Metric, VectorField
+
+ID_NAMES: Final = ("id", "_id", "ID", "key", "uuid")
+VECTOR_NAMES: Final = ("vector", "embedding", "embeddings", "emb", "values")
+_EXACT: Final = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSchema:
+    """What a file of records holds, in vecbridge's types.
+
+    Attributes:
+        id_type: "string" or "int64".
+        vectors: Vector fields, {name: dim}.
+        fields: Scalar fields, {name: type}.
+        columns: The file's names where they differ, {column: field}.
+        dropped: Columns that have no vecbridge type, {column: why}.
+        embedder: The model that made the vectors, where the file says so.
+    """
+
+    id_type: IdType
+    vectors: Mapping[str, int]
+    fields: Mapping[str, FieldType]
+    columns: Mapping[str, str] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    embedder: EmbedderIdentity | None = None
+
+    def spec(
+        self,
+        name: str,
+        *,
+        metric: Metric | str = "cosine",
+        index: IndexParams = Auto(),  # noqa: B008 - frozen
+    ) -> CollectionSpec:
+        """A collection that takes these records.
+
+        Raises:
+            SchemaError: A name or dim that no backend takes.
+        """
+        vectors = tuple(
+            VectorField(vector, dim, Metric(metric), index, self.embedder)
+            for vector, dim in self.vectors.items()
+        )
+        fields = tuple(Field(key, type) for key, type in self.fields.items())
+        return CollectionSpec(name, vectors, fields, self.id_type)
+
+
+def merged(schemas: Iterable[SourceSchema]) -> SourceSchema:
+    """One schema for several files that go into one collection.
+
+    Fields are united; where their types differ, int64 and float64 give float64, and anything else gives json.
+
+    Raises:
+        SchemaError: Ids or vectors differ, or the files were made with different models.
+    """
+    first, *others = schemas
+    fields = dict(first.fields)
+    columns, dropped = dict(first.columns), dict(first.dropped)
+    for other in others:
+        if (other.id_type, other.vectors) != (first.id_type, first.vectors):
+            raise SchemaError(
+                f"the files differ: {first.id_type} ids and vectors {dict(first.vectors)}, "
+                f"then {other.id_type} ids and vectors {dict(other.vectors)}"
+            )
+        if other.embedder != first.embedder:
+            raise SchemaError("the files hold vectors of different models")
+        for name, type in other.fields.items():
+            fields[name] = common_type({fields.get(name, type), type})
+        columns |= other.columns
+        dropped |= other.dropped
+    return SourceSchema(first.id_type, first.vectors, fields, columns, dropped, first.embedder)
+
+
+def common_type(types: set[FieldType]) -> FieldType:
+    """The type that holds them all; a column that has only nulls is a string."""
+    if not types:
+        return "string"
+    if len(types) == 1:
+        return next(iter(types))
+    return "float64" if types == {"int64", "float64"} else "json"
+
+
+class Observed:
+    """The type of a column of JSON values, found by looking at every one of them.
+
+    Whole numbers beside floats make float64 where all of them are exact in it. What fits nothing else
+    (objects, mixed kinds, integers beyond 64 bits) is json, which loses nothing.
+    """
+
+    def __init__(self) -> None:
+        self._types: set[FieldType] = set()
+        self._exact = True
+
+    def add(self, value: Any) -> None:
+        """Looks at one value; None says nothing about the type."""
+        if value is None:
+            return
+        if isinstance(value, int) and abs(value) > _EXACT:
+            self._exact = False
+        self._types.add(value_type(value))
+
+    @property
+    def type(self) -> FieldType:
+        """The narrowest type for all values so far."""
+        found = common_type(self._types)
+        return "json" if found == "float64" and not self._exact else found
+
+
+def value_type(value: Any) -> FieldType:
+    """The narrowest type of one JSON value that is not null."""
+    match value:
+        case bool():
+            return "bool"
+        case int():
+            return "int64" if -(2**63) <= value < 2**63 else "json"
+        case float():
+            return "float64"
+        case str():
+            return "string"
+        case list() if all(isinstance(each, str) for each in value):
+            return "list<string>"
+        case _:
+            return "json"
+
+
+def as_type(value: Any, type: FieldType) -> Any:
+    """A JSON value as a column of that type takes it: JSON text for json, itself otherwise."""
+    if type != "json" or value is None:
+        return value
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def field_name(name: str, taken: Iterable[str]) -> str:
+    """A legal field name: other characters become ``_``, and a clash (case ignored) gets a number.
+
+    Example:
+        >>> field_name("Año de edición", []), field_name("width", ["width"]), field_name("2nd", [])
+        ('A_o_de_edici_n', 'width_2', 'f_2nd')
+    """
+    used = {"id", "vector", *(each.lower() for each in taken)}
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    if not re.match(r"[A-Za-z]", plain):
+        plain = f"f_{plain.lstrip('_')}"
+    candidate, number = plain, 1
+    while candidate.lower() in used:
+        number += 1
+        candidate = f"{plain}_{number}"
+    return candidate
+
+
+def choose_id(names: Iterable[str], wanted: str | None) -> str:
+    """Which column holds the ids.
+
+    Raises:
+        SchemaError: There is none of that name, or none of the usual names.
+    """
+    known = list(names)
+    candidates = ID_NAMES if wanted is None else (wanted,)
+    for name in candidates:
+        if name in known:
+            return name
+    raise SchemaError(
+        f"no id column ({' or '.join(candidates)}) among {', '.join(known)}: name it with id_column="
+    )
+
+
+def choose_vectors(candidates: Mapping[str, int], wanted: Mapping[str, str] | None) -> dict[str, str]:
+    """Which columns hold vectors, as {column: vector field}.
+
+    Args:
+        candidates: Columns of number lists of one length, {column: length}.
+        wanted: What the caller named; None looks for the usual names, then for the only candidate.
+
+    Raises:
+        SchemaError: None was found, or several and nothing says which.
+    """
+    if wanted is not None:
+        for name in wanted:
+            if name not in candidates:
+                raise SchemaError(
+                    f"column {name!r} is not a vector in every row; there are: {_listed(candidates)}"
+                )
+        return dict(wanted)
+    for name in VECTOR_NAMES:
+        if name in candidates:
+            return {name: "vector"}
+    if len(candidates) == 1:
+        return {next(iter(candidates)): "vector"}
+    raise SchemaError(f"no single vector column; there are: {_listed(candidates)}: name it with vectors=")
+
+
+def _listed(candidates: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} [{dim}]" for name, dim in candidates.items()) or "none"

@@ -1,0 +1,73 @@
+"""NumPy files: an array of vectors, whose ids are the row numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from vecbridge.errors import ConfigError
+from vecbridge.schema import CollectionSpec
+from vecbridge.sources.deadletters import OnDeadLetter
+from vecbridge.sources.inference import SourceSchema
+from vecbridge.sources.rows import checked
+
+
+class NpySource:
+    """Vectors from a ``.npy`` file, read through a memory map.
+
+    Args:
+        path: A file of an (n, dim) array of floats or integers. Pickled objects are refused.
+        first_id: Id of the first row; several files that go into one collection need ranges of their own.
+
+    Raises:
+        ConfigError: Not such a file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, first_id: int = 0) -> None:
+        self.path = Path(path)
+        self._first_id = first_id
+        try:
+            self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as exc:
+            raise ConfigError(f"{self.path}: not a .npy file that can be read: {exc}") from exc
+        if (
+            not isinstance(self._array, np.ndarray)
+            or self._array.ndim != 2
+            or self._array.dtype.kind not in "fiu"
+        ):
+            raise ConfigError(f"{self.path}: not an (n, dim) array of numbers")
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def schema(self) -> SourceSchema:
+        """int64 ids, the field ``vector``, no scalars."""
+        return SourceSchema("int64", {"vector": int(self._array.shape[1])}, {})
+
+    def batches(
+        self, spec: CollectionSpec, *, on_dead_letter: OnDeadLetter, batch_rows: int = 1000
+    ) -> Iterator[pa.RecordBatch]:
+        """Streams the rows, holding one batch; ids are made into text where the collection's are.
+
+        Args:
+            spec: The collection that they go into.
+            on_dead_letter: Receives each row that cannot be taken, its source ``file:row`` counted from 0.
+            batch_rows: Rows a batch, at most.
+
+        Yields:
+            Checked batches.
+        """
+        for start in range(0, len(self), batch_rows):
+            with np.errstate(over="ignore"):  # what overflows becomes Inf, which the check refuses
+                values = np.array(self._array[start : start + batch_rows], np.float32)
+            rows = range(start, start + len(values))
+            ids = [row + self._first_id for row in rows]
+            columns = {
+                "id": ids if spec.id_type == "int64" else [str(each) for each in ids],
+                spec.vector.name: values,
+            }
+            yield from checked(spec, columns, [f"{self.path}:{row}" for row in rows], on_dead_letter)

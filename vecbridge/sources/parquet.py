@@ -1,0 +1,277 @@
+"""Parquet files: ids, vectors and scalar columns, streamed as Arrow."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vecbridge.errors import ConfigError, SchemaError
+from vecbridge.records import stamped
+from vecbridge.schema import CollectionSpec, FieldType, VectorField
+from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
+from vecbridge.sources.inference import SourceSchema, choose_id, choose_vectors, field_name
+from vecbridge.sources.rows import checked, taken
+
+_UNREADABLE: Final = (OSError, pa.ArrowException)  # broken pages, codecs that are not built in
+_SAMPLE_ROWS: Final = 1000
+
+
+class ParquetSource:
+    """Records from a Parquet file.
+
+    Types: bool; integers become int64; floats float64; strings, and dictionaries of them, string; lists of
+    strings list<string>; dates, times and decimals the text that Arrow prints, so that nothing is rounded;
+    structs, maps and other lists json. Binary columns have no type here: ``schema().dropped`` names them.
+
+    Args:
+        path: The file.
+        id_column: The column of the ids; None looks for ``id``, ``_id``, ``ID``, ``key`` and ``uuid``.
+        vectors: {column: vector field}; None takes ``vector``, ``embedding``, ``embeddings``, ``emb`` or
+            ``values``, or else the only column that holds lists of floats of one length.
+
+    Raises:
+        ConfigError: Not a Parquet file.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        id_column: str | None = None,
+        vectors: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._id_column = id_column
+        self._vectors = vectors
+        try:
+            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+                self._arrow: pa.Schema = file.schema_arrow
+                self._sample: pa.RecordBatch | None = next(file.iter_batches(_SAMPLE_ROWS), None)
+        except _UNREADABLE as exc:
+            raise ConfigError(f"{self.path}: not a Parquet file that can be read: {exc}") from exc
+
+    def schema(self) -> SourceSchema:
+        """What the file holds, from its schema; a list column's length is looked up in its first rows.
+
+        Raises:
+            SchemaError: There is no id, or no vector.
+        """
+        if len(set(self._arrow.names)) != len(self._arrow.names):
+            raise SchemaError(f"{self.path}: a column name comes twice")
+        id_column = choose_id(self._arrow.names, self._id_column)
+        candidates = {name: dim for name in self._arrow.names if (dim := self._length(name))}
+        vectors = choose_vectors(candidates, self._vectors)
+        columns, fields, dropped = {id_column: "id"} | vectors, {}, {}
+        for name in self._arrow.names:
+            if name in columns:
+                continue
+            type = _field_type(self._arrow.field(name).type)
+            if type is None:
+                dropped[name] = f"{self._arrow.field(name).type} has no vecbridge type"
+                continue
+            columns[name] = field_name(name, columns.values())
+            fields[columns[name]] = type
+        id_type = _plain_type(self._arrow.field(id_column).type)
+        return SourceSchema(
+            "int64" if pa.types.is_integer(id_type) else "string",
+            {vectors[name]: candidates[name] for name in vectors},
+            fields,
+            {column: name for column, name in columns.items() if column != name},
+            dropped,
+            stamped(self._sample) if self._sample is not None else None,
+        )
+
+    def batches(
+        self, spec: CollectionSpec, *, on_dead_letter: OnDeadLetter, batch_rows: int = 1000
+    ) -> Iterator[pa.RecordBatch]:
+        """Streams the records, holding one batch.
+
+        Args:
+            spec: The collection that they go into. Columns that it does not have are left out.
+            on_dead_letter: Receives each row that cannot be taken, its source ``file:row`` counted from 0,
+                and one more where a damaged file ends early.
+            batch_rows: Rows a batch, at most.
+
+        Yields:
+            Checked batches.
+
+        Raises:
+            SchemaError: There is no id, or no vector.
+        """
+        names = {name: self.schema().columns.get(name, name) for name in self._arrow.names}
+        wanted = {name: each for name, each in names.items() if each in spec.column_names}
+        start = 0
+        for part in self._parts(list(wanted), batch_rows, on_dead_letter):
+            renamed = part.rename_columns([wanted[name] for name in part.schema.names])
+            yield from self._checked(renamed, spec, start, on_dead_letter)
+            start += part.num_rows
+
+    def _parts(
+        self, columns: list[str], batch_rows: int, on_dead_letter: OnDeadLetter
+    ) -> Iterator[pa.RecordBatch]:
+        start = 0
+        with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+            parts = file.iter_batches(batch_rows, columns=columns)
+            while True:
+                try:
+                    part = next(parts, None)
+                except _UNREADABLE as exc:
+                    error = f"the rows from here on cannot be read: {exc}"
+                    on_dead_letter(DeadLetter(None, f"{self.path}:{start}", error))
+                    return
+                if part is None:
+                    return
+                yield part
+                start += part.num_rows
+
+    def _checked(
+        self, part: pa.RecordBatch, spec: CollectionSpec, start: int, on_dead_letter: OnDeadLetter
+    ) -> Iterator[pa.RecordBatch]:
+        origins: list[str | None] = [f"{self.path}:{start + row}" for row in range(part.num_rows)]
+        problems: dict[int, str] = {}
+        columns: dict[str, Any] = {"id": _ids(part.column("id"), spec.id_type, problems)}
+        for vector in spec.vectors:
+            if vector.name in part.schema.names:
+                columns[vector.name] = _vectors(part.column(vector.name), vector, problems)
+        for each in spec.fields:
+            if each.name in part.schema.names:
+                columns[each.name] = _scalars(part.column(each.name), each.type, problems)
+        for row, error in sorted(problems.items()):
+            record = part.slice(row, 1).to_pylist()[0]
+            on_dead_letter(DeadLetter(_plain_id(record["id"]), origins[row], error, record))
+        if problems:
+            keep = [row for row in range(part.num_rows) if row not in problems]
+            origins = [origins[row] for row in keep]
+            columns = taken(columns, keep)
+        yield from checked(spec, columns, origins, on_dead_letter)
+
+    def _length(self, name: str) -> int | None:
+        """The length of a column of float lists, None where it is not one."""
+        type = _plain_type(self._arrow.field(name).type)
+        if not _is_list(type) or not pa.types.is_floating(type.value_type):
+            return None
+        if pa.types.is_fixed_size_list(type):
+            return int(type.list_size)
+        if self._sample is None:
+            return None
+        lengths = pc.drop_null(pc.list_value_length(self._sample.column(name)))
+        common = pc.mode(lengths).to_pylist()
+        # most rows decide, so that one bad row is a dead letter and does not hide the column
+        return int(common[0]["mode"]) if common and 2 * common[0]["count"] > len(lengths) else None
+
+
+def _field_type(type: pa.DataType) -> FieldType | None:
+    type = _plain_type(type)
+    if pa.types.is_boolean(type):
+        return "bool"
+    if pa.types.is_integer(type):
+        return "int64"
+    if pa.types.is_floating(type):
+        return "float64"
+    if _is_text(type) or pa.types.is_null(type) or pa.types.is_decimal(type) or pa.types.is_temporal(type):
+        return "string"
+    if _is_list(type) and _is_text(_plain_type(type.value_type)):
+        return "list<string>"
+    if _is_list(type) or pa.types.is_struct(type) or pa.types.is_map(type):
+        return "json"
+    return None
+
+
+def _ids(column: pa.Array, id_type: str, problems: dict[int, str]) -> pa.Array:
+    column = _decoded(column)
+    wanted = pa.int64() if id_type == "int64" else pa.string()
+    if column.type == pa.uint64() and id_type == "int64":
+        return _narrowed(column, problems, "the id")
+    same = pa.types.is_integer(column.type) if id_type == "int64" else _is_text(column.type)
+    if not same:
+        raise SchemaError(f"the ids are {column.type}, and the collection's {id_type}")
+    return column.cast(wanted)
+
+
+def _vectors(
+    column: pa.Array, vector: VectorField, problems: dict[int, str]
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """float32 of shape (n, dim); rows at fault are zero and noted."""
+    type = column.type
+    if not _is_list(type) or not (
+        pa.types.is_floating(type.value_type) or pa.types.is_integer(type.value_type)
+    ):
+        raise SchemaError(f"vector {vector.name!r} is {type}, not a list of numbers")
+    lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
+    right = lengths == vector.dim
+    values = np.zeros((len(column), vector.dim), np.float32)
+    flat = pc.list_flatten(column.filter(pa.array(right)))
+    with np.errstate(over="ignore"):  # what overflows becomes Inf, which the check refuses
+        numbers = flat.to_numpy(zero_copy_only=False).astype(np.float32)  # a null is NaN
+    values[right] = numbers.reshape(-1, vector.dim)
+    for row in np.flatnonzero(~right).tolist():
+        has = "is null" if lengths[row] < 0 else f"has {lengths[row]} dimensions, not {vector.dim}"
+        problems.setdefault(row, f"vector {vector.name!r} {has}")
+    return values
+
+
+def _scalars(column: pa.Array, type: FieldType, problems: dict[int, str]) -> Any:
+    column = _decoded(column)
+    if type == "json":
+        values = column.to_pylist()
+        return values if _is_text(column.type) else [_json(value) for value in values]
+    if type == "int64" and column.type == pa.uint64():
+        return _narrowed(column, problems, "a value")
+    if type == "float64" and pa.types.is_integer(column.type):
+        return _as_floats(column, problems)
+    if type == "string" and not _is_text(column.type) and _field_type(column.type) == "string":
+        return column.cast(pa.string())
+    if type == "list<string>" and _is_list(column.type):
+        return column.cast(pa.list_(pa.field("item", pa.string())))
+    if type == "float64" and column.type == pa.float16():
+        return column.cast(pa.float32())
+    return column
+
+
+def _as_floats(column: pa.Array, problems: dict[int, str]) -> pa.Array:
+    floats = column.cast(pa.float64(), safe=False)
+    back = floats.cast(column.type, safe=False)
+    inexact = pc.fill_null(pc.not_equal(back, column), False)
+    for row in np.flatnonzero(inexact.to_numpy(zero_copy_only=False)).tolist():
+        problems.setdefault(row, f"{column[row].as_py()} has no exact float64")
+    return floats
+
+
+def _narrowed(column: pa.Array, problems: dict[int, str], what: str) -> pa.Array:
+    """uint64 as int64; values beyond it are noted, and null."""
+    beyond = pc.fill_null(pc.greater(column, pa.scalar(2**63 - 1, pa.uint64())), False)
+    for row in np.flatnonzero(beyond.to_numpy(zero_copy_only=False)).tolist():
+        problems.setdefault(row, f"{what} is beyond int64")
+    return pc.if_else(beyond, pa.scalar(None, pa.uint64()), column).cast(pa.int64())
+
+
+def _decoded(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _plain_type(type: pa.DataType) -> pa.DataType:
+    return type.value_type if pa.types.is_dictionary(type) else type
+
+
+def _is_text(type: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type))
+
+
+def _is_list(type: pa.DataType) -> bool:
+    return bool(pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type))
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _plain_id(key: Any) -> str | int | None:
+    return key if isinstance(key, str | int) else None

@@ -1,0 +1,93 @@
+"""From columns to checked batches: the bad rows go aside, and the good ones go on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vecbridge.errors import InvalidRecordError
+from vecbridge.records import batch
+from vecbridge.schema import CollectionSpec
+from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
+
+Columns = Mapping[str, Any]
+
+
+def checked(
+    spec: CollectionSpec, columns: Columns, origins: Sequence[str | None], on_dead_letter: OnDeadLetter
+) -> Iterator[pa.RecordBatch]:
+    """Batches of the good rows; each bad row becomes one dead letter.
+
+    Args:
+        spec: The collection's spec.
+        columns: As :func:`vecbridge.records.batch` takes them: lists, arrays of shape (n, dim), Arrow arrays.
+        origins: Where each row stands, for its dead letter.
+        on_dead_letter: Receives them.
+
+    Yields:
+        One batch, or none where nothing is good; more where an id comes again, because a batch holds an id
+        once: the later row comes in the later batch, so that it is the one that stays.
+    """
+    for rows in _rounds(columns["id"]):
+        part, places = (
+            (columns, origins) if rows is None else (taken(columns, rows), [origins[i] for i in rows])
+        )
+        good = _good_rows(spec, part, places, on_dead_letter)
+        if good is not None:
+            yield good
+
+
+def _good_rows(
+    spec: CollectionSpec, columns: Columns, origins: Sequence[str | None], on_dead_letter: OnDeadLetter
+) -> pa.RecordBatch | None:
+    while origins:
+        try:
+            return batch(spec, **columns)
+        except InvalidRecordError as exc:
+            if not exc.rows:
+                raise
+            errors = {failure.row: failure.error for failure in exc.rows}
+        for row in sorted(errors):
+            record = {name: _plain(values[row]) for name, values in columns.items()}
+            on_dead_letter(DeadLetter(record["id"], origins[row], errors[row], record))
+        keep = [row for row in range(len(origins)) if row not in errors]
+        columns, origins = taken(columns, keep), [origins[row] for row in keep]
+    return None
+
+
+def _rounds(ids: Any) -> list[list[int] | None]:
+    """Row numbers, split so that no id comes twice in a part; None is every row."""
+    keys = ids.to_pylist() if isinstance(ids, pa.Array) else list(ids)
+    if len(set(keys)) == len(keys):
+        return [None]
+    seen: Counter[Any] = Counter()
+    rounds: list[list[int]] = []
+    for row, key in enumerate(keys):
+        if seen[key] == len(rounds):
+            rounds.append([])
+        rounds[seen[key]].append(row)
+        seen[key] += 1
+    return list(rounds)
+
+
+def taken(columns: Columns, rows: list[int]) -> dict[str, Any]:
+    """Some rows of columns of any kind."""
+    part: dict[str, Any] = {}
+    for name, values in columns.items():
+        if isinstance(values, pa.Array):
+            part[name] = values.take(pa.array(rows, pa.int64()))
+        elif isinstance(values, np.ndarray):
+            part[name] = values[rows]
+        else:
+            part[name] = [values[row] for row in rows]
+    return part
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pa.Scalar):
+        return value.as_py()
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

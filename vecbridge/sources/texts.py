@@ -1,0 +1,54 @@
+"""Text files: each line is a record of its own, because CLIP reads 77 tokens and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from vecbridge.sources.deadletters import DeadLetter
+from vecbridge.sources.lines import read_lines
+
+MAX_TEXT_LINE: Final = 64 * 2**10
+
+
+@dataclass(frozen=True, slots=True)
+class TextItem:
+    """One line of a text file.
+
+    Attributes:
+        id: ``notes.txt#12``: the file's id and the number of the line.
+        path: The file.
+        line: Number of the line, counted from 1.
+        text: What it says.
+    """
+
+    id: str
+    path: str
+    line: int
+    text: str
+
+
+def text_items(path: str, id: str) -> Iterator[TextItem | DeadLetter]:
+    """The lines of a UTF-8 file that are not blank.
+
+    Args:
+        path: The file.
+        id: The file's id.
+
+    Yields:
+        A text item a line; a dead letter where a line is no UTF-8 or longer than 64 KiB, or where the file
+        cannot be read.
+    """
+    try:
+        for line in read_lines(path, max_bytes=MAX_TEXT_LINE):
+            key, origin = f"{id}#{line.number}", f"{path}:{line.number}"
+            if line.data is None:
+                yield DeadLetter(key, origin, f"the line is longer than {MAX_TEXT_LINE} bytes")
+                continue
+            try:
+                yield TextItem(key, path, line.number, line.data.decode().strip())
+            except UnicodeDecodeError as exc:
+                yield DeadLetter(key, origin, f"not UTF-8: {exc.reason} at byte {exc.start}")
+    except OSError as exc:
+        yield DeadLetter(id, path, f"the file cannot be read: {exc.strerror}")

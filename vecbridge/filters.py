@@ -20,6 +20,7 @@ Scalar = bool | int | float | str
 
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
+MAX_DEPTH: Final = 100  # of nesting in the JSON form
 _OPS: Final[dict[Op, Op]] = {
     "==": "!=",
     "!=": "==",
@@ -190,17 +191,23 @@ def from_dict(values: Mapping[str, Any]) -> Filter:
     """Reads the JSON form of a filter.
 
     Raises:
-        SchemaError: An unknown key or operator, or a value of the wrong shape.
+        SchemaError: An unknown key or operator, a value of the wrong shape, more than 100 levels.
     """
+    return _from_dict(values, MAX_DEPTH)
+
+
+def _from_dict(values: Mapping[str, Any], depth: int) -> Filter:
+    if not depth:
+        raise SchemaError(f"the filter is nested more than {MAX_DEPTH} levels deep")
     if not isinstance(values, Mapping):
         raise SchemaError(f"a filter is a JSON object, not {values!r}")
     if len(values) == 1:
         [(key, inner)] = values.items()
         if key in ("and", "or") and isinstance(inner, list):
-            items = tuple(from_dict(each) for each in inner)
+            items = tuple(_from_dict(each, depth - 1) for each in inner)
             return And(items) if key == "and" else Or(items)
         if key == "not":
-            return Not(from_dict(inner))
+            return Not(_from_dict(inner, depth - 1))
     name, op = values.get("field"), values.get("op")
     expected = {"field", "op"} if op == "is_null" else {"field", "op", "value"}
     if not isinstance(name, str) or set(values) != expected:
@@ -318,13 +325,13 @@ def _literal(name: str, value: Any) -> Scalar:
         raise SchemaError(f"field {name!r} is compared with None: use field({name!r}).is_null()")
     if isinstance(value, Scalar):
         return value
-    if hasattr(value, "item") and isinstance(unboxed := value.item(), Scalar):  # a NumPy scalar
+    if getattr(value, "shape", None) == () and isinstance(unboxed := value.item(), Scalar):  # NumPy's
         return unboxed
     raise SchemaError(f"field {name!r} is compared with {value!r}: a bool, int, float or str")
 
 
 def _leaf(ref: FieldRef, op: Any, value: Any) -> Filter:
-    if op in _OPS:
+    if isinstance(op, str) and op in _OPS:
         return Cmp(ref.name, op, _literal(ref.name, value))
     if op == "in" and isinstance(value, list):
         return ref.isin(value)
@@ -396,10 +403,10 @@ def _typed(column: Field, value: Scalar) -> Scalar:
             return value
         case "int64" if isinstance(value, int) and not isinstance(value, bool):
             if INT64_MIN <= value <= INT64_MAX:
-                return value
+                return int(value)
             raise SchemaError(f"field {column.name!r}: {value} is no 64-bit integer")
         case "float64" if isinstance(value, float) and math.isfinite(value):
-            return value + 0.0  # -0.0 + 0.0 is 0.0
+            return float(value) + 0.0  # -0.0 + 0.0 is 0.0
         case "float64" if isinstance(value, int) and not isinstance(value, bool) and _exact_float(value):
             return float(value)
         case "string":
@@ -423,4 +430,4 @@ def _text(column: Field, value: Any) -> str:
         raise SchemaError(
             f"field {column.name!r}: {value!r} has half a surrogate pair, which no text has"
         ) from None
-    return value
+    return str.__str__(value)  # of an enum or a NumPy string, the text alone

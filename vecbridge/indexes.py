@@ -154,9 +154,11 @@ def from_dict(values: Mapping[str, Any]) -> IndexParams:
     Raises:
         SchemaError: An unknown kind or parameter.
     """
+    if not isinstance(values, Mapping):
+        raise SchemaError(f"an index is a JSON object, not {values!r}")
     params = dict(values)
     kind = params.pop("kind", None)
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise SchemaError(f"index kind {kind!r}: one of {', '.join(_KINDS)}")
     try:
         return _KINDS[kind](**params)

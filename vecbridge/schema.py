@@ -138,6 +138,8 @@ class CollectionSpec:
             raise SchemaError(f"collection name {self.name!r}: a small letter, then up to 40 of a-z 0-9 _")
         if self.id_type not in get_args(IdType):
             raise SchemaError(f"id_type={self.id_type!r}: 'string' or 'int64'")
+        if not isinstance(self.namespaced, bool):
+            raise SchemaError(f"namespaced={self.namespaced!r}: True or False")
         if not self.vectors:
             raise SchemaError(f"collection {self.name!r} has no vector field")
         _check_names(self)
@@ -270,9 +272,10 @@ class CollectionSpec:
             SchemaError: Not JSON, or not a spec.
         """
         try:
-            return cls.from_dict(json.loads(text))
-        except json.JSONDecodeError as exc:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as exc:  # no JSON, too long a number, too deep
             raise SchemaError(f"not a collection spec: {exc}") from exc
+        return cls.from_dict(values)
 
     def renamed(self, name: str) -> CollectionSpec:
         """The same spec under another name."""

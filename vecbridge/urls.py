@@ -111,12 +111,17 @@ def parse(url: str | StoreURL) -> StoreURL:
     if not colon or not _SCHEME.fullmatch(scheme):
         shown = url if "@" not in url else "that"
         raise InvalidURLError(f"{shown!r} is no store URL: as in faiss:///data/vectors#photos")
+    if any(character < " " or character == "\x7f" for character in url):
+        raise InvalidURLError(f"{scheme} URL: a control character is written as %0A")  # urlsplit drops it
     try:
         parts = urlsplit(url)
         port = parts.port
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError as exc:
-        raise InvalidURLError(f"{scheme} URL: {exc}") from exc
+    except ValueError:  # its message may quote a piece of the password
+        raise InvalidURLError(
+            f"{scheme} URL: as in {scheme}://user:password@host:1234/path?option=value#collection; in a "
+            "password / is written as %2F, ? as %3F, # as %23, @ as %40"
+        ) from None
     options = dict(pairs)
     if len(options) != len(pairs):
         raise InvalidURLError(f"{scheme} URL: an option comes twice")

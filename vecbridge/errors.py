@@ -50,7 +50,14 @@ class Failure:
 
 
 class VecbridgeError(Exception):
-    """The base of every error here."""
+    """The base of every error here; survives pickling, so that it can leave a worker process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args), self.__dict__
+
+
+def _rebuilt(kind: type[VecbridgeError], args: tuple[Any, ...]) -> VecbridgeError:
+    return kind.__new__(kind, *args)  # __init__ would compose the message again
 
 
 class ConfigError(VecbridgeError):

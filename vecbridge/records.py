@@ -28,6 +28,14 @@ from vecbridge.schema import (
 )
 
 MAX_ID_BYTES: Final = 512
+_CONVERSION_ERRORS: Final = (
+    pa.ArrowInvalid,
+    pa.ArrowTypeError,
+    pa.ArrowNotImplementedError,
+    OverflowError,
+    TypeError,
+    UnicodeEncodeError,
+)
 _EMBEDDER_KEY: Final = b"vecbridge.embedder"
 _ARROW: Final[dict[FieldType, pa.DataType]] = {
     "bool": pa.bool_(),
@@ -92,6 +100,7 @@ def batch(spec: CollectionSpec, /, **columns: Any) -> pa.RecordBatch:
     """
     if "id" not in columns:
         raise InvalidRecordError("column 'id' is missing", [])
+    columns = {name: _sized(name, values) for name, values in columns.items()}
     rows = len(columns["id"])
     _require_known(spec, columns, rows)
     types = {each.name: each for each in arrow_schema(spec)}
@@ -101,7 +110,7 @@ def batch(spec: CollectionSpec, /, **columns: Any) -> pa.RecordBatch:
         if name in {each.name for each in spec.vectors}:
             arrays[name] = _vector_column(spec.vector_field(name), values, rows)
         else:
-            values = [_json_text(each) for each in values] if name in jsons else values
+            values = _json_texts(name, values) if name in jsons else values
             arrays[name] = _scalar_column(name, values, types[name].type, rows)
         if len(arrays[name]) != rows:
             raise _whole(f"column {name!r} has {len(arrays[name])} rows, and 'id' {rows}", rows)
@@ -245,9 +254,16 @@ def stamp(batch: pa.RecordBatch, identity: EmbedderIdentity) -> pa.RecordBatch:
 
 
 def stamped(batch: pa.RecordBatch) -> EmbedderIdentity | None:
-    """The model that :func:`stamp` noted, if any."""
+    """The model that :func:`stamp` noted, if any.
+
+    Raises:
+        SchemaError: Something else stands in its place.
+    """
     text = (batch.schema.metadata or {}).get(_EMBEDDER_KEY)
-    return EmbedderIdentity(**json.loads(text)) if text else None
+    try:
+        return EmbedderIdentity(**json.loads(text)) if text else None
+    except (ValueError, TypeError) as exc:
+        raise SchemaError(f"the batch's embedder stamp cannot be read: {exc}") from exc
 
 
 def require_same_embedder(field: VectorField, identity: EmbedderIdentity | None) -> None:
@@ -394,12 +410,19 @@ def _check_json(column: pa.Array, name: str, problems: dict[int, str]) -> pa.Arr
 
 
 def _cast(name: str, column: pa.Array, wanted: pa.DataType, rows: int) -> pa.Array:
+    if not pa.types.is_primitive(column.type):
+        try:
+            column.validate(full=True)  # an array from elsewhere may hold bytes that are no UTF-8
+        except pa.ArrowInvalid as exc:
+            raise _whole(f"column {name!r}: {exc}", rows) from exc
     if column.type == wanted:
         return column
+    if pa.types.is_list_view(column.type):
+        column = pa.array(column.to_pylist(), pa.large_list(column.type.value_type))  # cast() spoils a view
     if pa.types.is_null(column.type) or _same_kind(column.type, wanted):
         try:
             return column.cast(wanted)
-        except pa.ArrowInvalid as exc:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
             raise _whole(f"column {name!r}: {exc}", rows) from exc
     raise _whole(f"column {name!r} is {column.type}, not {wanted}", rows)
 
@@ -446,20 +469,24 @@ def _scalar_column(name: str, values: Any, wanted: pa.DataType, rows: int) -> pa
             return _cast(name, pa.array(values), wanted, rows)
         _refuse_coercion(values, wanted)
         return pa.array(values, wanted)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError, UnicodeEncodeError) as exc:
+    except _CONVERSION_ERRORS as exc:
         raise _column_error(name, values, wanted, exc) from exc
 
 
 def _refuse_coercion(values: Iterable[Any], wanted: pa.DataType) -> None:
     """Arrow takes True for 1, b"a" for "a" and an inexact int for a float; the contract does not."""
     for each in values:
-        if isinstance(each, bool) and not pa.types.is_boolean(wanted):
+        if isinstance(each, bool | np.bool_) and not pa.types.is_boolean(wanted):
             raise TypeError(f"{each!r} is a bool")
         if isinstance(each, bytes):
             raise TypeError(f"{each!r} is bytes, not str")
+        if pa.types.is_list(wanted) and each is not None:
+            if isinstance(each, str):
+                raise TypeError(f"{each!r} is a str, not a list of them")
+            _refuse_coercion(each, wanted.value_type)
         if pa.types.is_float64(wanted) and isinstance(each, int) and int(float(each)) != each:
             raise TypeError(f"{each!r} has no exact float64")
-        if pa.types.is_int64(wanted) and isinstance(each, float):
+        if pa.types.is_int64(wanted) and isinstance(each, float | np.floating):
             raise TypeError(f"{each!r} is a float")
 
 
@@ -470,18 +497,32 @@ def _column_error(name: str, values: Any, wanted: pa.DataType, exc: Exception) -
         try:
             _refuse_coercion([value], wanted)
             pa.array([value], wanted)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError, UnicodeEncodeError) as one:
+        except _CONVERSION_ERRORS as one:
             problems[row] = f"column {name!r} is {wanted}: {one}"
     return _invalid(problems, None) if problems else _whole(f"column {name!r}: {exc}", len(values))
 
 
-def _json_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as exc:
-        raise InvalidRecordError(f"{value!r} is no JSON value: {exc}", []) from exc
+def _sized(name: str, values: Any) -> Any:
+    """A column that can be counted and read twice."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidRecordError(f"column {name!r} is {values!r}: a list or an array, one value a row", [])
+    return values if hasattr(values, "__len__") else list(values)
+
+
+def _json_texts(name: str, values: Iterable[Any]) -> list[str | None]:
+    texts: list[str | None] = []
+    problems: dict[int, str] = {}
+    for row, value in enumerate(values):
+        if value is None or isinstance(value, str):
+            texts.append(value)
+            continue
+        try:
+            texts.append(json.dumps(value, ensure_ascii=False, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as exc:
+            problems[row] = f"field {name!r} is no JSON: {exc}"
+    if problems:
+        raise _invalid(problems, None)
+    return texts
 
 
 def _no_constant(text: str) -> Any:

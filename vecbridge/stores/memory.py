@@ -258,7 +258,8 @@ class MemoryCollection:
         best = [found[position] for position in order]
         ids = records.python_ids(self._batch(best, []).column("id"))
         rows = None if query.include is None else self._batch(best, query.include)
-        return Hits(ids, scores[order].astype(np.float32), rows)
+        with np.errstate(over="ignore"):  # beyond float32, a score is infinite
+            return Hits(ids, scores[order].astype(np.float32), rows)
 
     def _pages(
         self, include: Sequence[str] | None, condition: Filter | None, batch_rows: int, after: int, upto: int
@@ -280,7 +281,7 @@ class MemoryCollection:
             return 0, self._table.inserted
         try:
             token, namespace, after, upto = json.loads(base64.urlsafe_b64decode(cursor))
-        except ValueError as exc:
+        except (ValueError, TypeError) as exc:
             raise ConfigError(f"cursor {cursor!r} is none of this collection's") from exc
         if token != self._table.token or namespace != self.namespace:
             raise CursorExpiredError(

@@ -1,0 +1,163 @@
+"""What several commands share: their options, the store's URL, the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vecbridge.cli import output
+from vecbridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vecbridge.embed.base import Embedder
+    from vecbridge.filters import Filter
+    from vecbridge.schema import CollectionSpec, VectorField
+    from vecbridge.settings import Settings
+    from vecbridge.urls import StoreURL
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", "-s", metavar="URL", help="Collection, as faiss:./vectors#photos; or VECBRIDGE_STORE."
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="ID",
+        help="'bundled', a CLIP checkpoint on the Hugging Face hub, or a directory; or VECBRIDGE_MODEL.",
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps; or VECBRIDGE_DEVICE."),
+]
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option("--runtime", metavar="NAME", help="onnx or torch; or VECBRIDGE_RUNTIME."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+def settings() -> Settings:
+    """The settings of this process; starts logging at their level.
+
+    Raises:
+        ConfigError: A variable that cannot be right.
+    """
+    import logging
+    import sys
+
+    from vecbridge.settings import read_settings
+
+    found = read_settings()
+    level = "DEBUG" if output.debugging() else found.log_level
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("vecbridge").setLevel(level)
+    return found
+
+
+def collection_url(given: str | None, found: Settings) -> StoreURL:
+    """The URL of a collection, from the option or the settings.
+
+    Raises:
+        ConfigError: There is none, or it names no collection.
+    """
+    from vecbridge.urls import parse
+
+    text = given or found.store
+    if not text:
+        raise ConfigError("which store? Give --store URL, as in --store faiss:./vectors#photos")
+    url = parse(text)
+    url.require_collection()
+    return url
+
+
+def load_embedder(
+    field: VectorField | None, model: str | None, runtime: str | None, device: str | None, found: Settings
+) -> Embedder:
+    """The model of a collection, or the one asked for.
+
+    Args:
+        field: The collection's vector field; None where it is to be made.
+        model: What ``--model`` says; None takes the collection's own, or else the setting.
+        runtime: What ``--runtime`` says.
+        device: What ``--device`` says.
+        found: The settings.
+
+    Raises:
+        EmbedderMismatchError: The collection holds another model's vectors.
+        ConfigError: No such model.
+    """
+    from vecbridge.embed.factory import embedder
+    from vecbridge.records import require_same_embedder
+
+    own = field.embedder if field is not None and model is None else None
+    name = own.model if own is not None else model or found.model
+    chosen: Any = runtime or found.runtime
+    revision = own.revision if own is not None and _on_hub(name) else None
+    clip = embedder(name, device=device or found.device, runtime=chosen, revision=revision)
+    if field is not None:
+        try:
+            require_same_embedder(field, clip.identity)
+        except BaseException:
+            clip.close()
+            raise
+    return clip
+
+
+def say_model(clip: Embedder) -> None:
+    """Tells which model runs, and what to know about it."""
+    if clip.note:
+        output.note(f"Model: {clip.note}.")
+    else:
+        output.note(f"Model: {clip.identity.model} ({clip.dim} dimensions).")
+
+
+def read_filter(where: str | None, text: str | None) -> Filter | None:
+    """The filter of ``--where`` and ``--filter``; both together are both.
+
+    Raises:
+        ConfigError: One of them cannot be read.
+    """
+    parts: list[Filter] = []
+    if where is not None:
+        from vecbridge.cli.where import parse_where
+
+        parts.append(parse_where(where))
+    if text is not None:
+        parts.append(_json_filter(text))
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else parts[0] & parts[1]
+
+
+def read_include(given: Sequence[str], spec: CollectionSpec) -> list[str]:
+    """The columns to show: those named (commas separate them), or every scalar field."""
+    names = [name.strip() for each in given for name in each.split(",") if name.strip()]
+    return list(dict.fromkeys(names)) if names else [each.name for each in spec.fields]
+
+
+def _json_filter(text: str) -> Filter:
+    import json
+
+    from vecbridge.errors import SchemaError
+    from vecbridge.filters import from_dict
+
+    try:
+        return from_dict(json.loads(text))
+    except ValueError as exc:
+        raise ConfigError(f"--filter: not JSON: {exc}") from None
+    except SchemaError as exc:
+        raise ConfigError(f"--filter: {exc}") from None
+
+
+def _on_hub(model: str) -> bool:
+    from pathlib import Path
+
+    return model != "bundled" and "/" in model and not Path(model).expanduser().is_dir()

@@ -1,0 +1,180 @@
+"""``list`` and ``info``: what is in a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vecbridge.cli import output
+from vecbridge.cli.common import JsonOption, settings
+from vecbridge.errors import ConfigError, VecbridgeError
+
+if TYPE_CHECKING:
+    from vecbridge.indexes import IndexParams
+    from vecbridge.query import Status
+    from vecbridge.schema import CollectionSpec
+    from vecbridge.store import Collection, Store
+
+
+def list_(
+    store: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[URL]", help="Store, as faiss:./vectors; or VECBRIDGE_STORE.", show_default=False
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the collections of a store."""
+    from vecbridge.registry import connect
+    from vecbridge.urls import parse
+
+    url = parse(_url(store)).without_collection()
+    with connect(url) as opened:
+        rows = [_summary(opened, name) for name in opened.collections()]
+    if as_json:
+        output.document({"store": str(url), "collections": rows})
+        return
+    if not rows:
+        output.note(f"{url} holds no collections.")
+        return
+    columns = ("collection", "rows", "dim", "metric", "index", "state", "model")
+    cells = [[row.get("name"), *(row.get(key) for key in columns[1:])] for row in rows]
+    output.stdout().print(output.table(columns, cells, right=("rows", "dim")))
+    broken = [row for row in rows if "error" in row]
+    for row in broken:
+        output.fail(f"{row['name']}: {row['error']}")
+    if broken:
+        raise typer.Exit(1)
+
+
+def info(
+    store: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[URL#NAME]",
+            help="Collection, as faiss:./vectors#photos; or VECBRIDGE_STORE.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the spec and the state of a collection."""
+    from vecbridge.registry import connect
+    from vecbridge.urls import parse
+
+    url = parse(_url(store))
+    name = url.require_collection()
+    with (
+        connect(url.without_collection()) as opened,
+        opened.open(name, namespace=url.namespace or "") as collection,
+    ):
+        status = collection.status()
+        namespaces = list(opened.namespaces(name)) if collection.spec.namespaced else []
+        details = _details(collection, status, namespaces)
+    if as_json:
+        output.document({"url": str(url), **details, "spec": collection.spec.to_dict()})
+    else:
+        _print_info(str(url), collection.spec, details)
+
+
+def describe_index(index: IndexParams) -> str:
+    """An index with its parameters, as ``--index`` takes it.
+
+    Example:
+        >>> from vecbridge.indexes import HNSW
+        >>> describe_index(HNSW())
+        'hnsw(m=16, ef_construction=200)'
+    """
+    from vecbridge.indexes import to_dict
+
+    params = {key: value for key, value in to_dict(index).items() if key != "kind" and value is not None}
+    return index.kind + (
+        f"({', '.join(f'{key}={value}' for key, value in params.items())})" if params else ""
+    )
+
+
+def _url(given: str | None) -> str:
+    text = given or settings().store
+    if not text:
+        raise ConfigError("which store? Give its URL, as in faiss:./vectors")
+    return text
+
+
+def _summary(store: Store, name: str) -> dict[str, Any]:
+    """One line of the list; a collection that cannot be opened says why and hides no other."""
+    try:
+        with store.open(name) as collection:
+            status, spec = collection.status(), collection.spec
+            namespaces = list(store.namespaces(name)) if spec.namespaced else None
+            rows = status.rows if namespaces is None else _rows_of_all(store, name, namespaces)
+    except VecbridgeError as exc:
+        return {"name": name, "error": str(exc)}
+    vector = spec.vector
+    return {
+        "name": name,
+        "rows": rows,
+        "dim": vector.dim,
+        "metric": vector.metric.value,
+        "index": describe_index(vector.index),
+        "state": status.index,
+        "model": vector.embedder.model if vector.embedder else None,
+        "vectors": len(spec.vectors),
+        "namespaces": namespaces,
+    }
+
+
+def _rows_of_all(store: Store, name: str, namespaces: list[str]) -> int:
+    total = 0
+    for namespace in namespaces:
+        with store.open(name, namespace=namespace) as collection:
+            total += collection.status().rows
+    return total
+
+
+def _details(collection: Collection, status: Status, namespaces: list[str]) -> dict[str, Any]:
+    return {
+        "rows": status.rows,
+        "state": status.index,
+        "states": dict(status.indexes),
+        "details": dict(status.details),
+        "namespace": collection.namespace,
+        "namespaces": namespaces,
+    }
+
+
+def _print_info(url: str, spec: CollectionSpec, details: dict[str, Any]) -> None:
+    lines: list[tuple[str, Any]] = [
+        ("collection", url),
+        ("rows", f"{details['rows']:,}"),
+        ("ids", spec.id_type),
+    ]
+    if spec.namespaced:
+        lines.append(("namespace", details["namespace"] or "(the default one)"))
+        lines.append(
+            (
+                "namespaces",
+                ", ".join(each or "(the default one)" for each in details["namespaces"]) or "none yet",
+            )
+        )
+    for vector in spec.vectors:
+        made_by = vector.embedder
+        text = f"{vector.dim} dimensions, {vector.metric}, {describe_index(vector.index)}"
+        lines.append(
+            (f"vector {vector.name}", f"{text}: {details['states'].get(vector.name, details['state'])}")
+        )
+        model = f"{made_by.model}, revision {made_by.revision[:16]}" if made_by else "not recorded"
+        lines.append(("  model", model))
+    lines += [(key.replace("_", " "), _detail(key, value)) for key, value in details["details"].items()]
+    console = output.stdout()
+    console.print(output.pairs(lines))
+    if spec.fields:
+        console.print()
+        console.print(output.table(("field", "type"), [(each.name, each.type) for each in spec.fields]))
+
+
+def _detail(key: str, value: Any) -> str:
+    if "bytes" in key and isinstance(value, int | float):
+        return output.size(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else output.cell(value)

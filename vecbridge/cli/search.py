@@ -1,0 +1,201 @@
+"""``search``: the nearest records to a text or a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vecbridge.cli import common, output
+from vecbridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vecbridge.embed.base import Embedder, FloatArray
+    from vecbridge.filters import Filter
+    from vecbridge.query import Hits
+    from vecbridge.schema import VectorField
+    from vecbridge.store import Collection
+
+
+def search(
+    text: Annotated[
+        str | None, typer.Argument(metavar="[TEXT]", help="What to look for.", show_default=False)
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", "-i", metavar="FILE", help="A picture to look for, instead of a text."),
+    ] = None,
+    store: common.StoreOption = None,
+    k: Annotated[int, typer.Option("-k", metavar="N", help="How many hits, at most.")] = 10,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where", "-w", metavar="COND", help="SQL condition: \"year >= 2020 and contains(tags, 'sea')\"."
+        ),
+    ] = None,
+    filter_json: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="JSON", help="The same as JSON; with --where, both hold."),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--include", metavar="FIELDS", help="Fields to show, with commas between; all without it."
+        ),
+    ] = None,
+    using: Annotated[
+        str | None, typer.Option("--using", metavar="NAME", help="The vector field, where there are several.")
+    ] = None,
+    ef: Annotated[int | None, typer.Option("--ef", metavar="N", help="Breadth of an HNSW search.")] = None,
+    nprobe: Annotated[
+        int | None, typer.Option("--nprobe", metavar="N", help="Lists that an IVF search visits.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the hits as a page with their pictures, too."),
+    ] = None,
+    model: common.ModelOption = None,
+    runtime: common.RuntimeOption = None,
+    device: common.DeviceOption = None,
+    as_json: common.JsonOption = False,
+) -> None:
+    """Find the records nearest to a text or a picture.
+
+    The collection's own model reads the query; --model names one where the collection does not say.
+    """
+    if (text is None) == (image is None):
+        raise ConfigError("search takes a text or --image FILE, one of the two")
+    if text is not None and not text.strip():
+        raise ConfigError("the text is empty")
+    condition = common.read_filter(where, filter_json)
+    found = common.settings()
+    url = common.collection_url(store, found)
+    from vecbridge.registry import open as open_collection
+
+    with open_collection(url) as collection:
+        field = collection.spec.vector_field(using)
+        with common.load_embedder(field, model, runtime, device, found) as clip:
+            if field.embedder is None:
+                output.warn(f"the collection does not name its model: {clip.identity.model} reads the query")
+            vector = _vector(clip, text, image)
+            shown = common.read_include(include or [], collection.spec)
+            hits = _hits(collection, vector, clip, k, condition, shown, (ef, nprobe, using), bool(html))
+    asked = {"text": text} if text is not None else {"image": str(image)}
+    about = {
+        "store": str(url.without_collection()),
+        "collection": url.collection,
+        "namespace": url.namespace or "",
+        "model": clip.identity.model,
+        "metric": field.metric.value,
+        "query": asked,
+        "k": k,
+        "filter": _filter_json(condition),
+    }
+    if html is not None:
+        _write_page(html, hits, about, where, filter_json, shown)
+    if as_json:
+        json_fields = {each.name for each in collection.spec.fields if each.type == "json"}
+        output.document(about | {"hits": [_hit(hits, row, shown, json_fields) for row in range(len(hits))]})
+        return
+    _print(hits, shown, field, asked_for=bool(include))
+
+
+def _vector(clip: Embedder, text: str | None, image: Path | None) -> FloatArray:
+    if text is not None:
+        return clip.embed_texts([text])
+    if image is None or not image.is_file():
+        raise ConfigError(f"--image: {image}: no such file")
+    return clip.embed_images([image])
+
+
+def _hits(
+    collection: Collection,
+    vector: FloatArray,
+    clip: Embedder,
+    k: int,
+    condition: Filter | None,
+    shown: list[str],
+    knobs: tuple[int | None, int | None, str | None],
+    with_pictures: bool,
+) -> Hits:
+    from vecbridge.apps.contact_sheet import PATH_FIELDS
+    from vecbridge.query import Query
+
+    fields = {each.name for each in collection.spec.fields}
+    paths = [name for name in PATH_FIELDS if name in fields] if with_pictures else []
+    ef, nprobe, using = knobs
+    [hits] = collection.search(
+        Query(
+            vector,
+            k,
+            filter=condition,
+            include=list(dict.fromkeys([*shown, *paths])),
+            ef=ef,
+            nprobe=nprobe,
+            using=using,
+            embedder=clip.identity,
+        )
+    )
+    return hits
+
+
+def _filter_json(condition: Filter | None) -> dict[str, Any] | None:
+    from vecbridge.filters import to_dict
+
+    return None if condition is None else to_dict(condition)
+
+
+def _hit(hits: Hits, row: int, shown: list[str], json_fields: set[str]) -> dict[str, Any]:
+    import json
+
+    hit = hits[row]
+    record = {name: value for name, value in (hit.record or {}).items() if name in shown}
+    for name in json_fields & record.keys():
+        record[name] = None if record[name] is None else json.loads(record[name])
+    return {"rank": row + 1, "id": hit.id, "score": hit.score, "record": record}
+
+
+def _print(hits: Hits, shown: list[str], field: VectorField, *, asked_for: bool) -> None:
+    from vecbridge.cli.hits import hits_table
+
+    if not len(hits):
+        output.note("No hits.")
+        return
+    console = output.stdout()
+    made, hidden = hits_table(list(hits), shown, width=console.width, all_fields=asked_for)
+    console.print(made)
+    better = "higher" if field.metric.higher_is_better else "lower"
+    output.note(f"{len(hits)} hits by {field.metric}, {better} is nearer.")
+    if hidden:
+        output.note(f"Not shown: {', '.join(hidden)}. --include chooses fields, --json has all.")
+
+
+def _write_page(
+    path: Path,
+    hits: Hits,
+    about: dict[str, Any],
+    where: str | None,
+    filter_json: str | None,
+    shown: list[str],
+) -> None:
+    from vecbridge.apps.contact_sheet import Section, Sheet, tile
+    from vecbridge.apps.page import write_page
+
+    query = about["query"]
+    condition = " and ".join(each for each in (where, filter_json) if each)
+    section = Section(
+        query.get("text") or Path(query["image"]).name,
+        tuple(tile(hit, shown) for hit in hits),
+        picture=Path(query["image"]) if "image" in query else None,
+        condition=condition,
+    )
+    namespace = f", namespace {about['namespace']}" if about["namespace"] else ""
+    facts = (
+        ("collection", f"{about['collection']}{namespace}"),
+        ("store", about["store"]),
+        ("model", about["model"]),
+        ("score", about["metric"]),
+    )
+    write_page(path, Sheet("Search", (section,), facts))
+    output.note(f"Page: {path}")

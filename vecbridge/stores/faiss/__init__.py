@@ -1,0 +1,12 @@
+"""The embedded store: raw vectors and a row log are the truth, FAISS indexes are derived from them.
+
+    <root>/<collection>/spec.json              the spec, and a token that changes when it is replaced
+    <root>/<collection>/lock                   flock of the one writer
+    <root>/<collection>/<namespace>/CURRENT    which generation and which log hold the namespace
+    …/<generation>/vectors-<i>.f32             float32 vectors; row number = offset
+    …/<generation>/rows-<n>.log                everything else, a checksummed frame a commit
+    …/<generation>/indexes.json, *.faiss       derived; lost at no cost but time
+
+A commit writes and syncs the vectors, then appends and syncs one frame to the log, then is
+acknowledged. Bytes behind the last whole frame were never acknowledged; the next writer cuts them.
+"""

@@ -1,0 +1,146 @@
+"""Small things done to files, so that a crash at any point leaves the old state or the new one."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from vecbridge.errors import BackendError, ConfigError, StorageFullError, StoreLockedError
+
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+_FORBIDDEN: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NETWORK: Final = ("nfs", "cifs", "smb", "9p", "ceph", "lustre", "glusterfs", "fuse.sshfs", "afs")
+
+
+@contextmanager
+def mapped_errors(what: str) -> Iterator[None]:
+    """Turns what the file system says into the errors of the contract.
+
+    Raises:
+        StorageFullError: The disk or the quota is full.
+        ConfigError: The user may not write there.
+        BackendError: Anything else.
+    """
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in _FULL:
+            raise StorageFullError(
+                f"{what}: no room left: {exc.strerror}; free some and write again"
+            ) from exc
+        if exc.errno in _FORBIDDEN:
+            raise ConfigError(f"{what}: {exc.strerror}: {exc.filename or ''}") from exc
+        raise BackendError(f"{what}: {exc}") from exc
+
+
+def write_all(descriptor: int, data: memoryview | bytes, offset: int) -> None:
+    """Writes all of ``data`` at ``offset``; the kernel takes at most 2 GiB a call."""
+    view = memoryview(data).cast("B")
+    while view:
+        written = os.pwrite(descriptor, view[: 1 << 30], offset)
+        view, offset = view[written:], offset + written
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replaces a file whole or not at all, durably."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a directory: out of sight at once, then piece by piece."""
+    hidden = path.with_name(f".removed-{uuid.uuid4().hex}")
+    try:
+        path.rename(hidden)
+    except FileNotFoundError:
+        return
+    sync_directory(path.parent)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def refuse_network_file_system(path: Path) -> None:
+    """Locks and memory maps cannot be trusted over a network.
+
+    Raises:
+        ConfigError: The path lies on a network file system.
+    """
+    import psutil
+
+    resolved = path.resolve()
+    mounts = [each for each in psutil.disk_partitions(all=True) if resolved.is_relative_to(each.mountpoint)]
+    if not mounts:
+        return
+    nearest = max(mounts, key=lambda mount: len(mount.mountpoint))
+    if nearest.fstype.lower().startswith(_NETWORK):
+        raise ConfigError(f"{path} is on {nearest.fstype}: the FAISS store needs a local disk")
+
+
+class WriterLock:
+    """The one writer of a collection, by ``flock``; the kernel releases it with the process.
+
+    Args:
+        path: The lock file; made when it is first taken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor is not None
+
+    def acquire(self) -> None:
+        """Takes the lock; holding it already is fine.
+
+        Raises:
+            StoreLockedError: Another process, or another store of this process, holds it.
+        """
+        if self._descriptor is not None:
+            return
+        refuse_network_file_system(self._path.parent)
+        with mapped_errors(f"lock {self._path}"):
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise StoreLockedError(
+                f"{self._path.parent} is being written by process {holder}: one writer at a time; "
+                "close that store, or read only"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Gives the lock back; not holding it is fine."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -1,0 +1,182 @@
+"""FAISS indexes over a range of rows: built, written, read back, searched. All of them can be rebuilt.
+
+An HNSW graph is written without its vectors (about 144 bytes a row at m=16) and reads them from the
+truth, or from a file of unit vectors where cosine needs that. IVF indexes are whole FAISS files.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import faiss
+import numpy as np
+
+from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, IVFFlat
+from vecbridge.query import FloatArray
+from vecbridge.schema import Metric, VectorField
+from vecbridge.stores.faiss import gpu
+from vecbridge.stores.faiss.exact import Found
+
+AUTO_FROM: Final = 20_000  # rows below which Auto searches exactly: it takes a few milliseconds
+_POINTS_PER_CENTROID: Final = 39  # FAISS warns below that many training points
+_TRAINING_POINTS: Final = 256  # and samples down to that many, a centroid
+_DEFAULT_EF: Final = 64
+_CHECKED_WHOLE: Final = 256 << 20
+_CHECKED_BLOCK: Final = 1 << 20
+
+
+def plan(field: VectorField) -> HNSW | IVFFlat | IVFSQ8 | IVFPQ | None:
+    """The index that a field gets; None is exact search."""
+    index = field.index
+    if isinstance(index, Auto):
+        return HNSW()
+    return index if isinstance(index, HNSW | IVFFlat | IVFSQ8 | IVFPQ) else None
+
+
+def rows_needed(field: VectorField) -> int:
+    """How many live rows there must be before the index can be built."""
+    index = plan(field)
+    if isinstance(field.index, Auto):
+        return AUTO_FROM
+    if isinstance(index, IVFPQ):
+        return _POINTS_PER_CENTROID * max(index.nlist, 1 << index.nbits)
+    if isinstance(index, IVFFlat | IVFSQ8):
+        return _POINTS_PER_CENTROID * index.nlist
+    return 1
+
+
+def training_rows(field: VectorField) -> int:
+    """How many rows training looks at; 0 where an index needs no training."""
+    index = plan(field)
+    return 0 if isinstance(index, HNSW) else _TRAINING_POINTS * rows_needed(field) // _POINTS_PER_CENTROID
+
+
+def new(field: VectorField) -> Any:
+    """An empty index of the field's kind; IVF is not trained yet."""
+    index = plan(field)
+    metric = faiss.METRIC_L2 if field.metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT
+    if isinstance(index, HNSW):
+        graph = faiss.IndexHNSWFlat(field.dim, index.m, metric)
+        graph.hnsw.efConstruction = index.ef_construction
+        return graph
+    quantizer = faiss.IndexFlat(field.dim, metric)
+    if isinstance(index, IVFFlat):
+        lists = faiss.IndexIVFFlat(quantizer, field.dim, index.nlist, metric)
+    elif isinstance(index, IVFSQ8):
+        kind = faiss.ScalarQuantizer.QT_8bit
+        lists = faiss.IndexIVFScalarQuantizer(quantizer, field.dim, index.nlist, kind, metric)
+    elif isinstance(index, IVFPQ):
+        lists = faiss.IndexIVFPQ(quantizer, field.dim, index.nlist, index.m, index.nbits, metric)
+    else:
+        raise AssertionError(f"{field.index} has no FAISS index")
+    lists.own_fields = True
+    quantizer.this.disown()
+    return lists
+
+
+def write(index: Any, path: Path) -> None:
+    """Writes an index; an HNSW graph without its vectors."""
+    flags = faiss.IO_FLAG_SKIP_STORAGE if isinstance(index, faiss.IndexHNSW) else 0
+    faiss.write_index(index, str(path), flags)
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of an index file; of 64 blocks spread over it where it is larger than 256 MB."""
+    size = path.stat().st_size
+    crc = 0
+    with path.open("rb") as file:
+        if size <= _CHECKED_WHOLE:
+            while block := file.read(_CHECKED_BLOCK):
+                crc = zlib.crc32(block, crc)
+            return crc
+        for position in np.linspace(0, size - _CHECKED_BLOCK, 64).astype(np.int64).tolist():
+            file.seek(position)
+            crc = zlib.crc32(file.read(_CHECKED_BLOCK), crc)
+    return crc
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """An index over rows first to first + rows, open for searching.
+
+    Attributes:
+        index: The FAISS index.
+        first: First row that it covers.
+        rows: How many.
+        storage: What a graph reads its vectors from; held so that the mapped memory stays.
+    """
+
+    index: Any
+    first: int
+    rows: int
+    storage: tuple[Any, ...] = ()
+
+    def search(self, queries: FloatArray, k: int, breadth: int) -> Found:
+        """The best k rows that the index finds.
+
+        Args:
+            queries: As prepared.
+            k: How many.
+            breadth: ef of a graph, nprobe of lists.
+        """
+        if self.is_graph:
+            params = faiss.SearchParametersHNSW(efSearch=max(breadth, k))
+        else:
+            params = faiss.SearchParametersIVF(nprobe=min(breadth, self.index.nlist))
+        scores, rows = self.index.search(queries, k, params=params)
+        if self.index.metric_type != faiss.METRIC_L2:
+            np.negative(scores, out=scores)
+        if self.first:
+            rows[rows >= 0] += self.first
+        return Found(rows, scores)
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether breadth is ef; it is nprobe otherwise."""
+        return isinstance(self.index, faiss.IndexHNSW)
+
+    def default_breadth(self, k: int) -> int:
+        """What a query gets that asks for none."""
+        return max(_DEFAULT_EF, 2 * k) if self.is_graph else max(8, self.index.nlist // 16)
+
+
+def load_graph(path: Path, first: int, vectors: FloatArray) -> Loaded:
+    """Opens an HNSW graph over vectors that stay where they are.
+
+    FAISS wants its own storage object; this one is a view of ``vectors``. Never call add() on it: FAISS
+    aborts the process when it must grow memory that it does not own.
+    """
+    graph = faiss.read_index(str(path))
+    flat = faiss.IndexFlat(graph.d, graph.metric_type)
+    data = vectors.view(np.uint8).reshape(-1)
+    flat.codes = faiss.MaybeOwnedVectorUInt8.create_view(faiss.swig_ptr(data), data.nbytes, flat.codes.owner)
+    flat.ntotal = len(vectors)
+    graph.storage = flat
+    graph.own_fields = False
+    return Loaded(graph, first, len(vectors), (flat, vectors))
+
+
+def load_lists(path: Path, first: int, rows: int, device: str) -> Loaded:
+    """Opens an IVF index, mapped into memory, or on the GPU."""
+    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    return Loaded(gpu.for_search(index, device), first, rows)
+
+
+def load_for_adding(path: Path, vectors: FloatArray) -> Any:
+    """Reads an index back into memory that FAISS owns, so that rows can be added.
+
+    Args:
+        path: The file.
+        vectors: What the index covers, as it is compared.
+    """
+    index = faiss.read_index(str(path))
+    if isinstance(index, faiss.IndexHNSW):
+        flat = faiss.IndexFlat(index.d, index.metric_type)
+        flat.add(np.ascontiguousarray(vectors))
+        index.storage = flat
+        index.own_fields = True
+        flat.this.disown()
+    return index

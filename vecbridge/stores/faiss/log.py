@@ -1,0 +1,146 @@
+"""The row log: one checksummed frame a commit, appended; the frames are the catalogue.
+
+A frame is a 64-byte header, then the dead row numbers, their successors and an Arrow message of the
+new rows, then an end mark, all padded to 64 bytes so that Arrow reads them in place. A frame without
+its end mark was being written when the process or the machine died, and was never acknowledged; a
+frame that has it and fails its checksum is damage.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from vecbridge.errors import CorruptStoreError
+from vecbridge.stores.faiss.files import write_all
+
+Rows = np.ndarray[Any, np.dtype[np.int64]]
+
+_MAGIC: Final = b"VBROWS01"
+_END: Final = b"VBEND\xff\xfe\xfd"
+_HEADER: Final = struct.Struct("<8sIIQQQ")  # magic, crc of the rest of the header, crc of the body, sizes
+_ALIGN: Final = 64
+_MAP_FROM: Final = 4 << 20
+
+
+def no_rows() -> Rows:
+    """No row numbers."""
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One commit.
+
+    Attributes:
+        batch: The new rows, without their vectors; may have none.
+        dead: int64 (n,), rows that this commit removes or replaces.
+        successors: int64 (n,), the row that replaces each dead one; -1 if none does.
+    """
+
+    batch: pa.RecordBatch
+    dead: Rows = field(default_factory=no_rows)
+    successors: Rows = field(default_factory=no_rows)
+
+    def encode(self) -> bytes:
+        """The frame as it stands in the log."""
+        message: bytes = self.batch.serialize().to_pybytes()
+        dead = np.ascontiguousarray(np.concatenate([self.dead, self.successors]), "<i8").tobytes()
+        body = dead + bytes(-len(dead) % _ALIGN) + message
+        body += bytes(-len(body) % _ALIGN)
+        sizes = struct.pack("<QQQ", len(body), len(self.dead), len(message))
+        crc = zlib.crc32(body)
+        rest = struct.pack("<I", crc) + sizes
+        header = _MAGIC + struct.pack("<I", zlib.crc32(rest)) + rest
+        return header.ljust(_ALIGN, b"\0") + body + _END.ljust(_ALIGN, b"\0")
+
+
+def append(descriptor: int, offset: int, data: bytes) -> int:
+    """Writes an encoded frame durably; returns the offset behind it.
+
+    A frame that could not be written whole is cut off again.
+
+    Raises:
+        OSError: As the file system says.
+    """
+    try:
+        write_all(descriptor, data, offset)
+        os.fdatasync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, offset)
+        raise
+    return offset + len(data)
+
+
+def read(path: Path, schema: pa.Schema, offset: int = 0) -> tuple[list[Frame], int]:
+    """Reads the whole frames from ``offset`` on.
+
+    Args:
+        path: The log.
+        schema: Arrow schema of its rows.
+        offset: Where a frame starts.
+
+    Returns:
+        The frames, and the offset behind the last whole one.
+
+    Raises:
+        CorruptStoreError: Something stands there that no writer wrote; the file is not touched.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < offset:
+            raise CorruptStoreError(f"{path} is shorter than it was: {size} bytes, not {offset}")
+        if size == offset:
+            return [], offset
+        if (
+            size - offset >= _MAP_FROM
+        ):  # small reads are copied: every map counts against a limit of the kernel
+            data = pa.py_buffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)).slice(offset)
+        else:
+            data = pa.py_buffer(os.pread(file.fileno(), size - offset, offset))
+    frames = []
+    position = 0
+    while position < data.size:
+        frame, length = _decode(data.slice(position), schema, path, offset + position)
+        if frame is None:
+            break
+        frames.append(frame)
+        position += length
+    return frames, offset + position
+
+
+def _decode(data: pa.Buffer, schema: pa.Schema, path: Path, offset: int) -> tuple[Frame | None, int]:
+    """The first frame of ``data`` and its length; None where it was never finished."""
+    if data.size < _ALIGN:
+        return None, 0
+    magic, header_crc, body_crc, size, dead_rows, message_size = _HEADER.unpack_from(data, 0)
+    whole = magic == _MAGIC and zlib.crc32(data.slice(12, 28)) == header_crc
+    if not whole:
+        if not np.frombuffer(data, np.uint8).any():  # room that was allocated and never written
+            return None, 0
+        raise CorruptStoreError(
+            f"{path}: no frame at byte {offset}: restore the file from a copy; nothing was changed"
+        )
+    length = _ALIGN + size + _ALIGN
+    if data.size < length or data.slice(length - _ALIGN, len(_END)).to_pybytes() != _END:
+        if data.size > length:
+            raise CorruptStoreError(f"{path}: the frame at byte {offset} has no end; nothing was changed")
+        return None, 0
+    body = data.slice(_ALIGN, size)
+    if zlib.crc32(body) != body_crc:
+        raise CorruptStoreError(
+            f"{path}: the frame at byte {offset} fails its checksum: restore the file from a copy; "
+            "nothing was changed"
+        )
+    numbers = np.frombuffer(body, "<i8", 2 * dead_rows) if dead_rows else no_rows()
+    start = -(-16 * dead_rows // _ALIGN) * _ALIGN
+    batch = pa.ipc.read_record_batch(pa.py_buffer(body.slice(start, message_size)), schema)
+    return Frame(batch, numbers[:dead_rows], numbers[dead_rows:]), length

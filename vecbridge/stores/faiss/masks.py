@@ -1,0 +1,84 @@
+"""Filters compiled to Arrow kernels over the columns in memory."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vecbridge.errors import UnsupportedError
+from vecbridge.filters import And, Cmp, Contains, Filter, In, IsNull, Not, Or
+from vecbridge.stores.faiss.rows import Mask, Snapshot
+
+_KERNELS: Final = {
+    "==": pc.equal,
+    "!=": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+
+
+def mask(filter: Filter, snapshot: Snapshot) -> Mask:
+    """Which live rows match; bool (snapshot.total,).
+
+    Args:
+        filter: Normalized.
+        snapshot: The rows.
+    """
+    found = np.zeros(snapshot.total, np.bool_)
+    for start, chunk in zip(snapshot.starts.tolist(), snapshot.chunks, strict=False):
+        found[start : start + chunk.num_rows] = _compile(filter, chunk).to_numpy(zero_copy_only=False)
+    found &= snapshot.live
+    return found
+
+
+def _compile(filter: Filter, chunk: pa.RecordBatch) -> pa.Array:
+    """A boolean array without nulls; strings compare as bytes of UTF-8, which is the order of code points."""
+    match filter:
+        case And(items):
+            return _combined(pc.and_, items, chunk, empty=True)
+        case Or(items):
+            return _combined(pc.or_, items, chunk, empty=False)
+        case IsNull(name):
+            return pc.is_null(chunk.column(name))
+        case Not(IsNull(name)):
+            return pc.is_valid(chunk.column(name))
+        case Cmp(name, op, value):
+            column = chunk.column(name)
+            return pc.fill_null(_KERNELS[op](column, pa.scalar(value, column.type)), False)
+        case In(name, values):
+            return _is_in(chunk.column(name), values)
+        case Not(In(name, values)):
+            return pc.and_not(pc.is_valid(chunk.column(name)), _is_in(chunk.column(name), values))
+        case Contains(name, value):
+            return _contains(chunk.column(name), value)
+        case Not(Contains(name, value)):
+            return pc.and_not(pc.is_valid(chunk.column(name)), _contains(chunk.column(name), value))
+        case _:
+            raise UnsupportedError("faiss", f"the filter {filter!r}")
+
+
+def _combined(
+    kernel: pc.Function, items: tuple[Filter, ...], chunk: pa.RecordBatch, *, empty: bool
+) -> pa.Array:
+    if not items:
+        return pa.array(np.full(chunk.num_rows, empty))
+    return reduce(kernel, (_compile(each, chunk) for each in items))
+
+
+def _is_in(column: pa.Array, values: tuple[bool | int | float | str, ...]) -> pa.Array:
+    return pc.is_in(column, value_set=pa.array(values, column.type), skip_nulls=True)
+
+
+def _contains(column: pa.ListArray, value: str) -> pa.Array:
+    found = np.zeros(len(column), np.bool_)
+    places = np.flatnonzero(pc.equal(column.flatten(), value).to_numpy(zero_copy_only=False))
+    # flatten() skips null lists and starts at the slice, so the running lengths are its own offsets
+    ends = np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy())
+    found[np.searchsorted(ends, places, side="right")] = True
+    return pa.array(found)

@@ -1,0 +1,262 @@
+"""The rows of a namespace in memory: an immutable snapshot a commit, and where each id stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vecbridge.records import arrow_schema
+from vecbridge.schema import CollectionSpec
+from vecbridge.stores.faiss.log import Frame, Rows
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Norms = np.ndarray[Any, np.dtype[np.float64]]
+_UNIT_ERROR: Final = 2e-6
+_DELTA_LIMIT: Final = 100_000
+_CHUNK_BYTES: Final = 1 << 30  # Arrow strings have 32-bit offsets
+
+
+def catalogue_schema(spec: CollectionSpec) -> pa.Schema:
+    """Arrow schema of the log: id, scalar fields, and the Euclidean norm of each vector."""
+    names = [each.name for each in spec.fields]
+    norms = [pa.field(norm_column(each.name), pa.float64()) for each in spec.vectors]
+    return pa.schema([*arrow_schema(spec, names), *norms])
+
+
+def norm_column(vector: str) -> str:
+    """Where the norms of a vector field are kept."""
+    return f"_vb_norm_{vector}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """The rows as of one commit; it never changes.
+
+    Attributes:
+        total: Rows ever written in this generation, dead ones too.
+        live: bool (total,).
+        live_rows: How many are live.
+        norms: By vector field, the Euclidean norm of each row, float64 (total,).
+        longest: By vector field, the largest of them.
+        unit: Whether the vectors of a field all have length one, within rounding.
+        chunks: The rows' columns, in order.
+        starts: int64 (len(chunks) + 1,), the first row of each chunk, then ``total``.
+        dead: Every dead row.
+        successors: What replaced each of them, -1 if nothing did.
+    """
+
+    total: int
+    live: Mask
+    live_rows: int
+    norms: Mapping[str, Norms]
+    longest: Mapping[str, float]
+    unit: Mapping[str, bool]
+    chunks: tuple[pa.RecordBatch, ...]
+    starts: Rows
+    dead: tuple[Rows, ...]
+    successors: tuple[Rows, ...]
+
+    @classmethod
+    def empty(cls, spec: CollectionSpec) -> Snapshot:
+        """A namespace that nothing was written to."""
+        names = [each.name for each in spec.vectors]
+        norms = {name: np.empty(0, np.float64) for name in names}
+        nothing = np.empty(0, np.bool_)
+        starts = np.zeros(1, np.int64)
+        return cls(
+            0, nothing, 0, norms, dict.fromkeys(names, 0.0), dict.fromkeys(names, True), (), starts, (), ()
+        )
+
+    def extended(self, frames: Iterable[Frame]) -> Snapshot:
+        """The snapshot after some more commits."""
+        frames = list(frames)
+        batches = [frame.batch for frame in frames if frame.batch.num_rows]
+        killing = [frame for frame in frames if len(frame.dead)]
+        total = self.total + sum(batch.num_rows for batch in batches)
+        live = _grown(self.live, total, True)
+        killed = np.concatenate([frame.dead for frame in killing]) if killing else np.empty(0, np.int64)
+        if len(killed):
+            live = live.copy()  # readers of older snapshots keep theirs
+            live[killed] = False
+        chunks = _merged([*self.chunks, *batches])
+        norms = {name: self._extended_norms(name, batches, total) for name in self.norms}
+        fresh = {name: values[self.total :] for name, values in norms.items() if total > self.total}
+        return replace(
+            self,
+            total=total,
+            live=live,
+            live_rows=self.live_rows + total - self.total - len(np.unique(killed)),
+            norms=norms,
+            longest=dict(self.longest) | {name: max(self.longest[name], fresh[name].max()) for name in fresh},
+            unit=dict(self.unit) | {name: self.unit[name] and _all_unit(fresh[name]) for name in fresh},
+            chunks=tuple(chunks),
+            starts=np.concatenate([[0], np.cumsum([chunk.num_rows for chunk in chunks])]).astype(np.int64),
+            dead=(*self.dead, *(frame.dead for frame in killing)),
+            successors=(*self.successors, *(frame.successors for frame in killing)),
+        )
+
+    def take(self, rows: Rows, columns: list[str]) -> pa.RecordBatch:
+        """Some columns of some rows, in the order asked; at least one chunk must exist."""
+        places = np.searchsorted(self.starts, rows, side="right") - 1
+        if len(rows) == 0 or (places == places[0]).all():
+            place = int(places[0]) if len(rows) else 0
+            chunk, local = self.chunks[place].select(columns), rows - self.starts[place]
+            if len(rows) and (np.diff(local) == 1).all():
+                return chunk.slice(int(local[0]), len(local))
+            return chunk.take(pa.array(local))
+        order = np.argsort(places, kind="stable")
+        parts = []
+        for place in np.unique(places):
+            mine = rows[order][places[order] == place] - self.starts[place]
+            parts.append(self.chunks[place].select(columns).take(pa.array(mine)))
+        back = np.empty(len(rows), np.int64)
+        back[order] = np.arange(len(rows))
+        return pa.concat_batches(parts).take(pa.array(back))
+
+    def _extended_norms(self, name: str, batches: list[pa.RecordBatch], total: int) -> Norms:
+        norms = _grown(self.norms[name], total, 0)
+        start = self.total
+        for batch in batches:
+            norms[start : start + batch.num_rows] = batch.column(norm_column(name)).to_numpy()
+            start += batch.num_rows
+        return norms
+
+
+class Successors:
+    """What replaced the dead rows of a snapshot.
+
+    Args:
+        snapshot: The rows.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        dead = np.concatenate([np.empty(0, np.int64), *snapshot.dead])
+        order = np.argsort(dead, kind="stable")
+        self._dead = dead[order]
+        self._next = np.concatenate([np.empty(0, np.int64), *snapshot.successors])[order]
+        self._live = snapshot.live
+
+    def newest(self, rows: Rows, after: int) -> Rows:
+        """For dead rows, the live row that stands for them now; int64 (n,).
+
+        Args:
+            rows: Dead rows, all below ``after``.
+            after: Only replacements from this row on count; -1 stands for every other row.
+        """
+        current = self._following(rows)
+        current[current < after] = -1  # a row below replaced it, and stands for itself
+        while len(moved := np.flatnonzero((current >= 0) & ~self._live[current])):
+            current[moved] = self._following(current[moved])
+        return current
+
+    def _following(self, rows: Rows) -> Rows:
+        found: Rows = self._next[np.searchsorted(self._dead, rows)]
+        return found
+
+
+class IdIndex:
+    """Where the live row of an id is.
+
+    The ids of a snapshot are kept as sorted 64-bit hashes (16 bytes a row; a match is verified against
+    the id itself), those written since in a dict that is folded in when it grows.
+    """
+
+    def __init__(self) -> None:
+        self._hashes: Rows = np.empty(0, np.int64)
+        self._rows: Rows = np.empty(0, np.int64)
+        self._delta: dict[str | int, int] = {}
+        self._covered = 0
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Takes in the rows that were added since the last call."""
+        if snapshot.total - self._covered + len(self._delta) > max(_DELTA_LIMIT, len(self._rows)):
+            self._rebuild(snapshot)
+            return
+        for start, chunk in zip(snapshot.starts.tolist(), snapshot.chunks, strict=False):
+            if start + chunk.num_rows > self._covered:
+                fresh = max(self._covered - start, 0)
+                ids = chunk.column("id").slice(fresh).to_pylist()
+                self._delta.update(zip(ids, range(start + fresh, start + chunk.num_rows), strict=True))
+        self._covered = snapshot.total
+
+    def find(self, ids: pa.Array, snapshot: Snapshot) -> Rows:
+        """The live row of each id, -1 where there is none; int64 (len(ids),)."""
+        texts = ids.to_pylist()
+        delta = self._delta.get
+        found = np.fromiter((delta(each, -1) for each in texts), np.int64, len(texts))
+        if len(self._rows):
+            missing = np.flatnonzero(found < 0)
+            found[missing] = self._find_sorted(
+                ids.take(pa.array(missing)), _hashes(ids, missing, texts), snapshot
+            )
+        known = np.flatnonzero(found >= 0)
+        found[known[~snapshot.live[found[known]]]] = -1
+        return found
+
+    def _find_sorted(self, ids: pa.Array, hashes: Rows, snapshot: Snapshot) -> Rows:
+        found = np.full(len(ids), -1, np.int64)
+        position = np.searchsorted(self._hashes, hashes)
+        pending = np.arange(len(ids))
+        while len(pending):  # a second turn only where two ids have the same hash
+            inside = position[pending] < len(self._hashes)
+            pending = pending[inside]
+            pending = pending[self._hashes[position[pending]] == hashes[pending]]
+            if not len(pending):
+                break
+            rows = self._rows[position[pending]]
+            same = pc.equal(snapshot.take(rows, ["id"]).column("id"), ids.take(pa.array(pending)))
+            equal = same.to_numpy(zero_copy_only=False)
+            found[pending[equal]] = rows[equal]
+            pending = pending[~equal]
+            position[pending] += 1
+        return found
+
+    def _rebuild(self, snapshot: Snapshot) -> None:
+        parts = []
+        for chunk in snapshot.chunks:
+            ids = chunk.column("id")
+            parts.append(_hashes(ids, np.arange(len(ids)), None))
+        hashes = np.concatenate(parts) if parts else np.empty(0, np.int64)
+        rows = np.flatnonzero(snapshot.live)
+        order = np.argsort(hashes[rows], kind="stable")
+        self._hashes, self._rows = hashes[rows][order], rows[order]
+        self._delta = {}
+        self._covered = snapshot.total
+
+
+def _hashes(ids: pa.Array, rows: Rows, texts: list[str] | None) -> Rows:
+    if pa.types.is_integer(ids.type):
+        numbers: Rows = ids.to_numpy(zero_copy_only=False)[rows]
+        return numbers
+    texts = ids.to_pylist() if texts is None else texts
+    return np.fromiter((hash(texts[row]) for row in rows.tolist()), np.int64, len(rows))
+
+
+def _grown(array: np.ndarray[Any, Any], total: int, fill: Any) -> np.ndarray[Any, Any]:
+    """A longer view of the same memory where there is room, else a copy of twice the size."""
+    base = array.base if isinstance(array.base, np.ndarray) else array
+    if len(base) < total:
+        base = np.full(max(2 * len(base), total, 1024), fill, array.dtype)
+        base[: len(array)] = array
+    return base[:total]
+
+
+def _all_unit(norms: Norms) -> bool:
+    return bool((np.abs(norms - 1) <= _UNIT_ERROR).all())
+
+
+def _merged(chunks: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Merges small chunks into their neighbours, so that there are about log2(rows) of them."""
+    merged: list[pa.RecordBatch] = []
+    for chunk in chunks:
+        run, rows, size = [chunk], chunk.num_rows, chunk.nbytes
+        while merged and merged[-1].num_rows <= 2 * rows and merged[-1].nbytes + size < _CHUNK_BYTES:
+            run.append(merged.pop())
+            rows, size = rows + run[-1].num_rows, size + run[-1].nbytes
+        merged.append(pa.concat_batches(run[::-1]) if len(run) > 1 else chunk)
+    return merged

@@ -1,0 +1,198 @@
+"""How a query is answered: by the index where that loses nothing, exactly where it would.
+
+A filter never costs recall. Up to ``EXACT_ROWS`` matches every one of them is compared. Above, the index
+is asked for so many neighbours that k matches should be among them; if k are, they are the best that the
+index knows of; if not (a filter that keeps away from the query's region), every match is compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Final
+
+import faiss
+import numpy as np
+
+from vecbridge.capabilities import ResolvedQuery
+from vecbridge.filters import Filter
+from vecbridge.query import FloatArray
+from vecbridge.schema import Metric
+from vecbridge.stores.faiss import exact, masks
+from vecbridge.stores.faiss.exact import Found, Space
+from vecbridge.stores.faiss.indexes import Loaded
+from vecbridge.stores.faiss.log import Rows
+from vecbridge.stores.faiss.rows import Mask, Snapshot
+
+EXACT_ROWS: Final = 32_768
+_COMPRESSED_FROM: Final = 2048  # matches of a filter that comes again
+_MASKS_KEPT: Final = 16
+_FETCH_LIMIT: Final = 4096
+_LONG: Final = 100.0  # product of lengths from which float32 dot products are off by more than 1e-5
+
+
+@dataclass(slots=True, eq=False)
+class Selection:
+    """The rows that match a filter.
+
+    Attributes:
+        allowed: bool (total,).
+        rows: int64, the same as row numbers.
+        uses: How often it was asked for.
+        compressed: By vector field, the matches at 8 bits a component, for filters that come again.
+    """
+
+    allowed: Mask
+    rows: Rows
+    uses: int = 0
+    compressed: dict[str, Any] = field(default_factory=dict)
+
+
+class Selections:
+    """The filters that were used last on one snapshot."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._snapshot: Snapshot | None = None
+        self._kept: OrderedDict[Filter, Selection] = OrderedDict()
+
+    def get(self, filter: Filter, snapshot: Snapshot) -> Selection:
+        """The rows that match a normalized filter."""
+        with self._lock:
+            if snapshot is not self._snapshot:
+                self._snapshot, self._kept = snapshot, OrderedDict()
+            found = self._kept.get(filter)
+        if found is None:
+            allowed = masks.mask(filter, snapshot)
+            found = Selection(allowed, np.flatnonzero(allowed))
+        with self._lock:
+            found.uses += 1
+            if snapshot is self._snapshot:
+                self._kept[filter] = found
+                self._kept.move_to_end(filter)
+                if len(self._kept) > _MASKS_KEPT:
+                    self._kept.popitem(last=False)
+        return found
+
+
+def search(
+    query: ResolvedQuery, snapshot: Snapshot, space: Space, indexes: list[Loaded], selection: Selection | None
+) -> Found:
+    """The best rows of each query vector.
+
+    Args:
+        query: What is asked.
+        snapshot: The rows.
+        space: The vectors of the field that is searched.
+        indexes: Its indexes, adjacent from row 0 on.
+        selection: The matches of the filter, or None without one.
+
+    Returns:
+        Rows of shape (n, at most k), best first, padded with -1, and their keys.
+    """
+    queries = space.prepare(query.vectors)
+    matching = snapshot.live_rows if selection is None else len(selection.rows)
+    k = min(query.k, matching)
+    if k == 0:
+        return Found.none(len(queries))
+    if selection is not None and (matching <= EXACT_ROWS or not indexes):
+        candidates, rough = _among(selection, query.field.name, space, queries, k)
+    else:
+        candidates = _with_indexes(query, queries, snapshot, space, indexes, selection, k)
+        rough = query.field.index.quantized
+    if rough or (space.metric is Metric.DOT and _long(space, queries, snapshot, query.field.name)):
+        return exact.rescored(space, queries, candidates, k)
+    return exact.merged([candidates], k)
+
+
+def _among(selection: Selection, name: str, space: Space, queries: FloatArray, k: int) -> tuple[Found, bool]:
+    """The best matches, by comparing them all; and whether their keys are only near the truth."""
+    count = len(selection.rows)
+    if selection.uses < 2 or not max(_COMPRESSED_FROM, 8 * k) <= count <= EXACT_ROWS:
+        return exact.search_rows(space, queries, k, selection.rows), False
+    codes = selection.compressed.get(name)
+    if codes is None:
+        vectors = space.prepare(space.vectors[selection.rows])
+        metric = faiss.METRIC_L2 if space.metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT
+        codes = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_8bit, metric)
+        codes.train(vectors)
+        codes.add(vectors)
+        selection.compressed[name] = codes
+    keys, places = codes.search(queries, 4 * k + 16)
+    rows = np.where(places < 0, -1, selection.rows[places])
+    return Found(rows, keys if space.metric is Metric.L2 else -keys), True
+
+
+def _with_indexes(
+    query: ResolvedQuery,
+    queries: FloatArray,
+    snapshot: Snapshot,
+    space: Space,
+    indexes: list[Loaded],
+    selection: Selection | None,
+    k: int,
+) -> Found:
+    allowed = snapshot.live if selection is None else selection.allowed
+    wanted = 4 * k + 64 if query.field.index.quantized else k
+    parts = []
+    short = np.zeros(len(queries), np.bool_)
+    for index in indexes:
+        stop = index.first + index.rows
+        some = allowed[index.first : stop]
+        count = index.rows if selection is None and snapshot.live_rows == snapshot.total else int(some.sum())
+        part = _ask(index, queries, query, min(wanted, count), count, allowed)
+        short |= (part.rows >= 0).sum(axis=1) < min(k, count)
+        parts.append(part)
+    covered = indexes[-1].first + indexes[-1].rows if indexes else 0
+    if covered < snapshot.total:
+        parts.append(exact.search_range(space, queries, wanted, covered, snapshot.total, allowed))
+    found = exact.merged(parts, wanted)
+    if short.any():
+        again = np.flatnonzero(short)
+        if selection is None:
+            surely = exact.search_range(space, queries[again], wanted, 0, snapshot.total, allowed)
+        else:
+            surely = exact.search_rows(space, queries[again], wanted, selection.rows)
+        surely = exact.merged([surely], wanted)
+        found = _replaced(found, again, surely)
+    return found
+
+
+def _ask(
+    index: Loaded, queries: FloatArray, query: ResolvedQuery, k: int, count: int, allowed: Mask
+) -> Found:
+    """The best k allowed rows of an index, fewer where it did not meet that many."""
+    if k == 0:
+        return Found.none(len(queries))
+    asked = query.ef if index.is_graph else query.nprobe
+    breadth = asked if asked is not None else index.default_breadth(k)
+    if count == index.rows:
+        return index.search(queries, k, breadth)
+    share = count / index.rows
+    fetch = min(math.ceil(2 * k / share) + 16, index.rows)
+    if fetch > _FETCH_LIMIT:
+        return Found.none(len(queries))
+    found = index.search(
+        queries, fetch, max(breadth, fetch) if index.is_graph else math.ceil(breadth / share)
+    )
+    rows = np.where((found.rows >= 0) & allowed[found.rows], found.rows, -1)
+    keys = np.where(rows < 0, np.float32(np.inf), found.keys)
+    return exact.merged([Found(rows, keys)], k)
+
+
+def _replaced(found: Found, lines: Rows, other: Found) -> Found:
+    """Some lines of the one taken from the other, which may be narrower."""
+    width = max(found.rows.shape[1], other.rows.shape[1])
+    rows = np.full((len(found.rows), width), -1, np.int64)
+    keys = np.full(rows.shape, np.inf, np.float32)
+    rows[:, : found.rows.shape[1]], keys[:, : found.rows.shape[1]] = found.rows, found.keys
+    rows[lines], keys[lines] = -1, np.inf
+    rows[lines, : other.rows.shape[1]], keys[lines, : other.rows.shape[1]] = other.rows, other.keys
+    return Found(rows, keys)
+
+
+def _long(space: Space, queries: FloatArray, snapshot: Snapshot, name: str) -> bool:
+    longest = float(np.linalg.norm(queries, axis=1).max())
+    return snapshot.longest[name] * longest > _LONG

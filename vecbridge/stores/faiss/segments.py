@@ -1,0 +1,292 @@
+"""The derived indexes of one generation: which rows they cover, how they are built and opened again.
+
+Each index covers a bounded range of rows, so that extending one rewrites a bounded file, and an index is
+never needed: rows that none covers are searched exactly. A file that is missing, truncated, damaged or
+built with other parameters is left out with a warning, and built again by the next writer.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import time
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import faiss
+import numpy as np
+
+from vecbridge import indexes as parameters
+from vecbridge.errors import DeadlineError
+from vecbridge.query import FloatArray
+from vecbridge.schema import CollectionSpec, Metric, VectorField
+from vecbridge.stores.faiss import gpu
+from vecbridge.stores.faiss import indexes as faiss_indexes
+from vecbridge.stores.faiss.exact import Space
+from vecbridge.stores.faiss.files import mapped_errors, replace_file
+from vecbridge.stores.faiss.indexes import Loaded
+from vecbridge.stores.faiss.rows import Mask, Snapshot
+from vecbridge.stores.faiss.vectors import VectorFile
+
+_LOG: Final = logging.getLogger(__name__)
+_SEGMENT_BYTES: Final = 2 << 30  # vectors that one index covers: what building it holds in memory
+_ADD_ROWS: Final = 8192
+_MANIFEST: Final = "indexes.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One index file.
+
+    Attributes:
+        vector: Position of the vector field in the spec.
+        first: First row that it covers.
+        rows: How many.
+        file: Its name.
+        unit: Whether a graph reads the file of unit vectors instead of the truth.
+        params: What it was built with.
+        size: Bytes of the file.
+        crc: Its checksum.
+    """
+
+    vector: int
+    first: int
+    rows: int
+    file: str
+    unit: bool
+    params: str
+    size: int
+    crc: int
+
+
+class Segments:
+    """The indexes of one generation directory.
+
+    Args:
+        directory: The generation.
+        spec: The collection's spec.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, directory: Path, spec: CollectionSpec, device: str) -> None:
+        self._directory = directory
+        self._spec = spec
+        self._device = device
+        self._stamp: tuple[int, int] | None = None
+        self._known: list[Segment] = []
+        self._open: dict[str, Loaded] = {}
+        self._units = [
+            VectorFile(directory / f"unit-{i}.f32", each.dim) for i, each in enumerate(spec.vectors)
+        ]
+
+    def refresh(self, spaces: dict[str, Space]) -> bool:
+        """Opens what was built since the last call, by this process or another; whether anything was."""
+        path = self._directory / _MANIFEST
+        try:
+            state = path.stat()
+        except FileNotFoundError:
+            return False
+        stamp: tuple[int, int] | None = (state.st_mtime_ns, state.st_ino)
+        if stamp == self._stamp:
+            return False
+        known, loaded = [], {}
+        try:
+            listed = [Segment(**each) for each in json.loads(path.read_text())]
+        except (ValueError, TypeError) as exc:
+            _LOG.warning("%s is damaged (%s): searching exactly until the index is built again", path, exc)
+            listed = []
+        for segment in listed:
+            if segment.first + segment.rows > len(spaces[self._spec.vectors[segment.vector].name].vectors):
+                stamp = None  # built over rows that were committed after the caller looked: next time
+                continue
+            index = self._open.get(segment.file) or self._load(segment, spaces)
+            if index is not None:
+                known.append(segment)
+                loaded[segment.file] = index
+        self._known, self._open, self._stamp = known, loaded, stamp
+        return True
+
+    def of(self, vector: int) -> list[Loaded]:
+        """The open indexes of a vector field: disjoint, adjacent, from row 0 on."""
+        return [self._open[segment.file] for segment in self._chain(vector)]
+
+    def covered(self, vector: int) -> int:
+        """The first row that no index covers."""
+        return sum(each.rows for each in self.of(vector))
+
+    def state(self, vector: int, snapshot: Snapshot) -> str:
+        """As Status.indexes says it."""
+        field = self._spec.vectors[vector]
+        if faiss_indexes.plan(field) is None or self.covered(vector) == snapshot.total:
+            return "ready"
+        lacking = faiss_indexes.rows_needed(field) - snapshot.live_rows
+        if lacking > 0 and not self.covered(vector):
+            return "ready" if isinstance(field.index, parameters.Auto) else f"exact: needs {lacking} more"
+        return "building"
+
+    def extend(self, vector: int, snapshot: Snapshot, spaces: dict[str, Space], deadline: float) -> None:
+        """Brings the indexes of a field up to the snapshot; the writer alone may call this.
+
+        Raises:
+            DeadlineError: Time ran out; what was added so far is kept.
+            StorageFullError: No room; the indexes are as they were.
+        """
+        field = self._spec.vectors[vector]
+        space = spaces[field.name]
+        limit = max(65_536, _SEGMENT_BYTES // (4 * field.dim))
+        while (covered := self.covered(vector)) < snapshot.total:
+            last = self._chain(vector)[-1:]
+            grow = last[0] if last and last[0].rows < limit else None
+            first = grow.first if grow else covered
+            stop = min(first + limit, snapshot.total)
+            with mapped_errors(f"index of {self._directory}"):
+                graph = isinstance(faiss_indexes.plan(field), parameters.HNSW)
+                unit = graph and not space.unit and space.metric is Metric.COSINE
+                known_unit = covered if grow and grow.unit else first
+                source = self._unit_vectors(vector, space, known_unit, stop) if unit else space.vectors
+                index = self._to_grow(grow, source) if grow else self._start(field, vector, snapshot, space)
+                if graph:
+                    end = _add_to_graph(index, source, covered, stop, deadline)
+                else:
+                    end = _add_to_lists(index, space, snapshot.live, first, covered, stop, deadline)
+                self._store(index, vector, grow, first, end, unit)
+            self.refresh(spaces)
+            if end < stop or (end < snapshot.total and time.monotonic() >= deadline):
+                raise DeadlineError(
+                    f"the index of {field.name!r} covers {end} of {snapshot.total} rows: wait again"
+                )
+
+    def forget(self) -> None:
+        """Closes every index."""
+        self._known, self._open, self._stamp = [], {}, None
+        for each in self._units:
+            each.close()
+
+    def _chain(self, vector: int) -> list[Segment]:
+        """Adjacent from row 0 on; what stands behind a gap is of no use."""
+        chain: list[Segment] = []
+        for segment in sorted(
+            (each for each in self._known if each.vector == vector), key=lambda each: each.first
+        ):
+            if segment.first == (chain[-1].first + chain[-1].rows if chain else 0):
+                chain.append(segment)
+        return chain
+
+    def _load(self, segment: Segment, spaces: dict[str, Space]) -> Loaded | None:
+        path = self._directory / segment.file
+        field = self._spec.vectors[segment.vector]
+        try:
+            problem = _problem(segment, path, field)
+            if problem is None:
+                space = spaces[field.name]
+                end = segment.first + segment.rows
+                if isinstance(faiss_indexes.plan(field), parameters.HNSW):
+                    vectors = self._units[segment.vector].view(end) if segment.unit else space.vectors[:end]
+                    return faiss_indexes.load_graph(path, segment.first, vectors[segment.first :])
+                return faiss_indexes.load_lists(path, segment.first, segment.rows, self._device)
+        except (OSError, RuntimeError) as exc:  # RuntimeError is what FAISS raises for every bad file
+            problem = str(exc)
+        _LOG.warning(
+            "%s cannot be used (%s): searching exactly until the index is built again", path, problem
+        )
+        return None
+
+    def _start(self, field: VectorField, vector: int, snapshot: Snapshot, space: Space) -> Any:
+        """An empty index, trained where it needs that; later ranges start from the same training."""
+        wanted = faiss_indexes.training_rows(field)
+        if not wanted:
+            return faiss_indexes.new(field)
+        path = self._directory / f"trained-{vector}-{_params(field)[1]:08x}.faiss"
+        if path.exists():
+            try:
+                return faiss.read_index(str(path))
+            except RuntimeError as exc:
+                _LOG.warning("%s cannot be used (%s): training again", path, exc)
+        rows = np.flatnonzero(snapshot.live)
+        if len(rows) > wanted:
+            rows = np.sort(np.random.default_rng(0).choice(rows, wanted, replace=False))
+        index = gpu.trained(faiss_indexes.new(field), space.prepare(space.vectors[rows]), self._device)
+        _write_beside(index, path)
+        return index
+
+    def _to_grow(self, segment: Segment, source: FloatArray) -> Any:
+        stop = segment.first + segment.rows
+        return faiss_indexes.load_for_adding(self._directory / segment.file, source[segment.first : stop])
+
+    def _unit_vectors(self, vector: int, space: Space, known: int, stop: int) -> FloatArray:
+        """The vectors at length one, from a file beside the truth; ``known`` rows of it are good."""
+        for low in range(known, stop, _ADD_ROWS):
+            self._units[vector].append(low, space.prepare(space.vectors[low : min(low + _ADD_ROWS, stop)]))
+        return self._units[vector].view(stop)
+
+    def _store(
+        self, index: Any, vector: int, grown: Segment | None, first: int, end: int, unit: bool
+    ) -> None:
+        path = self._directory / f"index-{vector}-{first}-{end}.faiss"
+        _write_beside(index, path)
+        params, _ = _params(self._spec.vectors[vector])
+        size, crc = path.stat().st_size, faiss_indexes.checksum(path)
+        segment = Segment(vector, first, end - first, path.name, unit, params, size, crc)
+        chain = self._chain(vector)
+        kept = [each for each in self._known if each != grown and (each.vector != vector or each in chain)]
+        listing = json.dumps([asdict(each) for each in [*kept, segment]])
+        replace_file(self._directory / _MANIFEST, listing.encode())
+        if grown is not None and grown.file != path.name:
+            (self._directory / grown.file).unlink(missing_ok=True)
+
+
+def _add_to_graph(index: Any, source: FloatArray, start: int, stop: int, deadline: float) -> int:
+    """Adds rows until the deadline; returns where it stopped. A graph numbers rows itself: dead ones too."""
+    for low in range(start, stop, _ADD_ROWS):
+        high = min(low + _ADD_ROWS, stop)
+        index.add(source[low:high])
+        if time.monotonic() >= deadline:
+            return high
+    return stop
+
+
+def _add_to_lists(
+    index: Any, space: Space, live: Mask, first: int, start: int, stop: int, deadline: float
+) -> int:
+    """Adds live rows until the deadline, labelled from ``first`` on; returns where it stopped."""
+    for low in range(start, stop, _ADD_ROWS):
+        high = min(low + _ADD_ROWS, stop)
+        rows = low + np.flatnonzero(live[low:high])
+        index.add_with_ids(space.prepare(space.vectors[rows]), rows - first)
+        if time.monotonic() >= deadline:
+            return high
+    return stop
+
+
+def _problem(segment: Segment, path: Path, field: VectorField) -> str | None:
+    if segment.params != _params(field)[0]:
+        return "it was built with other parameters"
+    if path.stat().st_size != segment.size:
+        return f"it has {path.stat().st_size} bytes, not {segment.size}"
+    if faiss_indexes.checksum(path) != segment.crc:
+        return "its checksum is wrong"
+    return None
+
+
+def _params(field: VectorField) -> tuple[str, int]:
+    """What an index is built from, as text and as a short hash."""
+    built = faiss_indexes.plan(field)
+    text = json.dumps([field.dim, field.metric, parameters.to_dict(built) if built else None])
+    return text, zlib.crc32(text.encode())
+
+
+def _write_beside(index: Any, path: Path) -> None:
+    """Writes an index under another name first, so that the name never stands for half a file."""
+    temporary = path.with_name(f".{path.name}")
+    try:
+        faiss_indexes.write(index, temporary)
+        temporary.replace(path)
+    except RuntimeError as exc:  # the only error that FAISS has
+        full = os.strerror(errno.ENOSPC) in str(exc)
+        raise OSError(errno.ENOSPC if full else errno.EIO, f"cannot write {path.name}: {exc}") from exc
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,407 @@
+"""One namespace on disk: reading what is committed, committing more, compacting."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from vecbridge.errors import ConfigError, CorruptStoreError, DeadlineError, NotFoundError
+from vecbridge.query import FloatArray
+from vecbridge.records import vectors
+from vecbridge.schema import CollectionSpec
+from vecbridge.stores.faiss import log
+from vecbridge.stores.faiss.exact import Space
+from vecbridge.stores.faiss.files import WriterLock, mapped_errors, remove_tree, replace_file, sync_directory
+from vecbridge.stores.faiss.indexes import Loaded
+from vecbridge.stores.faiss.log import Frame, Rows
+from vecbridge.stores.faiss.rows import IdIndex, Norms, Snapshot, catalogue_schema
+from vecbridge.stores.faiss.search import Selections
+from vecbridge.stores.faiss.segments import Segments
+from vecbridge.stores.faiss.vectors import VectorFile
+
+_CURRENT: Final = "CURRENT"
+_COPY_ROWS: Final = 32_768
+_REWRITE_FRAMES: Final = 4096  # frames after which the log is written anew, as one
+_FLUSH_ROWS: Final = 20_000  # uncovered rows that flush() leaves to exact search
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What one call sees: a snapshot, its vectors and its indexes.
+
+    Attributes:
+        generation: Which generation it is; row numbers are valid within one.
+        snapshot: The rows.
+        spaces: By vector field, the vectors.
+        files: By vector field, their file.
+        indexes: By vector field, the open indexes; they cover no more than the snapshot.
+        states: By vector field, the state of the index as Status says it.
+    """
+
+    generation: str
+    snapshot: Snapshot
+    spaces: dict[str, Space]
+    files: dict[str, VectorFile]
+    indexes: dict[str, list[Loaded]]
+    states: dict[str, str]
+
+    def pending(self, vector: str) -> int:
+        """Rows that an index of the field could cover now and does not."""
+        covered = sum(index.rows for index in self.indexes[vector])
+        return self.snapshot.total - covered if self.states[vector] == "building" else 0
+
+
+class Shard:
+    """One namespace of one collection; shared by all its handles in a store.
+
+    Args:
+        directory: Where it lives; the first write makes it.
+        spec: The collection's spec.
+        token: The collection's token, which changes when it is replaced.
+        lock: The collection's writer lock.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(
+        self, directory: Path, spec: CollectionSpec, token: str, lock: WriterLock, device: str
+    ) -> None:
+        self.spec = spec
+        self.selections = Selections()
+        self._directory = directory
+        self.token = token
+        self._lock = lock
+        self._device = device
+        self._schema = catalogue_schema(spec)
+        self._mutex = threading.RLock()
+        self._closed = False
+        self._log: int | None = None
+        self._vectors: list[VectorFile] = []
+        self._reset()
+
+    def view(self) -> View:
+        """The newest committed state.
+
+        Raises:
+            NotFoundError: The collection was dropped or replaced since it was opened.
+            CorruptStoreError: The files contradict themselves.
+        """
+        with self._mutex:
+            if self._closed:
+                raise ConfigError(f"the store of {self.spec.name!r} is closed")
+            for _ in range(3):  # a compaction elsewhere can remove a file between two looks at it
+                try:
+                    self._refresh()
+                    return self._view
+                except FileNotFoundError:
+                    self._forget()
+            self._refresh()
+            return self._view
+
+    def rows_of(self, ids: pa.Array) -> tuple[View, Rows]:
+        """The view, and the live row of each id in it (-1 where there is none)."""
+        with self._mutex:
+            view = self.view()
+            self._ids.update(view.snapshot)
+            return view, self._ids.find(ids, view.snapshot)
+
+    def upsert(self, batch: pa.RecordBatch) -> None:
+        """Commits a checked batch: returns when it is on the disk, whole.
+
+        Raises:
+            StoreLockedError: Another process writes to the collection.
+            StorageFullError: No room; nothing was stored.
+        """
+        with self._mutex, self._writing():
+            snapshot = self._view.snapshot
+            self._ids.update(snapshot)
+            old = self._ids.find(batch.column("id"), snapshot)
+            known = np.flatnonzero(old >= 0)
+            with mapped_errors(f"write to {self._directory}"):
+                for file, field in zip(self._vectors, self.spec.vectors, strict=True):
+                    file.append(snapshot.total, vectors(batch, field.name))
+                self._commit(Frame(self._catalogued(batch), old[known], snapshot.total + known))
+
+    def delete(self, rows: Rows) -> None:
+        """Commits the death of some live rows."""
+        with self._mutex, self._writing(), mapped_errors(f"write to {self._directory}"):
+            nothing = pa.RecordBatch.from_pylist([], schema=self._schema)
+            self._commit(Frame(nothing, rows, np.full(len(rows), -1)))
+
+    @contextmanager
+    def writer(self) -> Iterator[View]:
+        """Holds off other writers, and gives the state that nobody else can change now."""
+        with self._mutex, self._writing():
+            yield self._view
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this process holds the writer lock."""
+        return self._lock.held
+
+    def forget(self) -> None:
+        """Drops what is known, as after a drop by this process."""
+        with self._mutex:
+            self._forget()
+
+    def exists(self) -> bool:
+        """Whether anything was ever written."""
+        return (self._directory / _CURRENT).exists()
+
+    def index(self, deadline: float, *, least: bool = False) -> None:
+        """Builds what the indexes lack.
+
+        Args:
+            deadline: On the monotonic clock.
+            least: Only where so many rows are uncovered that searches feel it.
+
+        Raises:
+            DeadlineError: Time ran out; what was built is kept.
+            StoreLockedError: Another process writes to the collection.
+        """
+        view = self.view()
+        if not any(view.pending(each.name) for each in self.spec.vectors):
+            return
+        with self._mutex, self._writing():
+            view = self._view
+            for position, field in enumerate(self.spec.vectors):
+                pending = view.pending(field.name)
+                if pending and not (
+                    least and pending < max(_FLUSH_ROWS, (view.snapshot.total - pending) // 10)
+                ):
+                    try:
+                        self._segments.extend(position, view.snapshot, view.spaces, deadline)
+                    finally:
+                        self._view = self._made(view.snapshot)
+
+    def compact(self, deadline: float) -> None:
+        """Writes the live rows to a new generation, indexes included, and switches to it.
+
+        Raises:
+            DeadlineError: Time ran out; everything is as it was.
+            StorageFullError: No room; everything is as it was.
+        """
+        if not self.exists():
+            return
+        with self._mutex, self._writing():
+            old = self._directory / self._current["generation"]
+            new = self._directory / f"{int(self._current['generation']) + 1}"
+            remove_tree(new)
+            try:
+                with mapped_errors(f"compact {self._directory}"):
+                    new.mkdir()
+                    self._copy_live(new, deadline)
+                    self._switch(new.name, 0)
+            except BaseException:
+                remove_tree(new)
+                raise
+            self._forget()
+            remove_tree(old)
+
+    def close(self) -> None:
+        """Closes the files; the lock is the store's."""
+        with self._mutex:
+            self._closed = True
+            self._forget()
+
+    def _forget(self) -> None:
+        for file in self._vectors:
+            file.close()
+        if self._log is not None:
+            os.close(self._log)
+        self._log = None
+        self._vectors = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._stamp: tuple[int, int] | None = None
+        self._current: dict[str, str] = {"generation": "0", "log": "0"}
+        self._offset = 0
+        self._frames = 0
+        self._ids = IdIndex()
+        self._segments = Segments(self._directory, self.spec, self._device)
+        self._view = self._made(Snapshot.empty(self.spec))
+
+    def _refresh(self) -> None:
+        try:
+            state = (self._directory / _CURRENT).stat()
+        except FileNotFoundError:
+            self._require_collection()
+            if self._stamp is not None:
+                self._forget()
+            return
+        stamp = (state.st_mtime_ns, state.st_ino)
+        if stamp != self._stamp:
+            self._open_generation(stamp)
+        path = self._log_path()
+        snapshot = self._view.snapshot
+        if path.stat().st_size != self._offset:
+            frames, self._offset = log.read(path, self._schema, self._offset)
+            self._frames += len(frames)
+            if frames:
+                self._view = self._made(snapshot.extended(frames))
+        if self._segments.refresh(self._view.spaces):
+            self._view = self._made(self._view.snapshot)
+
+    def _require_collection(self) -> None:
+        try:
+            stored = json.loads((self._directory.parent / "spec.json").read_bytes())
+        except FileNotFoundError:
+            stored = {}
+        if stored.get("token") != self.token:
+            raise NotFoundError(f"collection {self.spec.name!r} was dropped or replaced since it was opened")
+
+    def _open_generation(self, stamp: tuple[int, int]) -> None:
+        path = self._directory / _CURRENT
+        try:
+            current = json.loads(path.read_bytes())
+            token, generation, number = current["token"], current["generation"], current["log"]
+        except (ValueError, KeyError, TypeError) as exc:
+            raise CorruptStoreError(f"{path} is damaged: {exc!r}; nothing was changed") from exc
+        if token != self.token:
+            raise NotFoundError(f"collection {self.spec.name!r} was dropped or replaced since it was opened")
+        self._forget()
+        self._stamp = stamp
+        self._current = {"generation": generation, "log": number}
+        directory = self._directory / generation
+        self._vectors = [
+            VectorFile(directory / f"vectors-{position}.f32", field.dim)
+            for position, field in enumerate(self.spec.vectors)
+        ]
+        self._segments = Segments(directory, self.spec, self._device)
+        self._view = self._made(Snapshot.empty(self.spec))
+
+    def _made(self, snapshot: Snapshot) -> View:
+        names = [each.name for each in self.spec.vectors]
+        files = dict(zip(names, self._vectors, strict=False))
+        spaces = {
+            field.name: Space(
+                files[field.name].view(snapshot.total),
+                snapshot.norms[field.name],
+                field.metric,
+                snapshot.unit[field.name],
+            )
+            for field in self.spec.vectors
+            if field.name in files
+        }
+        indexes = {name: self._segments.of(position) for position, name in enumerate(names)}
+        states = {name: self._segments.state(position, snapshot) for position, name in enumerate(names)}
+        return View(self._current["generation"], snapshot, spaces, files, indexes, states)
+
+    def _log_path(self) -> Path:
+        return self._directory / self._current["generation"] / f"rows-{self._current['log']}.log"
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Takes the writer lock, makes the namespace if it is new, and cuts what was never acknowledged."""
+        self._lock.acquire()
+        self.view()
+        if self._log is None:
+            with mapped_errors(f"write to {self._directory}"):
+                if self._stamp is None:
+                    self._begin()
+                    self._refresh()
+                self._log = os.open(self._log_path(), os.O_RDWR | os.O_CLOEXEC)
+                os.ftruncate(self._log, self._offset)
+        yield
+
+    def _begin(self) -> None:
+        generation = self._directory / "1"
+        remove_tree(generation)
+        generation.mkdir(parents=True)
+        (generation / "rows-0.log").touch()
+        sync_directory(generation)
+        self._switch("1", 0)
+        sync_directory(self._directory.parent)
+
+    def _switch(self, generation: str, number: int) -> None:
+        current = {"token": self.token, "generation": generation, "log": str(number)}
+        sync_directory(self._directory / generation)
+        replace_file(self._directory / _CURRENT, json.dumps(current).encode())
+
+    def _catalogued(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        columns = [batch.column(name) for name in self._schema.names if not name.startswith("_vb_norm_")]
+        columns += [pa.array(_norms(vectors(batch, each.name))) for each in self.spec.vectors]
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+
+    def _commit(self, frame: Frame) -> None:
+        assert self._log is not None
+        self._offset = log.append(self._log, self._offset, frame.encode())
+        self._frames += 1
+        self._view = self._made(self._view.snapshot.extended([frame]))
+        if self._frames >= _REWRITE_FRAMES:
+            self._rewrite_log()
+
+    def _rewrite_log(self) -> None:
+        """Writes the log anew with few frames, so that opening stays quick; rows keep their numbers."""
+        snapshot = self._view.snapshot
+        number = int(self._current["log"]) + 1
+        old = self._log_path()
+        path = old.with_name(f"rows-{number}.log")
+        _write_log(path, snapshot)
+        self._switch(self._current["generation"], number)
+        self._forget()
+        old.unlink(missing_ok=True)
+
+    def _copy_live(self, directory: Path, deadline: float) -> None:
+        view = self._view
+        files = [VectorFile(directory / f.path.name, f.dim) for f in self._vectors]
+        live = np.flatnonzero(view.snapshot.live)
+        frames: list[Frame] = []
+        for low in range(0, len(live), _COPY_ROWS):
+            if time.monotonic() >= deadline:
+                raise DeadlineError(f"compacting {self._directory} took too long; everything is as it was")
+            rows = live[low : low + _COPY_ROWS]
+            for file, field in zip(files, self.spec.vectors, strict=True):
+                file.append(low, view.spaces[field.name].vectors[rows])
+            frames.append(Frame(view.snapshot.take(rows, self._schema.names)))
+        snapshot = Snapshot.empty(self.spec).extended(frames)
+        _write_log(directory / "rows-0.log", snapshot)
+        names = [each.name for each in self.spec.vectors]
+        spaces = {
+            name: Space(
+                file.view(snapshot.total), snapshot.norms[name], view.spaces[name].metric, snapshot.unit[name]
+            )
+            for name, file in zip(names, files, strict=True)
+        }
+        segments = Segments(directory, self.spec, self._device)
+        for position in range(len(names)):
+            if segments.state(position, snapshot) == "building":
+                segments.extend(position, snapshot, spaces, deadline)
+        segments.forget()
+        for file in files:
+            file.close()
+
+
+def _write_log(path: Path, snapshot: Snapshot) -> None:
+    """A log that says the same as the snapshot, in one frame a chunk."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        offset = 0
+        for chunk in snapshot.chunks:
+            offset = log.append(descriptor, offset, Frame(chunk).encode())
+        if snapshot.dead:
+            dead, successors = np.concatenate(snapshot.dead), np.concatenate(snapshot.successors)
+            nothing = snapshot.chunks[0].slice(0, 0)
+            log.append(descriptor, offset, Frame(nothing, dead, successors).encode())
+    finally:
+        os.close(descriptor)
+
+
+def _norms(values: FloatArray) -> Norms:
+    with np.errstate(over="ignore"):
+        squares = np.einsum("ij,ij->i", values, values).astype(np.float64)
+    odd = ~np.isfinite(squares) | (squares < 1e-30)  # too long or too short for float32
+    if odd.any():
+        squares[odd] = (values[odd].astype(np.float64) ** 2).sum(axis=1)
+    norms: Norms = np.sqrt(squares)
+    return norms

@@ -57,7 +57,9 @@ class VecbridgeError(Exception):
 
 
 def _rebuilt(kind: type[VecbridgeError], args: tuple[Any, ...]) -> VecbridgeError:
-    return kind.__new__(kind, *args)  # __init__ would compose the message again
+    error = kind.__new__(kind, *args)  # __init__ would compose the message again
+    error.args = args  # which OSError, below DeadlineError, leaves to __init__
+    return error
 
 
 class ConfigError(VecbridgeError):

@@ -27,8 +27,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENVS)/demo/.installed ## Index and search pictures; writes them into demo/
-	$(VENVS)/demo/bin/vecbridge demo
+demo: $(VENVS)/demo/.installed ## Index pictures and search them; writes demo/demo.png and demo/demo.html
+	$(VENVS)/demo/bin/vecbridge demo --dir demo
 
 test: $(VENVS)/test/.installed ## Run the tests (installs torch); PYTEST_ARGS="-k filter" narrows them
 	$(VENVS)/test/bin/python -m pytest $(PYTEST_ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from vecbridge.settings import Settings
     from vecbridge.urls import StoreURL
 
+MODEL_PANEL: Final = "Model"
+OUTPUT_PANEL: Final = "Output"
 StoreOption = Annotated[
     str | None,
     typer.Option(
-        "--store", "-s", metavar="URL", help="Collection, as faiss:./vectors#photos; or VECBRIDGE_STORE."
+        "--store", "-s", metavar="URL", help="Collection, as faiss:./vectors#photos; or VECBRIDGE_STORE"
     ),
 ]
 ModelOption = Annotated[
@@ -29,19 +31,35 @@ ModelOption = Annotated[
         "--model",
         "-m",
         metavar="ID",
-        help="'bundled', a CLIP checkpoint on the Hugging Face hub, or a directory; or VECBRIDGE_MODEL.",
+        help="bundled, a CLIP checkpoint on the Hugging Face hub, or a directory; "
+        "without it the collection's own, or VECBRIDGE_MODEL.",
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 DeviceOption = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps; or VECBRIDGE_DEVICE."),
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:1 or mps; or VECBRIDGE_DEVICE.",
+        rich_help_panel=MODEL_PANEL,
+    ),
 ]
 RuntimeOption = Annotated[
     str | None,
-    typer.Option("--runtime", metavar="NAME", help="onnx or torch; or VECBRIDGE_RUNTIME."),
+    typer.Option(
+        "--runtime",
+        metavar="NAME",
+        help="onnx or torch; or VECBRIDGE_RUNTIME.",
+        rich_help_panel=MODEL_PANEL,
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Write one JSON document to stdout.", rich_help_panel=OUTPUT_PANEL)
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress bar.", rich_help_panel=OUTPUT_PANEL)
+]
 
 
 def settings() -> Settings:

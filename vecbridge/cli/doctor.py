@@ -54,13 +54,15 @@ class Check:
 def doctor(
     urls: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[URL]...", help="Stores or collections to reach.", show_default=False),
+        typer.Argument(metavar="URL", help="Stores or collections to reach.", show_default=False),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check the installation, the model, and stores.
 
-    Exit status 1 if the model or a store fails. A model on the Hugging Face hub is named and not downloaded.
+    Exit status 1 if the model or a store fails.
+    A model on the Hugging Face hub is named, and not downloaded.
+
     """
     found = settings()
     wanted = urls or ([found.store] if found.store else [])

@@ -21,7 +21,7 @@ def list_(
     store: Annotated[
         str | None,
         typer.Argument(
-            metavar="[URL]", help="Store, as faiss:./vectors; or VECBRIDGE_STORE.", show_default=False
+            metavar="URL", help="Store, as faiss:./vectors; or VECBRIDGE_STORE.", show_default=False
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -53,7 +53,7 @@ def info(
     store: Annotated[
         str | None,
         typer.Argument(
-            metavar="[URL#NAME]",
+            metavar="URL#NAME",
             help="Collection, as faiss:./vectors#photos; or VECBRIDGE_STORE.",
             show_default=False,
         ),

@@ -92,9 +92,12 @@ def root(
 ) -> None:
     """Pictures and texts into vector databases, and out again by meaning.
 
-    A store URL names a database, and a collection after [bold]#[/bold]: faiss:./vectors#photos, memory://#a.
-    Results go to stdout, as one JSON document with --json; progress and messages go to stderr.
-    Exit status: 0 done, 1 failed or a check did not hold, 2 bad usage, 130 interrupted.
+    A store URL names a database, and a collection after #: faiss:./vectors#photos
+
+    Results go to stdout, with --json as one JSON document; the rest goes to stderr.
+
+    Exit status: 0 done, 1 failed or a check did not hold, 2 bad usage, 130 interrupted
+
     """
     if version:
         from vecbridge import __version__

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def search(
     text: Annotated[
-        str | None, typer.Argument(metavar="[TEXT]", help="What to look for.", show_default=False)
+        str | None, typer.Argument(metavar="TEXT", help="What to look for.", show_default=False)
     ] = None,
     image: Annotated[
         Path | None,

@@ -1,0 +1,219 @@
+"""``demo``: the bundled pictures in a store, searched by text and by picture."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.text import Text
+
+from vecbridge.cli import common, output, writing
+from vecbridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vecbridge.apps.contact_sheet import Section
+    from vecbridge.embed.base import Embedder
+    from vecbridge.query import Hits
+    from vecbridge.schema import CollectionSpec
+    from vecbridge.sources.images import ImageSource
+    from vecbridge.store import Collection
+
+_COLLECTION: Final = "gallery"
+_FIELDS: Final = ("name", "name_es", "group", "keywords", "year")
+_SHOWN: Final = ("name", "name_es", "group", "year")
+_HITS: Final = 7
+_CREDIT: Final = "Pictures: Noto Emoji (Apache-2.0). Names: Unicode CLDR. Year: when the emoji was released."
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One search of the demonstration.
+
+    Attributes:
+        text: What to look for; "" for a picture.
+        picture: A file of the gallery to look for.
+        where: SQL condition, or "".
+    """
+
+    text: str = ""
+    picture: str = ""
+    where: str = ""
+
+
+QUESTIONS: Final = (
+    Question("a sunset"),
+    Question("un barco de vela"),
+    Question("something to eat that is red", where="\"group\" = 'food-drink'"),
+    Question("un animal marino", where="year >= 2015"),
+    Question("musical instrument", where="not contains(keywords, 'strings')"),
+    Question(picture="1f436.png", where="year >= 2016"),
+)
+
+
+def demo(
+    directory: Annotated[
+        Path, typer.Option("--dir", metavar="DIR", help="Where the store and the pictures go.")
+    ] = Path("vecbridge-demo"),
+    as_json: common.JsonOption = False,
+    quiet: common.QuietOption = False,
+) -> None:
+    """Index the bundled pictures and search them; nothing is downloaded.
+
+    Writes a FAISS store, a contact sheet (demo.png) and a page (demo.html).
+    A second run replaces them.
+    """
+    found = common.settings()
+    from vecbridge.registry import connect
+    from vecbridge.urls import StoreURL
+
+    gallery = _gallery()
+    directory.mkdir(parents=True, exist_ok=True)
+    url = StoreURL("faiss", path=str(directory / "store"))
+    start = time.perf_counter()
+    with connect(url) as store, common.load_embedder(None, "bundled", None, None, found) as clip:
+        common.say_model(clip)
+        source, spec = _source(gallery, clip)
+        with store.create(spec, if_exists="replace") as collection:
+            outcome = _write(collection, source, clip, directory, quiet=quiet)
+            output.note(
+                f"{outcome.written} pictures embedded and indexed in {time.perf_counter() - start:.1f} s."
+            )
+            answers = [(each, _search(collection, clip, gallery, each)) for each in QUESTIONS]
+    files = _draw(directory, gallery, answers, clip, spec)
+    target = f"{url}#{_COLLECTION}"
+    if as_json:
+        output.document({"url": target, **outcome.to_dict(), "searches": _plain(answers), "files": files})
+    else:
+        _print(answers)
+        _print_next(target, files)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _gallery() -> Path:
+    from vecbridge.embed.files import BUNDLED
+
+    gallery = BUNDLED / "gallery"
+    if not (gallery / "gallery.jsonl").is_file():
+        raise ConfigError("this installation is without the bundled pictures")
+    return gallery
+
+
+def _source(gallery: Path, clip: Embedder) -> tuple[ImageSource, CollectionSpec]:
+    """The pictures, and a collection with the fields that the demonstration shows."""
+    from vecbridge.indexes import HNSW
+    from vecbridge.schema import CollectionSpec
+    from vecbridge.sources.images import ImageSource
+
+    source = ImageSource([gallery])
+    known = source.fields()
+    spec = CollectionSpec.single(
+        _COLLECTION,
+        dim=clip.dim,
+        metric="cosine",
+        index=HNSW(m=16, ef_construction=200),
+        fields={name: known[name] for name in (*_FIELDS, "path")},
+        embedder=clip.identity,
+    )
+    return source, spec
+
+
+def _write(
+    collection: Collection, source: ImageSource, clip: Embedder, directory: Path, *, quiet: bool
+) -> writing.Outcome:
+    from vecbridge.embed.pipeline import embed_items
+
+    return writing.write_all(
+        collection,
+        lambda take: embed_items(source, clip, collection.spec, on_dead_letter=take, batch_rows=64),
+        what="Embedding",
+        source="the bundled pictures",
+        dead_letters=directory / writing.DEAD_LETTERS.name,
+        total=sum(1 for _ in source),
+        quiet=quiet,
+    )
+
+
+def _search(collection: Collection, clip: Embedder, gallery: Path, question: Question) -> Hits:
+    from vecbridge.query import Query
+
+    vector = (
+        clip.embed_texts([question.text])
+        if question.text
+        else clip.embed_images([gallery / question.picture])
+    )
+    condition = common.read_filter(question.where or None, None)
+    include = [*_FIELDS, "path"]
+    query = Query(vector, _HITS, filter=condition, include=include, ef=64, embedder=clip.identity)
+    [hits] = collection.search(query)
+    return hits
+
+
+def _draw(
+    directory: Path, gallery: Path, answers: list[tuple[Question, Hits]], clip: Embedder, spec: CollectionSpec
+) -> dict[str, str]:
+    from vecbridge.apps.contact_sheet import Sheet, write_png
+    from vecbridge.apps.page import write_page
+    from vecbridge.cli.inspect import describe_index
+
+    facts = (
+        ("collection", _COLLECTION),
+        ("store", "faiss"),
+        ("index", describe_index(spec.vector.index)),
+        ("model", clip.identity.model),
+        ("score", "cosine similarity"),
+    )
+    sections = tuple(_section(gallery, question, hits) for question, hits in answers)
+    sheet = Sheet("Pictures found by text and by picture", sections, facts, _CREDIT)
+    files = {"png": directory / "demo.png", "html": directory / "demo.html"}
+    write_png(files["png"], sheet)
+    write_page(files["html"], sheet)
+    return {kind: str(path) for kind, path in files.items()}
+
+
+def _section(gallery: Path, question: Question, hits: Hits) -> Section:
+    from vecbridge.apps.contact_sheet import Section, tile
+
+    tiles = tuple(tile(hit, _FIELDS) for hit in hits)
+    picture = gallery / question.picture if question.picture else None
+    return Section(question.text or "like this picture", tiles, picture, question.where)
+
+
+def _plain(answers: list[tuple[Question, Hits]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "query": {"text": question.text} if question.text else {"image": question.picture},
+            "where": question.where or None,
+            "hits": [
+                {"rank": rank, "id": hit.id, "score": hit.score, "record": hit.record}
+                for rank, hit in enumerate(hits, 1)
+            ],
+        }
+        for question, hits in answers
+    ]
+
+
+def _print(answers: list[tuple[Question, Hits]]) -> None:
+    from vecbridge.cli.hits import hits_table
+
+    console = output.stdout()
+    for question, hits in answers:
+        heading = Text(f"\n{question.text or f'like {question.picture}'}", "bold cyan")
+        console.print(heading.append(f"   {question.where}" if question.where else "", "not bold blue"))
+        console.print(hits_table(list(hits)[:4], _SHOWN, width=console.width, all_fields=False)[0])
+
+
+def _print_next(target: str, files: dict[str, str]) -> None:
+    console = output.stdout()
+    lines = [
+        ("\nLook at", files["html"]),
+        ("or at", files["png"]),
+        ("\nTry", f"vecbridge search \"a rocket\" --store '{target}'"),
+        ("", f"vecbridge search perro --store '{target}' --where \"year >= 2015\" --json"),
+        ("", f"vecbridge info '{target}'"),
+    ]
+    for name, value in lines:
+        console.print(Text(name.ljust(9 if name.startswith("\n") else 8), "bold").append(value))

@@ -1,0 +1,138 @@
+"""``index``: pictures and texts into a collection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vecbridge.cli import common, output, target, writing
+from vecbridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vecbridge.schema import FieldType, VectorField
+    from vecbridge.sources.images import ImageSource
+    from vecbridge.urls import StoreURL
+
+
+def index(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="Folders, files, or globs in quotes.", show_default=False),
+    ],
+    store: common.StoreOption = None,
+    model: common.ModelOption = None,
+    texts: Annotated[
+        bool, typer.Option("--texts/--no-texts", help="Also read .txt files, a record a line.")
+    ] = True,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fields",
+            metavar="NAMES",
+            help="Only these fields, with commas between.",
+            rich_help_panel=target.NEW_PANEL,
+        ),
+    ] = None,
+    index_kind: target.IndexOption = None,
+    metric: target.MetricOption = None,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Also names that begin with a dot.")] = False,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Also links that lead out of the folder.")
+    ] = False,
+    dead_letters: writing.DeadLettersOption = None,
+    journal: writing.JournalOption = None,
+    max_failures: writing.MaxFailuresOption = None,
+    workers: writing.WorkersOption = 4,
+    runtime: common.RuntimeOption = None,
+    device: common.DeviceOption = None,
+    as_json: common.JsonOption = False,
+    quiet: common.QuietOption = False,
+) -> None:
+    """Embed pictures (and .txt files) and write them into a collection.
+
+    Makes the collection if it is not there, with fields from the files and from
+    metadata.jsonl beside them. Ids are paths below the folder: a second run replaces.
+
+    What cannot be read is described in the dead-letter file; the exit status is then 1.
+
+    """
+    found = common.settings()
+    url = common.collection_url(store, found)
+    params = target.parse_index(index_kind or "auto")
+    from vecbridge.embed.pipeline import embed_items
+    from vecbridge.registry import connect
+    from vecbridge.schema import CollectionSpec
+    from vecbridge.sources.images import ImageSource
+
+    source = ImageSource(paths, texts=texts, hidden=hidden, follow_links=follow_links)
+    wanted = _fields(source, fields)
+    total = _count(source, quiet)
+    with connect(url.without_collection()) as opened:
+        existing = _existing(opened, url)
+        with common.load_embedder(existing, model, runtime, device, found) as clip:
+            common.say_model(clip)
+            spec = CollectionSpec.single(
+                url.collection,
+                dim=clip.dim,
+                metric=metric or "cosine",
+                index=params,
+                fields=wanted,
+                namespaced=url.namespace is not None,
+                embedder=clip.identity,
+            )
+            collection, new = target.open_target(
+                opened, spec, namespace=url.namespace or "", index=index_kind, metric=metric
+            )
+            with collection:
+                target.say_target(url, collection.spec, new=new)
+                outcome = writing.write_all(
+                    collection,
+                    lambda take: embed_items(source, clip, collection.spec, on_dead_letter=take),
+                    what="Indexing",
+                    source=" ".join(paths),
+                    dead_letters=dead_letters or writing.DEAD_LETTERS,
+                    journal=journal,
+                    max_failures=max_failures,
+                    workers=workers,
+                    total=total,
+                    quiet=quiet,
+                )
+    if as_json:
+        about = {"url": str(url), "model": clip.identity.model, "created": new, "skipped": source.skipped}
+        output.document(about | outcome.to_dict())
+    else:
+        output.stdout().print(output.pairs(writing.summary(outcome, "indexed", skipped=source.skipped)))
+        if outcome.written:
+            output.note(f"Now: vecbridge search \"…\" --store '{url}'")
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _existing(store: Any, url: StoreURL) -> VectorField | None:
+    """The vector field of the collection, if it is there."""
+    if url.collection not in store.collections():
+        return None
+    with store.open(url.collection, namespace=url.namespace or "") as collection:
+        field: VectorField = collection.spec.vector
+        return field
+
+
+def _fields(source: ImageSource, given: list[str] | None) -> dict[str, FieldType]:
+    known = source.fields()
+    names = [name.strip() for each in given or [] for name in each.split(",") if name.strip()]
+    if not names:
+        return known
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        from vecbridge.schema import suggestion
+
+        raise ConfigError(f"--fields: the source has no {unknown[0]!r}{suggestion(unknown[0], known)}")
+    return {name: known[name] for name in names}
+
+
+def _count(source: ImageSource, quiet: bool) -> int | None:
+    """How much there is to do; counted only where a progress bar shows it."""
+    if quiet or not output.stderr().is_terminal:
+        return None
+    return sum(1 for _ in source)

@@ -1,0 +1,183 @@
+"""``load``: vectors that somebody has already, from files into a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vecbridge.cli import common, output, target, writing
+from vecbridge.errors import ConfigError, EmbedderMismatchError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from vecbridge.schema import CollectionSpec, EmbedderIdentity
+    from vecbridge.settings import Settings
+    from vecbridge.sources.deadletters import OnDeadLetter
+    from vecbridge.sources.inference import SourceSchema
+    from vecbridge.sources.tables import TableSource
+    from vecbridge.store import Store
+    from vecbridge.urls import StoreURL
+
+
+def load(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE", help=".parquet, .jsonl (dead letters too) or .npy.", show_default=False
+        ),
+    ],
+    store: common.StoreOption = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option("--id", metavar="COLUMN", help="Holds the ids; id, _id, ID, key or uuid without it."),
+    ] = None,
+    vector_column: Annotated[
+        str | None,
+        typer.Option("--vector", metavar="COLUMN", help="Holds the vectors; found by its name without it."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="ID", help="Which model made the vectors; noted with them."),
+    ] = None,
+    index_kind: target.IndexOption = None,
+    metric: target.MetricOption = None,
+    dead_letters: writing.DeadLettersOption = None,
+    journal: writing.JournalOption = None,
+    max_failures: writing.MaxFailuresOption = None,
+    workers: writing.WorkersOption = 4,
+    as_json: common.JsonOption = False,
+    quiet: common.QuietOption = False,
+) -> None:
+    """Write vectors from files into a collection.
+
+    Makes the collection if it is not there, with the columns that the files have.
+
+    Rows that cannot be written go to the dead-letter file; the exit status is then 1.
+    Once they are mended, that file can be loaded.
+
+    """
+    found = common.settings()
+    url = common.collection_url(store, found)
+    letters = _dead_letters(dead_letters, files)
+    target.parse_index(index_kind or "auto")
+    from vecbridge.registry import connect
+
+    sources = _sources(files, id_column, vector_column)
+    schema = _schema(sources)
+    for column, why in schema.dropped.items():
+        output.warn(f"column {column!r} is left out: {why}")
+    identity = _identity(model, schema, found)
+    with connect(url.without_collection()) as opened:
+        spec = _spec(opened, url, sources, schema, identity, index_kind, metric)
+        collection, new = target.open_target(
+            opened, spec, namespace=url.namespace or "", index=index_kind, metric=metric
+        )
+        with collection:
+            target.say_target(url, collection.spec, new=new)
+            outcome = writing.write_all(
+                collection,
+                _reader(sources, collection.spec),
+                what="Loading",
+                source=" ".join(map(str, files)),
+                dead_letters=letters,
+                journal=journal,
+                max_failures=max_failures,
+                workers=workers,
+                total=_total(sources),
+                quiet=quiet,
+            )
+    if as_json:
+        output.document({"url": str(url), "created": new} | outcome.to_dict())
+    else:
+        output.stdout().print(output.pairs(writing.summary(outcome, "loaded")))
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _dead_letters(given: Path | None, files: list[Path]) -> Path:
+    """Where dead letters go: never into a file that is being read."""
+    path = given or writing.DEAD_LETTERS
+    read = {each.resolve() for each in files}
+    if path.resolve() not in read:
+        return path
+    if given is not None:
+        raise ConfigError(f"--dead-letters: {given} is being loaded: name another file")
+    return path.with_stem(f"{path.stem}-left")
+
+
+def _sources(files: list[Path], id_column: str | None, vector_column: str | None) -> list[TableSource]:
+    from vecbridge.sources.npy import NpySource
+    from vecbridge.sources.tables import table_source
+
+    vectors: Mapping[str, str] | None = {vector_column: "vector"} if vector_column else None
+    sources: list[TableSource] = []
+    first_id = 0  # rows of .npy files are numbered through
+    for path in files:
+        source = table_source(path, id_column=id_column, vectors=vectors, first_id=first_id)
+        if isinstance(source, NpySource):
+            first_id += len(source)
+        sources.append(source)
+    return sources
+
+
+def _schema(sources: list[TableSource]) -> SourceSchema:
+    from vecbridge.sources.inference import merged
+
+    return merged([source.schema() for source in sources])
+
+
+def _identity(model: str | None, schema: SourceSchema, found: Settings) -> EmbedderIdentity | None:
+    """The model that made the vectors, as the files or ``--model`` say."""
+    if model is None:
+        return schema.embedder
+    with common.load_embedder(None, model, None, None, found) as clip:
+        identity = clip.identity
+    if schema.embedder not in (None, identity):
+        raise EmbedderMismatchError(f"the files say that their vectors are {schema.embedder}, not {identity}")
+    return identity
+
+
+def _spec(
+    store: Store,
+    url: StoreURL,
+    sources: list[TableSource],
+    schema: SourceSchema,
+    identity: EmbedderIdentity | None,
+    index_kind: str | None,
+    metric: str | None,
+) -> CollectionSpec:
+    from vecbridge.sources.npy import NpySource
+
+    if all(isinstance(each, NpySource) for each in sources) and url.collection in store.collections():
+        with store.open(url.collection, namespace=url.namespace or "") as collection:
+            existing = collection.spec  # a bare array has no names of its own
+        schema = replace(
+            schema, id_type=existing.id_type, vectors={existing.vector.name: schema.vectors["vector"]}
+        )
+    index = target.parse_index(index_kind or "auto")
+    spec = schema.spec(url.collection, metric=metric or "cosine", index=index)
+    if identity is not None:
+        spec = replace(spec, vectors=tuple(replace(each, embedder=identity) for each in spec.vectors))
+    return replace(spec, namespaced=url.namespace is not None)
+
+
+def _reader(
+    sources: list[TableSource], spec: CollectionSpec
+) -> Callable[[OnDeadLetter], Iterator[pa.RecordBatch]]:
+    def batches(take: OnDeadLetter) -> Iterator[pa.RecordBatch]:
+        for source in sources:
+            yield from source.batches(spec, on_dead_letter=take)
+
+    return batches
+
+
+def _total(sources: list[TableSource]) -> int | None:
+    from vecbridge.sources.npy import NpySource
+
+    lengths = [len(each) for each in sources if isinstance(each, NpySource)]
+    return sum(lengths) if len(lengths) == len(sources) else None

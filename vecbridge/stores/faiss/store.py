@@ -20,7 +20,7 @@ from vecbridge.errors import (
     SchemaError,
 )
 from vecbridge.schema import CollectionSpec, check_namespace, require_agreement, suggestion
-from vecbridge.store import IfExists
+from vecbridge.store import IfExists, check_if_exists
 from vecbridge.stores.faiss import files
 from vecbridge.stores.faiss.files import WriterLock, mapped_errors
 from vecbridge.urls import StoreOptions, StoreURL, read_options
@@ -97,6 +97,7 @@ class FaissStore:
         self, spec: CollectionSpec, *, if_exists: IfExists = "error", namespace: str = ""
     ) -> FaissCollection:
         """Builds a collection; see :class:`vecbridge.store.Store`."""
+        check_if_exists(if_exists)
         self.capabilities.require(spec)
         check_namespace(spec, namespace)
         with self._mutex:
@@ -106,9 +107,7 @@ class FaissStore:
             if exists and if_exists == "open":
                 require_agreement(self._read_spec(spec.name)[0], spec)
             else:
-                if exists:
-                    self.drop(spec.name)
-                self._build(spec)
+                self._build(spec, replace=exists)
             return self.open(spec.name, namespace=namespace)
 
     def open(self, name: str, *, namespace: str = "") -> FaissCollection:
@@ -169,7 +168,7 @@ class FaissStore:
     ) -> None:
         self.close()
 
-    def _build(self, spec: CollectionSpec) -> None:
+    def _build(self, spec: CollectionSpec, *, replace: bool) -> None:
         files.refuse_network_file_system(self._root)
         directory = self._root / f".new-{uuid.uuid4().hex}"
         content = json.dumps({"token": uuid.uuid4().hex, "spec": spec.to_dict()}, ensure_ascii=False)
@@ -177,6 +176,8 @@ class FaissStore:
             directory.mkdir(parents=True)
             try:
                 files.replace_file(directory / _SPEC, content.encode())
+                if replace:
+                    self.drop(spec.name)
                 directory.rename(self._root / spec.name)
                 files.sync_directory(self._root)
             except BaseException:

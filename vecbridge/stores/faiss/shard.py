@@ -72,6 +72,8 @@ class Shard:
         device: "cpu" or "cuda".
     """
 
+    _view: View
+
     def __init__(
         self, directory: Path, spec: CollectionSpec, token: str, lock: WriterLock, device: str
     ) -> None:

@@ -189,7 +189,11 @@ class FaissCollection:
     def _hits(self, view: View, found: Found, metric: Metric, include: Sequence[str] | None) -> list[Hits]:
         counts = (found.rows >= 0).sum(axis=1).tolist()
         rows = found.rows[found.rows >= 0]
-        ids = records.python_ids(self._batch(view, rows, []).column("id"))
+        ids = (
+            view.snapshot.ids(rows)
+            if len(rows)
+            else records.python_ids(self._batch(view, rows, []).column("id"))
+        )
         batch = None if include is None else self._batch(view, rows, include)
         scores = found.keys if metric is Metric.L2 else -found.keys
         hits = []

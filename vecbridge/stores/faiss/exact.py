@@ -38,9 +38,9 @@ class Space:
         """Queries as they are compared: under cosine of length one."""
         if self.metric is not Metric.COSINE:
             return queries
-        wide = queries.astype(np.float64)
-        unit: FloatArray = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
-        return unit
+        wide = queries.astype(np.float64)  # in float32 the square of a long or short vector would not fit
+        wide /= np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
+        return wide.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,11 +152,13 @@ def _squared_distances(queries: FloatArray, vectors: FloatArray) -> Keys:
 
 
 def _best(keys: Keys, rows: Rows, count: int) -> Found:
-    """The ``count`` smallest of each line of keys, unsorted beyond the cut; dead rows (inf) become -1."""
+    """The ``count`` smallest of each line of keys, sorted; dead rows (inf) become -1."""
     if keys.shape[1] > count:
         places = np.argpartition(keys, count - 1, axis=1)[:, :count]
         keys = np.take_along_axis(keys, places, 1)
         found = rows[places]
     else:
         found = np.broadcast_to(rows, keys.shape)
+    order = np.argsort(keys, axis=1, kind="stable")
+    keys, found = np.take_along_axis(keys, order, 1), np.take_along_axis(found, order, 1)
     return Found(np.where(np.isinf(keys), -1, found), keys)

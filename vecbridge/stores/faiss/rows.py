@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -10,13 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vecbridge.records import arrow_schema
+from vecbridge.query import Ids
+from vecbridge.records import arrow_schema, python_ids
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.faiss.log import Frame, Rows
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Norms = np.ndarray[Any, np.dtype[np.float64]]
 _UNIT_ERROR: Final = 2e-6
+_FEW: Final = 128  # rows from which an Arrow kernel beats a loop
 _DELTA_LIMIT: Final = 100_000
 _CHUNK_BYTES: Final = 1 << 30  # Arrow strings have 32-bit offsets
 
@@ -99,6 +102,18 @@ class Snapshot:
             dead=(*self.dead, *(frame.dead for frame in killing)),
             successors=(*self.successors, *(frame.successors for frame in killing)),
         )
+
+    def ids(self, rows: Rows) -> Ids:
+        """Ids of one row or more, in the order asked, as Hits carries them."""
+        if len(rows) > _FEW:
+            return python_ids(self.take(rows, ["id"]).column("id"))
+        starts = self.starts.tolist()
+        columns = [chunk.column("id") for chunk in self.chunks]
+        found = []
+        for row in rows.tolist():
+            place = bisect_right(starts, row) - 1
+            found.append(columns[place][row - starts[place]].as_py())
+        return np.array(found, np.int64) if isinstance(found[0], int) else found
 
     def take(self, rows: Rows, columns: list[str]) -> pa.RecordBatch:
         """Some columns of some rows, in the order asked; at least one chunk must exist."""

@@ -35,7 +35,6 @@ from vecbridge.stores.faiss.vectors import VectorFile
 _LOG: Final = logging.getLogger(__name__)
 _SEGMENT_BYTES: Final = 2 << 30  # vectors that one index covers: what building it holds in memory
 _ADD_ROWS: Final = 8192
-_MANIFEST: Final = "indexes.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,7 @@ class Segments:
 
     def __init__(self, directory: Path, spec: CollectionSpec, device: str) -> None:
         self._directory = directory
+        self._manifest = directory / "indexes.json"
         self._spec = spec
         self._device = device
         self._stamp: tuple[int, int] | None = None
@@ -85,9 +85,8 @@ class Segments:
 
     def refresh(self, spaces: dict[str, Space]) -> bool:
         """Opens what was built since the last call, by this process or another; whether anything was."""
-        path = self._directory / _MANIFEST
         try:
-            state = path.stat()
+            state = os.stat(self._manifest)  # noqa: PTH116 - called by every search
         except FileNotFoundError:
             return False
         stamp: tuple[int, int] | None = (state.st_mtime_ns, state.st_ino)
@@ -95,9 +94,11 @@ class Segments:
             return False
         known, loaded = [], {}
         try:
-            listed = [Segment(**each) for each in json.loads(path.read_text())]
+            listed = [Segment(**each) for each in json.loads(self._manifest.read_text())]
         except (ValueError, TypeError) as exc:
-            _LOG.warning("%s is damaged (%s): searching exactly until the index is built again", path, exc)
+            _LOG.warning(
+                "%s is damaged (%s): searching exactly until the index is built again", self._manifest, exc
+            )
             listed = []
         for segment in listed:
             if segment.first + segment.rows > len(spaces[self._spec.vectors[segment.vector].name].vectors):
@@ -234,7 +235,7 @@ class Segments:
         chain = self._chain(vector)
         kept = [each for each in self._known if each != grown and (each.vector != vector or each in chain)]
         listing = json.dumps([asdict(each) for each in [*kept, segment]])
-        replace_file(self._directory / _MANIFEST, listing.encode())
+        replace_file(self._manifest, listing.encode())
         if grown is not None and grown.file != path.name:
             (self._directory / grown.file).unlink(missing_ok=True)
 

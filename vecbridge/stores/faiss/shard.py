@@ -80,6 +80,7 @@ class Shard:
         self.spec = spec
         self.selections = Selections()
         self._directory = directory
+        self._current_path = str(directory / _CURRENT)
         self.token = token
         self._lock = lock
         self._device = device
@@ -227,6 +228,7 @@ class Shard:
     def _reset(self) -> None:
         self._stamp: tuple[int, int] | None = None
         self._current: dict[str, str] = {"generation": "0", "log": "0"}
+        self._log_path = self._directory / "0" / "rows-0.log"
         self._offset = 0
         self._frames = 0
         self._ids = IdIndex()
@@ -235,7 +237,7 @@ class Shard:
 
     def _refresh(self) -> None:
         try:
-            state = (self._directory / _CURRENT).stat()
+            state = os.stat(self._current_path)  # noqa: PTH116 - called by every search
         except FileNotFoundError:
             self._require_collection()
             if self._stamp is not None:
@@ -244,10 +246,9 @@ class Shard:
         stamp = (state.st_mtime_ns, state.st_ino)
         if stamp != self._stamp:
             self._open_generation(stamp)
-        path = self._log_path()
         snapshot = self._view.snapshot
-        if path.stat().st_size != self._offset:
-            frames, self._offset = log.read(path, self._schema, self._offset)
+        if os.stat(self._log_path).st_size != self._offset:  # noqa: PTH116
+            frames, self._offset = log.read(self._log_path, self._schema, self._offset)
             self._frames += len(frames)
             if frames:
                 self._view = self._made(snapshot.extended(frames))
@@ -275,6 +276,7 @@ class Shard:
         self._stamp = stamp
         self._current = {"generation": generation, "log": number}
         directory = self._directory / generation
+        self._log_path = directory / f"rows-{number}.log"
         self._vectors = [
             VectorFile(directory / f"vectors-{position}.f32", field.dim)
             for position, field in enumerate(self.spec.vectors)
@@ -299,9 +301,6 @@ class Shard:
         states = {name: self._segments.state(position, snapshot) for position, name in enumerate(names)}
         return View(self._current["generation"], snapshot, spaces, files, indexes, states)
 
-    def _log_path(self) -> Path:
-        return self._directory / self._current["generation"] / f"rows-{self._current['log']}.log"
-
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Takes the writer lock, makes the namespace if it is new, and cuts what was never acknowledged."""
@@ -312,7 +311,7 @@ class Shard:
                 if self._stamp is None:
                     self._begin()
                     self._refresh()
-                self._log = os.open(self._log_path(), os.O_RDWR | os.O_CLOEXEC)
+                self._log = os.open(self._log_path, os.O_RDWR | os.O_CLOEXEC)
                 os.ftruncate(self._log, self._offset)
         yield
 
@@ -347,7 +346,7 @@ class Shard:
         """Writes the log anew with few frames, so that opening stays quick; rows keep their numbers."""
         snapshot = self._view.snapshot
         number = int(self._current["log"]) + 1
-        old = self._log_path()
+        old = self._log_path
         path = old.with_name(f"rows-{number}.log")
         _write_log(path, snapshot)
         self._switch(self._current["generation"], number)

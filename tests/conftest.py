@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["vecbridge.testing.plugin"]
+
+# The same examples on every machine, however slow it is; --hypothesis-profile=default draws new ones.
+settings.register_profile("vecbridge", deadline=None, derandomize=True)
+settings.load_profile("vecbridge")
 
 ROOT = Path(__file__).resolve().parent.parent
 

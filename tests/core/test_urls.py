@@ -51,17 +51,20 @@ def test_no_password_is_ever_shown(url: StoreURL) -> None:
         assert "s3cr3t" not in form
 
 
-@pytest.mark.parametrize("mark", ["/", "?", "#", ":", "@", "[", "]", "%", " ", "\n"])
+@pytest.mark.parametrize("mark", ["/", "?", "#", "\n"])
 def test_an_error_never_quotes_a_password_that_was_not_escaped(mark: str) -> None:
-    try:
-        url = parse(f"milvus://root:Hunter{mark}Two@host:19530/db")
-    except InvalidURLError as error:
-        assert "Hunter" not in str(error)
-        assert "Two" not in str(error)
-        assert error.__cause__ is None
-    else:
-        assert (url.password, url.host) == (f"Hunter{mark}Two", "host")
-        assert "Hunter" not in str(url)
+    with pytest.raises(InvalidURLError) as caught:
+        parse(f"milvus://root:Hunter{mark}Two@host:19530/db")
+    assert "Hunter" not in str(caught.value)
+    assert "Two" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("mark", [":", "@", "%", " ", "+"])
+def test_a_password_may_hold_what_no_url_needs(mark: str) -> None:
+    url = parse(f"milvus://root:Hunter{mark}Two@host:19530/db")
+    assert (url.user, url.password, url.host) == ("root", f"Hunter{mark}Two", "host")
+    assert "Hunter" not in str(url)
 
 
 @settings(max_examples=300)

@@ -1,0 +1,294 @@
+"""Filters: building, the JSON form, and the one meaning that normalizing must keep."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vecbridge import filters
+from vecbridge.capabilities import Capabilities
+from vecbridge.errors import SchemaError
+from vecbridge.filters import And, Cmp, Contains, Filter, In, IsNull, Not, Or, field
+from vecbridge.schema import CollectionSpec, Metric
+from vecbridge.testing import strategies
+from vecbridge.testing.checks import FIELDS
+
+SPEC = CollectionSpec.single("photos", dim=2, fields=FIELDS)
+ALL = Capabilities(backend="all", indexes=frozenset({"auto"}))
+trees = strategies.filter_trees(SPEC, ALL)
+year, tags = field("year"), field("tags")
+
+
+def holds(node: Filter, record: dict[str, Any]) -> bool:
+    """What a filter means, said without normalizing: a node holds, or its negation does, or neither."""
+    match node:
+        case Not(item):
+            return fails(item, record)
+        case And(items):
+            return all(holds(each, record) for each in items)
+        case Or(items):
+            return any(holds(each, record) for each in items)
+        case IsNull(name):
+            return record.get(name) is None
+    return record.get(node.name) is not None and leaf(node, record[node.name])
+
+
+def fails(node: Filter, record: dict[str, Any]) -> bool:
+    """Whether the negation of a filter holds; null neither holds nor fails a comparison."""
+    match node:
+        case Not(item):
+            return holds(item, record)
+        case And(items):
+            return any(fails(each, record) for each in items)
+        case Or(items):
+            return all(fails(each, record) for each in items)
+        case IsNull(name):
+            return record.get(name) is not None
+    return record.get(node.name) is not None and not leaf(node, record[node.name])
+
+
+def leaf(node: Filter, value: Any) -> bool:
+    match node:
+        case In(_, values):
+            return value in values
+        case Contains(_, element):
+            return element in value
+        case Cmp(_, "==", literal):
+            return value == literal
+        case Cmp(_, "!=", literal):
+            return value != literal
+        case Cmp(_, "<", literal):
+            return value < literal
+        case Cmp(_, "<=", literal):
+            return value <= literal
+        case Cmp(_, ">", literal):
+            return value > literal
+        case Cmp(_, ">=", literal):
+            return value >= literal
+    raise AssertionError(node)
+
+
+records = st.fixed_dictionaries(
+    {}, optional={name: st.none() | strategies.values(type, ALL) for name, type in FIELDS.items()}
+)
+
+
+def nodes(node: Filter) -> Iterator[Filter]:
+    yield node
+    match node:
+        case And(items) | Or(items):
+            for each in items:
+                yield from nodes(each)
+        case Not(item):
+            yield from nodes(item)
+
+
+@settings(max_examples=100)
+@given(trees, st.lists(records, min_size=1, max_size=5))
+def test_normalizing_keeps_the_meaning(tree: Filter, rows: list[dict[str, Any]]) -> None:
+    normalized = filters.normalize(tree, SPEC)
+    negated = filters.normalize(~tree, SPEC)
+    for row in rows:
+        assert filters.matches(normalized, row) == holds(tree, row)
+        assert filters.matches(negated, row) == fails(tree, row)
+        assert not (filters.matches(normalized, row) and filters.matches(negated, row))
+
+
+@settings(max_examples=80)
+@given(trees)
+def test_normalizing_leaves_not_on_leaves_and_nothing_nested_in_its_own_kind(tree: Filter) -> None:
+    normalized = filters.normalize(tree, SPEC)
+    assert repr(filters.normalize(normalized, SPEC)) == repr(normalized)
+    for node in nodes(normalized):
+        match node:
+            case Not(item):
+                assert isinstance(item, In | Contains | IsNull)
+            case And(items) | Or(items):
+                assert len(items) != 1
+                assert not any(isinstance(each, type(node)) for each in items)
+
+
+@settings(max_examples=80)
+@given(trees)
+def test_the_json_form_reads_back_the_same_to_the_type(tree: Filter) -> None:
+    copy = filters.from_dict(json.loads(json.dumps(filters.to_dict(tree))))
+    assert repr(copy) == repr(tree)  # == holds 1 and True for the same
+    assert repr(pickle.loads(pickle.dumps(tree))) == repr(tree)
+
+
+@given(trees)
+def test_fields_and_operators_are_those_of_the_leaves(tree: Filter) -> None:
+    normalized = filters.normalize(tree, SPEC)
+    leaves = [node for node in nodes(normalized) if isinstance(node, Cmp | In | Contains | IsNull)]
+    assert filters.field_names(normalized) == {node.name for node in leaves}
+    kinds = {In: "in", Contains: "contains", IsNull: "is_null"}
+    expected = {node.op if isinstance(node, Cmp) else kinds[type(node)] for node in leaves}
+    if any(isinstance(node, Not) for node in nodes(normalized)):
+        expected.add("not")
+    assert filters.operators(normalized) == expected
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["year", "title", "==", "in", "contains", "is_null", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["field", "op", "value", "and", "or", "not", "x"]), inner, max_size=4
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=150)
+@given(json_values)
+def test_any_json_is_a_filter_that_fits_or_a_schema_error(values: Any) -> None:
+    for form in (
+        values,
+        {"field": "year", "op": values, "value": 1},
+        {"field": "title", "op": "in", "value": values},
+    ):
+        try:
+            filters.normalize(filters.from_dict(form), SPEC)
+        except SchemaError:
+            continue
+
+
+def test_json_nested_too_deeply_is_a_schema_error() -> None:
+    deep: dict[str, Any] = {"field": "year", "op": "is_null"}
+    for _ in range(5000):
+        deep = {"and": [{"not": deep}]}
+    with pytest.raises(SchemaError, match="levels"):
+        filters.from_dict(deep)
+
+
+def test_operators_build_the_tree_they_read_like() -> None:
+    assert (year >= 2020) & tags.contains("sea") & ~field("title").isin(["B"]) == And(
+        (Cmp("year", ">=", 2020), Contains("tags", "sea"), Not(In("title", ("B",))))
+    )
+    assert (year < 1) | (year > 2) | year.is_null() == Or(
+        (Cmp("year", "<", 1), Cmp("year", ">", 2), IsNull("year"))
+    )
+    assert [(year == 1), (year != 1), (year <= 1)] == [
+        Cmp("year", op, 1)
+        for op in ("==", "!=", "<=")  # type: ignore[arg-type]
+    ]
+    assert (2020 <= year) == (year >= 2020)  # noqa: SIM300
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: (year > 1) and (year < 2),
+        lambda: (year > 1) or (year < 2),
+        lambda: not (year > 1),
+        lambda: 1 < year < 2,
+        lambda: (year > 1) & True,
+        lambda: (year > 1) | field("flag"),
+    ],
+)
+def test_what_python_cannot_overload_is_refused_and_not_misread(write: Any) -> None:
+    with pytest.raises(TypeError):
+        write()
+
+
+@pytest.mark.parametrize(
+    "value", [None, [1], {"a": 1}, b"x", 1j, np.array([1, 2]), np.array([1]), object()], ids=repr
+)
+def test_a_literal_that_is_no_scalar_is_refused(value: Any) -> None:
+    with pytest.raises(SchemaError):
+        year == value  # noqa: B015
+    with pytest.raises(SchemaError):
+        year.isin([value])
+
+
+def test_isin_takes_a_list_and_not_a_word() -> None:
+    with pytest.raises(SchemaError, match="list"):
+        field("title").isin("abc")
+
+
+class Years(IntEnum):
+    FIRST = 1
+
+
+@pytest.mark.parametrize(
+    ("condition", "exact"),
+    [
+        (year == np.int64(5), 5),
+        (year == Years.FIRST, 1),
+        (field("price") == np.float64(0.5), 0.5),
+        (field("price") == np.float32(0.5), 0.5),
+        (field("price") == 3, 3.0),
+        (field("price") == -0.0, 0.0),
+        (field("flag") == np.bool_(True), True),
+        (field("title") == np.str_("a"), "a"),
+        (field("title") == Metric.L2, "l2"),
+    ],
+    ids=repr,
+)
+def test_a_normalized_literal_has_exactly_the_type_of_its_field(condition: Filter, exact: Any) -> None:
+    value = filters.normalize(condition, SPEC).value
+    assert (repr(value), type(value)) == (repr(exact), type(exact))
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        field("flag") == 1,
+        field("flag") < True,
+        year == True,  # noqa: E712
+        year == 1.0,
+        year == 2**63,
+        year == "1",
+        field("price") == 2**53 + 1,
+        field("price") == 10**400,
+        field("price") == float("nan"),
+        field("price") == float("inf"),
+        field("price") == True,  # noqa: E712
+        field("title") == 1,
+        field("title") == "\ud800",
+        field("title").contains("a"),
+        tags == "a",
+        tags.contains(1),
+        tags.isin(["a"]),
+        field("extra") == "{}",
+        field("extra").isin([]),
+        field("id") == "a",
+        field("vector").is_null(),
+        field("nope").is_null(),
+        Cmp("year", "~=", 1),  # type: ignore[arg-type]
+        In("year", ([],)),  # type: ignore[arg-type]
+        And((year.is_null(), 5)),  # type: ignore[arg-type]
+    ],
+    ids=repr,
+)
+def test_a_filter_that_does_not_fit_the_spec_is_refused_wherever_it_stands(condition: Filter) -> None:
+    for wrapped in (condition, Not(condition), And((condition,)), Or((year.is_null(), Not(condition)))):
+        with pytest.raises(SchemaError):
+            filters.normalize(wrapped, SPEC)
+
+
+def test_a_misspelt_field_suggests_the_right_one() -> None:
+    with pytest.raises(SchemaError, match="did you mean 'year'"):
+        filters.normalize(field("yaer") == 1, SPEC)
+
+
+def test_repeated_values_are_kept_once() -> None:
+    assert filters.normalize(year.isin([2, 1, 2]), SPEC) == In("year", (2, 1))
+
+
+def test_a_filter_that_was_not_normalized_is_not_evaluated() -> None:
+    with pytest.raises(SchemaError, match="not normalized"):
+        filters.matches(~(year == 1), {"year": 2})

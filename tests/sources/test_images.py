@@ -192,7 +192,7 @@ def test_a_name_with_glob_characters_that_exists_is_that_file(tmp_path):
 
 @pytest.mark.parametrize("given", ["nowhere", "*.nothing", []])
 def test_a_path_that_is_not_there_is_refused_at_once(tmp_path, given):
-    with pytest.raises(ConfigError, match="no such file|no path"):
+    with pytest.raises(ConfigError, match=r"no such file|no path"):
         ImageSource(tmp_path / given if given else given)
 
 

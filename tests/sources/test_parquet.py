@@ -51,16 +51,16 @@ def test_every_type_has_its_field(source, read):
     )
     schema = found.schema()
     assert schema.fields == {
-        "small": "int64", "big": "int64", "single": "float64", "half": "float64", "flag": "bool", "word": "string",
-        "large": "string", "tags": "list<string>", "when": "string", "price": "string", "deep": "json",
-        "numbers": "json", "nothing": "string",
+        "small": "int64", "big": "int64", "single": "float64", "half": "float64", "flag": "bool",
+        "word": "string", "large": "string", "tags": "list<string>", "when": "string", "price": "string",
+        "deep": "json", "numbers": "json", "nothing": "string",
     }  # fmt: skip
     assert list(schema.dropped) == ["blob"]
     reading = read(found)
     assert reading.letters == []
     assert reading.rows[0] == {
-        "id": "a", "vector": [1.0, 2.0], "small": 1, "big": 1, "single": 0.5, "half": 0.5, "flag": True, "word": "x",
-        "large": "x", "tags": ["t"], "when": "2020-01-02 03:04:05.000678", "price": "0.10",
+        "id": "a", "vector": [1.0, 2.0], "small": 1, "big": 1, "single": 0.5, "half": 0.5, "flag": True,
+        "word": "x", "large": "x", "tags": ["t"], "when": "2020-01-02 03:04:05.000678", "price": "0.10",
         "deep": '{"a":[1,null],"b":1}', "numbers": "[1,2]", "nothing": None,
     }  # fmt: skip
     assert {value for key, value in reading.rows[1].items() if key not in ("id", "vector", "half")} == {None}

@@ -240,5 +240,5 @@ def test_a_pil_image_whose_pixels_cannot_be_loaded_is_refused(tmp_path):
     path.write_bytes(encoded(picture(), "PNG"))
     image = Image.open(path)
     image.close()
-    with pytest.raises(InvalidRecordError, match="cannot be decoded|closed"):
+    with pytest.raises(InvalidRecordError, match=r"cannot be decoded|closed"):
         upright_rgb(image)

@@ -49,7 +49,7 @@ def test_arrays_that_are_no_vectors_are_refused(tmp_path, array):
 def test_pickles_are_never_loaded(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, np.array([{"x": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ConfigError, match="Python objects|pickle"):
+    with pytest.raises(ConfigError, match=r"Python objects|pickle"):
         NpySource(path)
 
 
@@ -64,7 +64,7 @@ def test_the_reader_is_chosen_by_the_file_s_name(tmp_path):
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "a.csv").touch()
     for name in ("a.csv", "b.parquet"):
-        with pytest.raises(ConfigError, match="is none of|no such file"):
+        with pytest.raises(ConfigError, match=r"is none of|no such file"):
             table_source(tmp_path / name)
 
 

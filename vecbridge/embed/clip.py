@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from vecbridge.errors import ConfigError, MissingDependencyError, UnavailableErr
 try:
     import torch
     import transformers
+    from safetensors import SafetensorError
 except ImportError as exc:
     raise MissingDependencyError(exc.name or "torch", extra="clip") from exc
 
@@ -201,7 +203,7 @@ def _load(files: ModelFiles, dtype: Any, device: Any) -> Any:
         raise UnavailableError(
             f"model {files.model!r}: no weights: {NO_HUB.format(model=files.model)}"
         ) from exc
-    except (ValueError, RuntimeError) as exc:  # shapes that disagree with config.json, damaged weights
+    except (SafetensorError, UnpicklingError, RuntimeError, ValueError) as exc:  # damaged, or of other shapes
         raise ConfigError(f"model {files.model!r}: the weights cannot be loaded: {exc}") from exc
     if report["missing_keys"]:  # transformers would fill them with random numbers
         raise ConfigError(f"model {files.model!r}: the weights lack {min(report['missing_keys'])}")

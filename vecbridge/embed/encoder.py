@@ -70,7 +70,7 @@ class Encoder(ABC):
             (2, 512)
         """
         items = _listed(texts, "embed_texts")
-        _refuse({row: problem for row, each in enumerate(items) if (problem := _text_problem(each))}, items)
+        _refuse({row: problem for row, each in enumerate(items) if (problem := _text_problem(each))})
         return self._in_batches(items, lambda part: self._text_features(*self._tokens.encode(part)))
 
     def embed_images(self, images: Sequence[ImageLike]) -> FloatArray:
@@ -181,10 +181,12 @@ def _text_problem(item: Any) -> str | None:
     return None
 
 
-def _refuse(problems: dict[int, str], items: Sequence[Any]) -> None:
+def _refuse(problems: dict[int, str], items: Sequence[Any] | None = None) -> None:
+    """Raises what was found; items that are paths are named by them."""
     if not problems:
         return
-    failures = [Failure(row, _path(items[row]), error) for row, error in sorted(problems.items())]
+    paths = {row: _path(items[row]) if items else None for row in problems}
+    failures = [Failure(row, paths[row], error) for row, error in sorted(problems.items())]
     shown = "; ".join(
         f"item {each.row}{f' ({each.id})' if each.id else ''}: {each.error}" for each in failures[:3]
     )

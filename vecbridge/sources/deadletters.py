@@ -48,7 +48,10 @@ OnDeadLetter = Callable[[DeadLetter], None]
 
 def printable(path: str) -> str:
     r"""A path for a message: bytes that are no UTF-8 are written ``\xff``."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _without_nan(value: Any) -> Any:

@@ -8,14 +8,15 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from vecbridge.errors import BackendError, ConfigError, StorageFullError, StoreLockedError
+from vecbridge.errors import BackendError, ConfigError, StorageFullError, StoreLockedError, VecbridgeError
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
+_HOLDER_BYTES: Final = 32
 _NETWORK: Final = ("nfs", "cifs", "smb", "9p", "ceph", "lustre", "glusterfs", "fuse.sshfs", "afs")
 
 
@@ -30,6 +31,8 @@ def mapped_errors(what: str) -> Iterator[None]:
     """
     try:
         yield
+    except VecbridgeError:  # DeadlineError is an OSError too
+        raise
     except OSError as exc:
         if exc.errno in _FULL:
             raise StorageFullError(
@@ -129,15 +132,15 @@ class WriterLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            holder = os.pread(descriptor, _HOLDER_BYTES, 0).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
             raise StoreLockedError(
                 f"{self._path.parent} is being written by process {holder}: one writer at a time; "
                 "close that store, or read only"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
+        with suppress(OSError):  # for messages only, and a full disk may have no room for it
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode().ljust(_HOLDER_BYTES), 0)
 
     def release(self) -> None:
         """Gives the lock back; not holding it is fine."""

@@ -25,9 +25,9 @@ from vecbridge.stores.faiss.files import write_all
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 _MAGIC: Final = b"VBROWS01"
-_END: Final = b"VBEND\xff\xfe\xfd"
-_HEADER: Final = struct.Struct("<8sIIQQQ")  # magic, crc of the rest of the header, crc of the body, sizes
 _ALIGN: Final = 64
+_END: Final = b"VBEND\xff\xfe\xfd".ljust(_ALIGN, b"\0")
+_HEADER: Final = struct.Struct("<8sIIQQQ")  # magic, crc of the rest of the header, crc of the body, sizes
 _MAP_FROM: Final = 4 << 20
 
 
@@ -60,7 +60,7 @@ class Frame:
         crc = zlib.crc32(body)
         rest = struct.pack("<I", crc) + sizes
         header = _MAGIC + struct.pack("<I", zlib.crc32(rest)) + rest
-        return header.ljust(_ALIGN, b"\0") + body + _END.ljust(_ALIGN, b"\0")
+        return header.ljust(_ALIGN, b"\0") + body + _END
 
 
 def append(descriptor: int, offset: int, data: bytes) -> int:
@@ -123,6 +123,7 @@ def _decode(data: pa.Buffer, schema: pa.Schema, path: Path, offset: int) -> tupl
         return None, 0
     magic, header_crc, body_crc, size, dead_rows, message_size = _HEADER.unpack_from(data, 0)
     whole = magic == _MAGIC and zlib.crc32(data.slice(12, 28)) == header_crc
+    whole = whole and not any(data.slice(_HEADER.size, _ALIGN - _HEADER.size).to_pybytes())
     if not whole:
         if not np.frombuffer(data, np.uint8).any():  # room that was allocated and never written
             return None, 0
@@ -130,10 +131,13 @@ def _decode(data: pa.Buffer, schema: pa.Schema, path: Path, offset: int) -> tupl
             f"{path}: no frame at byte {offset}: restore the file from a copy; nothing was changed"
         )
     length = _ALIGN + size + _ALIGN
-    if data.size < length or data.slice(length - _ALIGN, len(_END)).to_pybytes() != _END:
-        if data.size > length:
-            raise CorruptStoreError(f"{path}: the frame at byte {offset} has no end; nothing was changed")
+    if data.size < length:
         return None, 0
+    end = data.slice(length - _ALIGN, _ALIGN).to_pybytes()
+    if end != _END:
+        if data.size == length and not any(end):
+            return None, 0
+        raise CorruptStoreError(f"{path}: the frame at byte {offset} has no end; nothing was changed")
     body = data.slice(_ALIGN, size)
     if zlib.crc32(body) != body_crc:
         raise CorruptStoreError(

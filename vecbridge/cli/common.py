@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from vecbridge.cli import output
-from vecbridge.errors import ConfigError
+from vecbridge.errors import ConfigError, EmbedderMismatchError
 
 if TYPE_CHECKING:
     from vecbridge.embed.base import Embedder
@@ -55,7 +56,8 @@ RuntimeOption = Annotated[
     ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Write one JSON document to stdout.", rich_help_panel=OUTPUT_PANEL)
+    bool,
+    typer.Option("--json", help="Write one JSON document to stdout.", rich_help_panel=OUTPUT_PANEL),
 ]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress bar.", rich_help_panel=OUTPUT_PANEL)
@@ -75,8 +77,12 @@ def settings() -> Settings:
 
     found = read_settings()
     level = "DEBUG" if output.debugging() else found.log_level
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("vecbridge").setLevel(level)
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("vecbridge")
+    logger.handlers = [handler]  # not the root: other libraries tell their own
+    logger.setLevel(level)
     return found
 
 
@@ -115,7 +121,13 @@ def load_embedder(
     from vecbridge.embed.factory import embedder
     from vecbridge.records import require_same_embedder
 
-    own = field.embedder if field is not None and model is None else None
+    theirs = field.embedder if field is not None else None
+    if theirs is not None and model is not None and _name(model) != theirs.model:
+        raise EmbedderMismatchError(  # before anything is downloaded
+            f"the collection holds vectors of {theirs.model}, not of {model}: leave --model out to use "
+            f"{theirs.model}, or name another collection after #"
+        )
+    own = theirs if model is None else None
     name = own.model if own is not None else model or found.model
     chosen: Any = runtime or found.runtime
     revision = own.revision if own is not None and _on_hub(name) else None
@@ -132,7 +144,7 @@ def load_embedder(
 def say_model(clip: Embedder) -> None:
     """Tells which model runs, and what to know about it."""
     if clip.note:
-        output.note(f"Model: {clip.note}.")
+        output.note(f"Model: {output.in_options(clip.note)}.")
     else:
         output.note(f"Model: {clip.identity.model} ({clip.dim} dimensions).")
 
@@ -176,6 +188,10 @@ def _json_filter(text: str) -> Filter:
 
 
 def _on_hub(model: str) -> bool:
-    from pathlib import Path
-
     return model != "bundled" and "/" in model and not Path(model).expanduser().is_dir()
+
+
+def _name(model: str) -> str:
+    """What the identity of a model calls it: a directory goes by its last part."""
+    path = Path(model).expanduser()
+    return path.resolve().name if model != "bundled" and path.is_dir() else model

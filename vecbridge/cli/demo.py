@@ -202,12 +202,11 @@ def _print(answers: list[tuple[Question, Hits]]) -> None:
     console = output.stdout()
     for question, hits in answers:
         heading = Text(f"\n{question.text or f'like {question.picture}'}", "bold cyan")
-        console.print(heading.append(f"   {question.where}" if question.where else "", "not bold blue"))
-        console.print(hits_table(list(hits)[:4], _SHOWN, width=console.width, all_fields=False)[0])
+        output.show(heading.append(f"   {question.where}" if question.where else "", "not bold blue"))
+        output.show(hits_table(list(hits)[:4], _SHOWN, width=console.width, all_fields=False)[0])
 
 
 def _print_next(target: str, files: dict[str, str]) -> None:
-    console = output.stdout()
     lines = [
         ("\nLook at", files["html"]),
         ("or at", files["png"]),
@@ -216,4 +215,4 @@ def _print_next(target: str, files: dict[str, str]) -> None:
         ("", f"vecbridge info '{target}'"),
     ]
     for name, value in lines:
-        console.print(Text(name.ljust(9 if name.startswith("\n") else 8), "bold").append(value))
+        output.line(Text(name.ljust(9 if name.startswith("\n") else 8), "bold").append(value))

@@ -192,16 +192,15 @@ def _store(text: str) -> Check:
 
 
 def _print(report: dict[str, list[Check]]) -> None:
-    console = output.stdout()
     marks: dict[str, Any] = {"ok": ("ok", "green"), "absent": ("-", "dim"), "failed": ("FAILED", "bold red")}
     for part, checks in report.items():
         if not checks:
             continue
-        console.print(Text(part, "bold"))
+        output.show(Text(part, "bold"))
         made = output.table(("", "", ""), ())
         made.show_header = False
         for each in checks:
             made.add_row(
                 Text("  ").append(*marks[each.state]), output.safe(each.name), Text(output.safe(each.detail))
             )
-        console.print(made)
+        output.show(made)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
@@ -13,7 +13,7 @@ from vecbridge.cli import output
 from vecbridge.query import Hit
 
 _GAP: Final = 2
-_NARROWEST: Final = 8
+_NARROWEST: Final = 4
 _WIDEST: Final = 40
 # What a folder of pictures says about its files: shown when there is room after the fields that people wrote.
 _LAST: Final = ("width", "height", "format", "bytes", "modified", "line", "path")
@@ -37,52 +37,55 @@ def hits_table(
     wanted = list(fields) if all_fields else sorted((name for name in fields if any(cells[name])), key=_rank)
     ids = [output.cell(hit.id) for hit in hits]
     scores = [f"{hit.score:.4f}" for hit in hits]
-    spare = (
-        width
-        - len(str(len(hits)))
-        - max(5, *map(len, scores))
-        - 2 * _GAP
-        - min(_natural("id", ids), width // 3)
+    widest = max(_WIDEST, width // 4)
+    taken = (
+        len(str(len(hits))) + max(map(len, scores)) + 2 * _GAP + min(_natural("id", ids, widest), width // 3)
     )
+    shown = wanted if all_fields else _fitting(wanted, cells, width - taken, widest)
+    made = _empty(shown, [name for name in shown if _is_numeric(name, hits)], fold=all_fields)
+    for row, key in enumerate(ids):
+        values = [cells[name][row] for name in shown]
+        texts = values if all_fields else [_short(value, widest) for value in values]
+        made.add_row(str(row + 1), scores[row], Text(key), *map(Text, texts))
+    return made, [name for name in wanted if name not in shown]
+
+
+def _fitting(names: Sequence[str], cells: Mapping[str, Sequence[str]], room: int, widest: int) -> list[str]:
+    """The fields that there is room for, the first ones first."""
     chosen = []
-    for name in wanted:
-        need = _natural(name, cells[name]) + _GAP
-        if all_fields or need <= spare:
+    for name in names:
+        need = _natural(name, cells[name], widest) + _GAP
+        if need <= room:
             chosen.append(name)
-            spare -= need
-    # one row a hit, unless the fields were asked for: then everything is shown, folded
-    made = _empty(["id", *chosen], fold=all_fields)
-    for row in range(len(hits)):
-        made.add_row(
-            str(row + 1),
-            scores[row],
-            *_row(ids[row], [cells[name][row] for name in chosen], all_fields, width),
-        )
-    return made, [name for name in wanted if name not in chosen]
+            room -= need
+    return chosen
 
 
-def _row(key: str, values: Sequence[str], folded: bool, width: int) -> list[Text]:
-    limit = width if folded else _WIDEST
-    return [Text(key), *(Text(_short(value, limit)) for value in values)]
-
-
-def _empty(names: Sequence[str], *, fold: bool) -> Table:
+def _empty(names: Sequence[str], numbers: Sequence[str], *, fold: bool) -> Table:
+    """Columns without rows; ids are always whole, and a hit takes one line unless ``fold``."""
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
     made.add_column("#", justify="right", no_wrap=True)
     made.add_column("score", justify="right", no_wrap=True)
+    made.add_column("id", overflow="fold")
     for name in names:
-        made.add_column(
-            name, overflow="fold" if fold or name == "id" else "ellipsis", no_wrap=not fold and name != "id"
-        )
+        justify: Any = "right" if name in numbers else "left"
+        made.add_column(name, justify=justify, overflow="fold" if fold else "ellipsis", no_wrap=not fold)
     return made
 
 
-def _natural(name: str, values: Sequence[str]) -> int:
-    return min(max(_NARROWEST, cell_len(name), *map(cell_len, values)), _WIDEST)
+def _is_numeric(name: str, hits: Sequence[Hit]) -> bool:
+    values = [(hit.record or {}).get(name) for hit in hits]
+    return all(
+        each is None or (isinstance(each, int | float) and not isinstance(each, bool)) for each in values
+    )
+
+
+def _natural(name: str, values: Sequence[str], widest: int) -> int:
+    return min(max(_NARROWEST, cell_len(name), *map(cell_len, values)), widest)
 
 
 def _short(text: str, limit: int) -> str:
-    return text if cell_len(text) <= limit else text[: limit - 1] + "…"
+    return text if cell_len(text) <= limit else set_cell_size(text, limit - 1).rstrip() + "…"
 
 
 def _rank(name: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from vecbridge.schema import FieldType, VectorField
     from vecbridge.sources.images import ImageSource
     from vecbridge.urls import StoreURL
+
+
+BATCH_ROWS: Final = 64  # a step of the progress bar, and what a model takes at a time on a CPU
 
 
 def index(
@@ -82,13 +85,20 @@ def index(
                 embedder=clip.identity,
             )
             collection, new = target.open_target(
-                opened, spec, namespace=url.namespace or "", index=index_kind, metric=metric
+                opened,
+                spec,
+                namespace=url.namespace or "",
+                index=index_kind,
+                metric=metric,
+                way_out="choose --fields, or name another collection after #",
             )
             with collection:
                 target.say_target(url, collection.spec, new=new)
                 outcome = writing.write_all(
                     collection,
-                    lambda take: embed_items(source, clip, collection.spec, on_dead_letter=take),
+                    lambda take: embed_items(
+                        source, clip, collection.spec, on_dead_letter=take, batch_rows=BATCH_ROWS
+                    ),
                     what="Indexing",
                     source=" ".join(paths),
                     dead_letters=dead_letters or writing.DEAD_LETTERS,
@@ -102,7 +112,7 @@ def index(
         about = {"url": str(url), "model": clip.identity.model, "created": new, "skipped": source.skipped}
         output.document(about | outcome.to_dict())
     else:
-        output.stdout().print(output.pairs(writing.summary(outcome, "indexed", skipped=source.skipped)))
+        output.show(output.pairs(writing.summary(outcome, "indexed", skipped=source.skipped)))
         if outcome.written:
             output.note(f"Now: vecbridge search \"…\" --store '{url}'")
     if outcome.failed:

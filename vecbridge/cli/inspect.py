@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from vecbridge.query import Status
     from vecbridge.schema import CollectionSpec
     from vecbridge.store import Collection, Store
+    from vecbridge.urls import StoreURL
 
 
 def list_(
@@ -41,7 +43,7 @@ def list_(
         return
     columns = ("collection", "rows", "dim", "metric", "index", "state", "model")
     cells = [[row.get("name"), *(row.get(key) for key in columns[1:])] for row in rows]
-    output.stdout().print(output.table(columns, cells, right=("rows", "dim")))
+    output.show(output.table(columns, cells, right=("rows", "dim")))
     broken = [row for row in rows if "error" in row]
     for row in broken:
         output.fail(f"{row['name']}: {row['error']}")
@@ -73,6 +75,8 @@ def info(
         status = collection.status()
         namespaces = list(opened.namespaces(name)) if collection.spec.namespaced else []
         details = _details(collection, status, namespaces)
+        details["disk_bytes"] = _disk_bytes(url)
+
     if as_json:
         output.document({"url": str(url), **details, "spec": collection.spec.to_dict()})
     else:
@@ -144,6 +148,14 @@ def _details(collection: Collection, status: Status, namespaces: list[str]) -> d
     }
 
 
+def _disk_bytes(url: StoreURL) -> int | None:
+    """Bytes of a collection that lies in a directory of this machine; None for any other."""
+    folder = Path(url.path) / url.collection
+    if url.host or not url.path or not folder.is_dir():
+        return None
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
 def _print_info(url: str, spec: CollectionSpec, details: dict[str, Any]) -> None:
     lines: list[tuple[str, Any]] = [
         ("collection", url),
@@ -166,12 +178,13 @@ def _print_info(url: str, spec: CollectionSpec, details: dict[str, Any]) -> None
         )
         model = f"{made_by.model}, revision {made_by.revision[:16]}" if made_by else "not recorded"
         lines.append(("  model", model))
+    if details["disk_bytes"] is not None:
+        lines.append(("on disk", output.size(details["disk_bytes"])))
     lines += [(key.replace("_", " "), _detail(key, value)) for key, value in details["details"].items()]
-    console = output.stdout()
-    console.print(output.pairs(lines))
+    output.show(output.pairs(lines))
     if spec.fields:
-        console.print()
-        console.print(output.table(("field", "type"), [(each.name, each.type) for each in spec.fields]))
+        output.show("")
+        output.show(output.table(("field", "type"), [(each.name, each.type) for each in spec.fields]))
 
 
 def _detail(key: str, value: Any) -> str:

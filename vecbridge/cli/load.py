@@ -94,7 +94,7 @@ def load(
     if as_json:
         output.document({"url": str(url), "created": new} | outcome.to_dict())
     else:
-        output.stdout().print(output.pairs(writing.summary(outcome, "loaded")))
+        output.show(output.pairs(writing.summary(outcome, "loaded")))
     if outcome.failed:
         raise typer.Exit(1)
 

@@ -6,7 +6,6 @@ A command's module is imported when the command is wanted, and what the command 
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -156,13 +155,10 @@ def _report(error: BaseException) -> int:
 
 
 def _line(error: BaseException) -> str:
+
     if isinstance(error, VecbridgeError):
-        return str(error) or type(error).__name__
+        notes = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
+        return output.in_options("; ".join(notes))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return f"{type(error).__name__}: {error}"
-
-
-def configure_logging(level: str) -> None:
-    """Sends vecbridge's log lines to stderr, from ``level`` up."""
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")

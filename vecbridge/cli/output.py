@@ -16,6 +16,16 @@ from rich.text import Text
 # C0 and C1 controls, and the marks that turn the direction of text: an id must not write to the terminal.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _UNBOUNDED: Final = 10_000  # columns of a table that no terminal shows: nothing in a pipe is cut
+# What the library calls an argument, and the option that it is here.
+_OPTIONS: Final = (
+    (r"\bmodel='([^']+)'", r"--model \1"),
+    (r"\bfollow_links=True\b", "--follow-links"),
+    (r"\bid_column=", "--id"),
+    (r"\bvectors=(?![\w'{\[])", "--vector"),
+    (r"\busing=(?![\w'])", "--using"),
+    (r"\bdevice='([^']+)'", r"--device \1"),
+    (r"\bruntime='([^']+)'", r"--runtime \1"),
+)
 _debug = False
 
 
@@ -30,17 +40,35 @@ def debugging() -> bool:
     return _debug or os.environ.get("VECBRIDGE_DEBUG", "") not in ("", "0", "false")
 
 
+def show(*renderables: Any) -> None:
+    """Prints results; in a pipe without the blanks that pad a table."""
+    console = stdout()
+    if console.is_terminal:
+        console.print(*renderables, sep="\n")
+        return
+    with console.capture() as captured:
+        console.print(*renderables, sep="\n")
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def line(text: Text) -> None:
+    """A line of results that is not broken, so that it can be copied."""
+    stdout().print(text, soft_wrap=True)
+
+
 def stdout() -> Console:
     """A console for results; what is piped is as wide as its content."""
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNBOUNDED
     return console
 
 
 def stderr() -> Console:
-    """A console for progress and messages."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    """A console for progress and messages; a log's lines are not broken."""
+    console = Console(stderr=True, highlight=False)
+    console.soft_wrap = not console.is_terminal
+    return console
 
 
 def note(text: str) -> None:
@@ -74,6 +102,13 @@ def safe(text: str) -> str:
         True
     """
     return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def in_options(text: str) -> str:
+    """A message of the library in the words of the command line: ``--model x`` for ``model='x'``."""
+    for pattern, option in _OPTIONS:
+        text = re.sub(pattern, option, text)
+    return text
 
 
 def cell(value: Any) -> str:

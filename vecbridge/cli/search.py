@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vecbridge.cli import common, output
-from vecbridge.errors import ConfigError
+from vecbridge.errors import ConfigError, InvalidRecordError
 
 if TYPE_CHECKING:
     from vecbridge.embed.base import Embedder, FloatArray
@@ -106,7 +106,11 @@ def _vector(clip: Embedder, text: str | None, image: Path | None) -> FloatArray:
         return clip.embed_texts([text])
     if image is None or not image.is_file():
         raise ConfigError(f"--image: {image}: no such file")
-    return clip.embed_images([image])
+
+    try:
+        return clip.embed_images([image])
+    except InvalidRecordError as exc:
+        raise InvalidRecordError(f"{image}: {exc.rows[0].error}", exc.rows) from None
 
 
 def _hits(
@@ -164,7 +168,7 @@ def _print(hits: Hits, shown: list[str], field: VectorField, *, asked_for: bool)
         return
     console = output.stdout()
     made, hidden = hits_table(list(hits), shown, width=console.width, all_fields=asked_for)
-    console.print(made)
+    output.show(made)
     better = "higher" if field.metric.higher_is_better else "lower"
     output.note(f"{len(hits)} hits by {field.metric}, {better} is nearer.")
     if hidden:

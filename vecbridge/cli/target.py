@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from vecbridge.cli import output
-from vecbridge.errors import CollectionExistsError, ConfigError, EmbedderMismatchError, SchemaError
+from vecbridge.errors import CollectionExistsError, ConfigError, SchemaError
 
 if TYPE_CHECKING:
     from vecbridge.indexes import IndexParams
-    from vecbridge.schema import CollectionSpec
+    from vecbridge.schema import CollectionSpec, VectorField
     from vecbridge.store import Collection, Store
     from vecbridge.urls import StoreURL
 
@@ -47,6 +48,7 @@ def parse_index(text: str) -> IndexParams:
         HNSW(m=8, ef_construction=200, quantizer=None, ef=None)
     """
     from vecbridge.indexes import from_dict
+    from vecbridge.schema import suggestion
 
     found = re.fullmatch(r"\s*([A-Za-z_0-9]+)\s*(?:\((.*)\))?\s*", text)
     if found is None:
@@ -60,13 +62,23 @@ def parse_index(text: str) -> IndexParams:
             raise ConfigError(f"--index {text!r}: {part.strip()!r} is not name=value, once each")
         values[name] = _value(value)
     try:
+        default = from_dict({"kind": values["kind"]})
+        known = {each.name for each in fields(default)}
+        for name in values.keys() - known - {"kind"}:
+            raise SchemaError(f"{default.kind} has no {name!r}{suggestion(name, sorted(known))}")
         return from_dict(values)
     except SchemaError as exc:
         raise ConfigError(f"--index {text!r}: {exc}") from None
 
 
 def open_target(
-    store: Store, spec: CollectionSpec, *, namespace: str, index: str | None, metric: str | None
+    store: Store,
+    spec: CollectionSpec,
+    *,
+    namespace: str,
+    index: str | None,
+    metric: str | None,
+    way_out: str = "name another collection after #",
 ) -> tuple[Collection, bool]:
     """Opens the collection if it takes such records, or builds it.
 
@@ -79,6 +91,7 @@ def open_target(
         namespace: Which namespace to write to.
         index: What ``--index`` says.
         metric: What ``--metric`` says.
+        way_out: What to do where the collection does not take such records.
 
     Returns:
         The collection, and whether it is new.
@@ -91,7 +104,12 @@ def open_target(
         return store.create(spec, namespace=namespace), True
     collection = store.open(spec.name, namespace=namespace)
     try:
-        _require_fit(collection.spec, spec, index=index is not None, metric=metric is not None)
+        found = _differences(collection.spec, spec, index=index is not None, metric=metric is not None)
+        if found:
+            reasons = "; ".join(found)
+            raise CollectionExistsError(
+                f"collection {spec.name!r} is there and does not take these records: {reasons}: {way_out}"
+            )
     except BaseException:
         collection.close()
         raise
@@ -107,38 +125,38 @@ def say_target(url: StoreURL, spec: CollectionSpec, *, new: bool) -> None:
     output.note(f"{state}: {url} ({vector.dim} dimensions, {vector.metric}, {describe_index(vector.index)}).")
 
 
-def _require_fit(existing: CollectionSpec, wanted: CollectionSpec, *, index: bool, metric: bool) -> None:
+def _differences(existing: CollectionSpec, wanted: CollectionSpec, *, index: bool, metric: bool) -> list[str]:
+    """What keeps the records out of the collection; another model raises."""
     from vecbridge.records import require_same_embedder
     from vecbridge.schema import differences
 
     own = {each.name: each for each in existing.vectors}
-    vectors = []
+    found: list[str] = []
+    vectors: list[VectorField] = []
     for each in wanted.vectors:
-        if each.name in own:
-            _same_model(require_same_embedder, own[each.name], each.embedder)
-            each = replace(
-                each,
-                index=each.index if index else own[each.name].index,
-                metric=each.metric if metric else own[each.name].metric,
-            )
-        vectors.append(each)
+        stands = own.get(each.name)
+        if stands is not None:
+            require_same_embedder(stands, each.embedder)
+            found += _vector_differences(stands, each, index=index, metric=metric)
+        vectors.append(stands or each)
     kept = {each.name for each in wanted.fields}
-    fields = (*wanted.fields, *(each for each in existing.fields if each.name not in kept))
-    asked = replace(wanted, vectors=tuple(vectors), fields=fields, namespaced=existing.namespaced)
-    found = differences(existing, asked)
-    if found:
-        raise CollectionExistsError(
-            f"collection {existing.name!r} is there and does not take these records: {'; '.join(found)}"
-        )
+    columns = (*wanted.fields, *(each for each in existing.fields if each.name not in kept))
+    asked = replace(wanted, vectors=tuple(vectors), fields=columns, namespaced=existing.namespaced)
+    return found + differences(existing, asked)
 
 
-def _same_model(require: Any, field: Any, identity: Any) -> None:
-    try:
-        require(field, identity)
-    except EmbedderMismatchError as exc:
-        raise EmbedderMismatchError(
-            f"{exc}. Leave --model out to use {field.embedder.model}, or name another collection after #"
-        ) from None
+def _vector_differences(
+    existing: VectorField, wanted: VectorField, *, index: bool, metric: bool
+) -> Iterator[str]:
+    from vecbridge.cli.inspect import describe_index
+
+    if existing.dim != wanted.dim:
+        yield f"{existing.name!r} has {existing.dim} dimensions, not {wanted.dim}"
+    if metric and existing.metric != wanted.metric:
+        yield f"the metric of {existing.name!r} is {existing.metric}, not {wanted.metric}"
+    if index and existing.index != wanted.index:
+        built, asked = describe_index(existing.index), describe_index(wanted.index)
+        yield f"the index of {existing.name!r} is {built}, not {asked}"
 
 
 def _value(text: str) -> Any:

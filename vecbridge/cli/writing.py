@@ -191,9 +191,7 @@ def summary(outcome: Outcome, verb: str, *, skipped: int | None = None) -> list[
     why = f", with the reason for each in {outcome.dead_letters}" if outcome.dead_letters else ""
     lines.append(("failed", f"{outcome.failed:,}{why}"))
     if skipped is not None:
-        lines.append(
-            ("skipped", f"{skipped:,}" + (" files that are no pictures or texts" if skipped else ""))
-        )
+        lines.append(("skipped", f"{skipped:,}" + (" (neither pictures nor texts)" if skipped else "")))
     if outcome.duplicates:
         lines.append(("replaced", f"{outcome.duplicates:,} by a later record of the same id"))
     if outcome.retried:

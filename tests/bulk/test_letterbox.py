@@ -1,0 +1,169 @@
+"""Dead letters: complete, durable, readable again, and never written over what is not theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import vecbridge as vb
+from tests.bulk.faults import SPEC, Faulty, ids, rows, sources
+from vecbridge.errors import BackendError
+from vecbridge.letterbox import Letterbox, record
+from vecbridge.sources.deadletters import DeadLetter
+from vecbridge.sources.jsonl import JsonlSource
+
+
+def letters(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def refuse_odd(call: int, batch: pa.RecordBatch) -> None:
+    if any(int(key[1:]) % 2 for key in ids(batch)):
+        raise BackendError("odd")
+
+
+def test_each_row_set_aside_has_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    vb.write(Faulty(before=refuse_odd), sources(2), dead_letters=path, source="rows.parquet")
+    found = letters(path)
+    assert [each["id"] for each in found] == [f"r{n}" for n in range(1, 20, 2)]
+    assert found[1] == {
+        "id": "r3",
+        "source": "row 3 of rows.parquet",
+        "error": "odd",
+        "record": {key: value for key, value in rows(3, 1).to_pylist()[0].items() if key != "meta"},
+    }
+
+
+def test_mended_dead_letters_can_be_loaded_without_loss(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    rng = np.random.default_rng(1)
+    batch = vb.batch(
+        SPEC,
+        id=["a", "\u2028é", "c"],
+        vector=rng.standard_normal((3, 4)).astype(np.float32) * np.float32(1e-30),
+        year=[2**63 - 1, None, -(2**63)],
+        title=["", None, 'quo"te\\ \n'],
+        meta=['{"b":[1,2.5,null],"a":9007199254740993}', None, '"text"'],
+    )
+    vb.write(Faulty(before=lambda call, batch: _raise(BackendError("no"))), [batch], dead_letters=path)
+    lost: list[DeadLetter] = []
+    [back] = JsonlSource(path).batches(SPEC, on_dead_letter=lost.append)
+    assert lost == []
+    assert back.equals(batch)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=4, max_size=4))
+def test_float32_vectors_survive_the_way_through_json(values: list[float]) -> None:
+    vector = np.array([values], np.float32)
+    batch = vb.batch(SPEC, id=["a"], vector=vector)
+    line = DeadLetter("a", None, "no", record(batch, 0, SPEC)).to_json()
+    assert np.array([json.loads(line)["record"]["vector"]], np.float32).tobytes() == vector.tobytes()
+
+
+def test_null_json_and_the_json_null_stay_apart() -> None:
+    batch = vb.batch(SPEC, id=["a", "b"], vector=np.ones((2, 4)), meta=[None, "null"])
+    assert "meta" not in record(batch, 0, SPEC)
+    assert record(batch, 1, SPEC)["meta"] is None
+
+
+def test_what_is_no_json_keeps_its_text() -> None:
+    batch = rows(0, 1).set_column(4, "meta", pa.array(['{"a":1,"a":2}']))
+    assert record(batch, 0, SPEC)["meta"] == '{"a":1,"a":2}'
+
+
+def test_rows_that_no_backend_may_take_are_kept_as_they_came(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    batch = rows(0, 2).append_column("colour", pa.array(["red", "blue"]))
+    vb.write(Faulty(), [batch], dead_letters=path)
+    assert [each["record"]["colour"] for each in letters(path)] == ["red", "blue"]
+    assert [each["id"] for each in letters(path)] == ["r0", "r1"]
+
+
+def test_letters_go_to_the_end_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    for _ in range(2):
+        vb.write(Faulty(before=refuse_odd), [rows(0, 2)], dead_letters=path)
+    assert [each["id"] for each in letters(path)] == ["r1", "r1"]
+
+
+def test_a_line_that_a_crash_cut_short_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    vb.write(Faulty(before=refuse_odd), [rows(0, 10)], dead_letters=path)
+    whole = path.read_bytes()
+    for end in {*range(0, len(whole), 11), len(whole) - 1}:
+        path.write_bytes(whole[:end])
+        kept = letters_whole(whole[:end])
+        with Letterbox(path) as box:
+            box.post([DeadLetter("new", None, "no")])
+        assert [each["id"] for each in letters(path)] == [*kept, "new"]
+
+
+def letters_whole(data: bytes) -> list[str]:
+    """Ids of the lines that are complete, with or without the line's end."""
+    found = []
+    for line in data.splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line)["id"])
+    return found
+
+
+@pytest.mark.parametrize(
+    "content", [b"PAR1\0\0", b'{"id": "a", "vector": [1]}\n', b"id,year\n", b"[1]\n", b"\n"]
+)
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "photos.parquet"
+    path.write_bytes(content)
+    photos = Faulty()
+    with pytest.raises(vb.ConfigError, match="other than dead letters"):
+        vb.write(photos, sources(1), dead_letters=path)
+    assert path.read_bytes() == content
+    assert photos.sent == []
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    photos = Faulty()
+    with pytest.raises(vb.ConfigError, match="No such file"):
+        vb.write(photos, sources(1), dead_letters=tmp_path / "nowhere" / "bad.jsonl")
+    assert photos.sent == []
+
+
+def test_two_runs_do_not_share_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    with Letterbox(path), pytest.raises(vb.ConfigError, match="another run"):
+        vb.write(Faulty(), sources(1), dead_letters=path)
+    vb.write(Faulty(), sources(1), dead_letters=path)
+
+
+def test_a_full_disk_ends_the_write_and_leaves_whole_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bad.jsonl"
+    vb.write(Faulty(before=refuse_odd), [rows(0, 2)], dead_letters=path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "write", _full_after_ten_bytes(os.write))
+    with pytest.raises(vb.StorageFullError):
+        vb.write(Faulty(before=refuse_odd), [rows(0, 2)], dead_letters=path)
+    assert path.read_bytes() == before
+
+
+def _full_after_ten_bytes(write: Any) -> Any:
+    def limited(descriptor: int, data: Any) -> int:
+        if len(data) <= 10:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data[: max(len(data) - 10, 0)])
+
+    return limited

@@ -1,0 +1,255 @@
+"""The journal of a bulk write: what was acknowledged, so that a run that was cut off can continue.
+
+One JSON line says which run this is, one follows for each batch of the source that is settled, in the order
+in which they were settled, and one when the source has ended:
+
+    {"vecbridge_journal": 1, "source": …, "target": …, "spec": …, "options": …}
+    {"batch": 0, "rows": 1000, "digest": "9f86…", "written": 998, "failed": 1, "retried": 0, "duplicates": 1}
+    {"finished": true}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vecbridge.appendfile import AppendFile
+from vecbridge.errors import JournalError
+from vecbridge.store import Collection
+from vecbridge.urls import parse
+
+FORMAT: Final = "vecbridge_journal"
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A batch of the source of which every row is acknowledged or a dead letter.
+
+    Attributes:
+        batch: Its number, from 0.
+        rows: Its rows.
+        digest: Of its content, from :func:`digest`.
+        written: Rows acknowledged.
+        failed: Rows that became dead letters.
+        retried: Attempts beyond the first.
+        duplicates: Rows that a later row of the same batch replaced.
+    """
+
+    batch: int
+    rows: int
+    digest: str
+    written: int
+    failed: int
+    retried: int
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Which run a journal belongs to; nothing in it is secret.
+
+    Attributes:
+        source: What is read, as the caller names it.
+        target: Backend, URL where the collection tells it, collection and namespace.
+        spec: The collection's spec.
+        options: Options that change what the run leaves behind.
+    """
+
+    source: str
+    target: Mapping[str, str | None]
+    spec: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, collection: Collection, source: str, options: Mapping[str, Any]) -> Header:
+        """The header of a run that writes into a collection."""
+        target = {
+            "backend": collection.capabilities.backend,
+            "url": _public_url(collection),
+            "collection": collection.spec.name,
+            "namespace": collection.namespace,
+        }
+        return cls(source, target, collection.spec.to_dict(), options)
+
+
+class Journal:
+    """A journal that this process, and no other, is writing.
+
+    Args:
+        path: The file; it starts a run where there is none, and continues it where there is one.
+        header: Which run that is.
+
+    Attributes:
+        continues: Whether there was a run to continue.
+
+    Raises:
+        JournalError: Another run's, a finished one, a damaged one, no journal at all, or in use.
+        StorageFullError: The disk is full.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], header: Header) -> None:
+        self._file = AppendFile(path, JournalError)
+        self._settled: dict[int, Settled] = {}
+        self.continues = True
+        try:
+            self._start(_line({FORMAT: VERSION} | asdict(header)))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return str(self._file.path)
+
+    def require_target(self, collection: Collection) -> None:
+        """Refuses to skip what was written into a collection that has been dropped since.
+
+        Raises:
+            JournalError: Rows were acknowledged, and the collection is empty.
+        """
+        written = sum(each.written for each in self._settled.values())
+        # where writes become visible late, an empty answer proves nothing
+        if written and collection.capabilities.consistency == "strong" and not collection.count():
+            raise JournalError(
+                f"{self.path}: {written} rows were acknowledged, but {collection.spec.name!r} is empty: "
+                "write with a new journal"
+            )
+
+    def recall(self, batch: int, rows: int, digest: str) -> Settled | None:
+        """What an earlier run made of a batch; None if it did not settle it.
+
+        Raises:
+            JournalError: The batch is another one than at that time.
+        """
+        found = self._settled.pop(batch, None)
+        if found is not None and (found.rows, found.digest) != (rows, digest):
+            raise JournalError(
+                f"{self.path}: batch {batch} of the source has changed since: write it with a new journal"
+            )
+        return found
+
+    def settle(self, settled: Settled) -> None:
+        """Notes a batch; it is on the disk when this returns.
+
+        Raises:
+            StorageFullError: The disk is full.
+            JournalError: The line cannot be written.
+        """
+        self._file.append(_line(asdict(settled)))
+
+    def finish(self) -> None:
+        """Notes that the source has ended.
+
+        Raises:
+            StorageFullError: The disk is full.
+            JournalError: The source had more batches once, or the line cannot be written.
+        """
+        if self._settled:
+            raise JournalError(
+                f"{self.path}: the source ends before batch {min(self._settled)}, which was written already: "
+                "write it with a new journal"
+            )
+        self._file.append(_line({"finished": True}))
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self, header: bytes) -> None:
+        lines = self._file.lines()
+        first = next(lines, None)
+        if first is None:
+            if not header.startswith(self._file.torn[: len(FORMAT) + 2]):
+                raise JournalError(f"{self.path} is no journal")
+            self._file.append(header)
+            self.continues = False
+            return
+        self._require_same_run(first, header)
+        for number, line in enumerate(lines, start=2):
+            values = self._values(line, number)
+            if values == {"finished": True}:
+                raise JournalError(f"{self.path}: that run is finished: name another file")
+            try:
+                settled = Settled(**values)
+            except TypeError as exc:
+                raise JournalError(f"{self.path}: line {number} is damaged") from exc
+            self._settled[settled.batch] = settled
+
+    def _require_same_run(self, first: bytes, header: bytes) -> None:
+        theirs, ours = self._values(first, 1), json.loads(header)
+        if FORMAT not in theirs:
+            raise JournalError(f"{self.path} is no journal")
+        different = [key for key in ours if theirs.get(key) != ours[key]]
+        if different:
+            shown = "; ".join(f"{key} {theirs.get(key)!r}, not {ours[key]!r}" for key in different)
+            raise JournalError(f"{self.path} belongs to another run: it has {shown}")
+
+    def _values(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            values = json.loads(line)
+        except ValueError as exc:
+            raise JournalError(f"{self.path}: line {number} is damaged: {exc}") from exc
+        if not isinstance(values, dict):
+            raise JournalError(f"{self.path}: line {number} is damaged")
+        return values
+
+
+def digest(batch: pa.RecordBatch) -> str:
+    """A digest of what a batch holds, whatever its slices, offsets and padding; 32 hexadecimal digits."""
+    state = hashlib.sha256()
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        state.update(f"{name}\0{column.type}\0".encode())
+        _feed(state, column)
+    return state.hexdigest()[:32]
+
+
+def _feed(state: Any, column: pa.Array) -> None:
+    type = column.type
+    state.update(np.array([len(column), column.null_count]).tobytes())
+    if column.null_count:
+        state.update(np.packbits(pc.is_valid(column).to_numpy(zero_copy_only=False)).tobytes())
+        column = column.drop_null()  # what lies below a null is anything
+    if pa.types.is_fixed_size_list(type):
+        _feed(state, column.flatten())
+    elif pa.types.is_list(type):
+        state.update(pc.list_value_length(column).to_numpy().tobytes())
+        _feed(state, column.flatten())
+    elif pa.types.is_string(type):
+        state.update(pc.binary_length(column).to_numpy().tobytes())
+        whole = pa.ListArray.from_arrays(pa.array([0, len(column)], pa.int32()), column)
+        state.update(pc.binary_join(whole, "")[0].as_buffer())
+    elif pa.types.is_boolean(type) or pa.types.is_integer(type) or pa.types.is_floating(type):
+        state.update(np.ascontiguousarray(column.to_numpy(zero_copy_only=False)))
+    else:
+        state.update(repr(column.to_pylist()).encode("utf-8", "surrogatepass"))
+
+
+def _line(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+
+
+def _public_url(collection: Collection) -> str | None:
+    """The place of the collection's store, without login and options, if the collection tells it."""
+    url = getattr(collection, "url", None)
+    if url is None:
+        return None
+    return str(replace(parse(url), user="", password="", options={}, collection="", namespace=None))

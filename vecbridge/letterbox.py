@@ -1,0 +1,108 @@
+"""The file of dead letters that a bulk write leaves behind; ``vecbridge load`` reads it once it is mended."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Final, Self
+
+import pyarrow as pa
+
+from vecbridge.appendfile import AppendFile
+from vecbridge.errors import ConfigError
+from vecbridge.records import canonical_json
+from vecbridge.schema import CollectionSpec
+from vecbridge.sources.deadletters import DeadLetter
+
+_KEYS: Final = {"id", "source", "error", "record"}
+_BEGINNING: Final = b'{"id": '
+
+
+class Letterbox:
+    """A dead-letter file that this process, and no other, is writing; letters go to its end.
+
+    Args:
+        path: The file.
+        continuing: The run was cut off before: a letter that stands in the file is not written again.
+
+    Raises:
+        ConfigError: The file cannot be opened, holds something else, or is in use.
+        StorageFullError: The disk is full.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, continuing: bool = False) -> None:
+        self._file = AppendFile(path, ConfigError)
+        try:
+            self._require_letters()
+            self._known = {hash(line) for line in self._file.lines()} if continuing else set()
+        except BaseException:
+            self.close()
+            raise
+
+    def post(self, letters: Iterable[DeadLetter]) -> None:
+        """Appends letters; they are on the disk when this returns.
+
+        Raises:
+            StorageFullError: The disk is full.
+            ConfigError: They cannot be written.
+        """
+        lines = [letter.to_json().encode() for letter in letters]
+        fresh = [line + b"\n" for line in lines if hash(line) not in self._known]
+        if fresh:
+            self._file.append(b"".join(fresh))
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _require_letters(self) -> None:
+        """Appending to a file, or removing its torn line, is for files of dead letters only."""
+        torn = self._file.torn
+        first = next(self._file.lines(), None)
+        is_letter = _is_letter(first) if first is not None else _BEGINNING.startswith(torn[: len(_BEGINNING)])
+        if not is_letter:
+            raise ConfigError(f"{self._file.path} holds something other than dead letters: name another file")
+        if _is_letter(torn):  # an editor left out the last line's end
+            self._file.append(torn + b"\n")
+
+
+def record(batch: pa.RecordBatch, row: int, spec: CollectionSpec) -> dict[str, Any]:
+    """One row as its dead letter carries it, so that nothing of it is lost.
+
+    Vectors are lists of numbers: float32 survives the way through JSON. A json column holds its value, or its
+    text where that is no JSON; it is left out where the column is null, because null is a JSON value.
+    """
+    [values] = batch.slice(row, 1).to_pylist()
+    for each in spec.fields:
+        if each.type != "json" or each.name not in values:
+            continue
+        if values[each.name] is None:
+            del values[each.name]
+        else:
+            values[each.name] = _json_value(values[each.name])
+    return dict(values)
+
+
+def _json_value(text: Any) -> Any:
+    try:
+        return json.loads(canonical_json(text))
+    except (TypeError, ValueError, RecursionError):
+        return text
+
+
+def _is_letter(line: bytes) -> bool:
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(values, dict) and values.keys() == _KEYS

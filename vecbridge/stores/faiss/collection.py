@@ -127,7 +127,7 @@ class FaissCollection:
         snapshot = self._shard.view().snapshot
         if condition is None:
             return snapshot.live_rows
-        return len(self._shard.selections.get(condition, snapshot).rows)
+        return self._shard.selections.get(condition, snapshot).count
 
     def status(self) -> Status:
         """Rows, state of the indexes, and dead rows that compact() would remove."""

@@ -19,7 +19,7 @@ from vecbridge.stores.faiss.log import Frame, Rows
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Norms = np.ndarray[Any, np.dtype[np.float64]]
 _UNIT_ERROR: Final = 2e-6
-_FEW: Final = 128  # rows from which an Arrow kernel beats a loop
+_FEW: Final = 128  # rows from which an Arrow kernel beats a loop; arrays from which one is better
 _DELTA_LIMIT: Final = 100_000
 _CHUNK_BYTES: Final = 1 << 30  # Arrow strings have 32-bit offsets
 
@@ -93,14 +93,14 @@ class Snapshot:
             self,
             total=total,
             live=live,
-            live_rows=self.live_rows + total - self.total - len(np.unique(killed)),
+            live_rows=self.live_rows + total - self.total - len(killed),
             norms=norms,
             longest=dict(self.longest) | {name: max(self.longest[name], fresh[name].max()) for name in fresh},
             unit=dict(self.unit) | {name: self.unit[name] and _all_unit(fresh[name]) for name in fresh},
             chunks=tuple(chunks),
             starts=np.concatenate([[0], np.cumsum([chunk.num_rows for chunk in chunks])]).astype(np.int64),
-            dead=(*self.dead, *(frame.dead for frame in killing)),
-            successors=(*self.successors, *(frame.successors for frame in killing)),
+            dead=_few((*self.dead, *(frame.dead for frame in killing))),
+            successors=_few((*self.successors, *(frame.successors for frame in killing))),
         )
 
     def ids(self, rows: Rows) -> Ids:
@@ -259,6 +259,11 @@ def _grown(array: np.ndarray[Any, Any], total: int, fill: Any) -> np.ndarray[Any
         base = np.full(max(2 * len(base), total, 1024), fill, array.dtype)
         base[: len(array)] = array
     return base[:total]
+
+
+def _few(arrays: tuple[Rows, ...]) -> tuple[Rows, ...]:
+    """The same numbers in a bounded number of arrays."""
+    return (np.concatenate(arrays),) if len(arrays) > _FEW else arrays
 
 
 def _all_unit(norms: Norms) -> bool:

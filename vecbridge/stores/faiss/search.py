@@ -29,6 +29,7 @@ from vecbridge.stores.faiss.rows import Mask, Snapshot
 EXACT_ROWS: Final = 32_768
 _COMPRESSED_FROM: Final = 2048  # matches of a filter that comes again
 _MASKS_KEPT: Final = 16
+_MASKS_BYTES: Final = 256 << 20
 _FETCH_LIMIT: Final = 4096
 _LONG: Final = 100.0  # product of lengths from which float32 dot products are off by more than 1e-5
 
@@ -39,15 +40,26 @@ class Selection:
 
     Attributes:
         allowed: bool (total,).
-        rows: int64, the same as row numbers.
+        count: How many there are.
         uses: How often it was asked for.
         compressed: By vector field, the matches at 8 bits a component, for filters that come again.
     """
 
     allowed: Mask
-    rows: Rows
+    count: int
     uses: int = 0
     compressed: dict[str, Any] = field(default_factory=dict)
+    _rows: Rows | None = None
+
+    @property
+    def rows(self) -> Rows:
+        """The same as row numbers; kept where they are few."""
+        if self._rows is not None:
+            return self._rows
+        rows = np.flatnonzero(self.allowed)
+        if self.count <= EXACT_ROWS:
+            self._rows = rows
+        return rows
 
 
 class Selections:
@@ -66,13 +78,14 @@ class Selections:
             found = self._kept.get(filter)
         if found is None:
             allowed = masks.mask(filter, snapshot)
-            found = Selection(allowed, np.flatnonzero(allowed))
+            found = Selection(allowed, int(np.count_nonzero(allowed)))
         with self._lock:
             found.uses += 1
             if snapshot is self._snapshot:
                 self._kept[filter] = found
                 self._kept.move_to_end(filter)
-                if len(self._kept) > _MASKS_KEPT:
+                kept = max(1, min(_MASKS_KEPT, _MASKS_BYTES // max(1, snapshot.total)))
+                while len(self._kept) > kept:
                     self._kept.popitem(last=False)
         return found
 
@@ -93,7 +106,7 @@ def search(
         Rows of shape (n, at most k), best first, padded with -1, and their keys.
     """
     queries = space.prepare(query.vectors)
-    matching = snapshot.live_rows if selection is None else len(selection.rows)
+    matching = snapshot.live_rows if selection is None else selection.count
     k = min(query.k, matching)
     if k == 0:
         return Found.none(len(queries))

@@ -13,6 +13,7 @@ import logging
 import os
 import time
 import zlib
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +22,7 @@ import faiss
 import numpy as np
 
 from vecbridge import indexes as parameters
-from vecbridge.errors import DeadlineError
+from vecbridge.errors import CorruptStoreError, DeadlineError
 from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec, Metric, VectorField
 from vecbridge.stores.faiss import gpu
@@ -33,7 +34,8 @@ from vecbridge.stores.faiss.rows import Mask, Snapshot
 from vecbridge.stores.faiss.vectors import VectorFile
 
 _LOG: Final = logging.getLogger(__name__)
-_SEGMENT_BYTES: Final = 2 << 30  # vectors that one index covers: what building it holds in memory
+SEGMENT_BYTES: Final = 2 << 30  # vectors that one index covers: what building it holds in memory
+SEGMENT_ROWS: Final = 65_536  # and that many at least
 _ADD_ROWS: Final = 8192
 
 
@@ -69,9 +71,13 @@ class Segments:
         directory: The generation.
         spec: The collection's spec.
         device: "cpu" or "cuda".
+        mutex: Held while what is known changes; building holds nothing.
     """
 
-    def __init__(self, directory: Path, spec: CollectionSpec, device: str) -> None:
+    def __init__(
+        self, directory: Path, spec: CollectionSpec, device: str, mutex: AbstractContextManager[Any]
+    ) -> None:
+        self._mutex = mutex
         self._directory = directory
         self._manifest = directory / "indexes.json"
         self._spec = spec
@@ -95,6 +101,8 @@ class Segments:
         known, loaded = [], {}
         try:
             listed = [Segment(**each) for each in json.loads(self._manifest.read_text())]
+            if not all(0 <= each.vector < len(self._spec.vectors) for each in listed):
+                raise ValueError("it names a vector field that is not there")
         except (ValueError, TypeError) as exc:
             _LOG.warning(
                 "%s is damaged (%s): searching exactly until the index is built again", self._manifest, exc
@@ -138,7 +146,7 @@ class Segments:
         """
         field = self._spec.vectors[vector]
         space = spaces[field.name]
-        limit = max(65_536, _SEGMENT_BYTES // (4 * field.dim))
+        limit = max(SEGMENT_ROWS, SEGMENT_BYTES // (4 * field.dim))
         while (covered := self.covered(vector)) < snapshot.total:
             last = self._chain(vector)[-1:]
             grow = last[0] if last and last[0].rows < limit else None
@@ -155,17 +163,14 @@ class Segments:
                 else:
                     end = _add_to_lists(index, space, snapshot.live, first, covered, stop, deadline)
                 self._store(index, vector, grow, first, end, unit)
-            self.refresh(spaces)
+            with self._mutex:
+                self.refresh(spaces)
+            if self.covered(vector) < end:
+                raise CorruptStoreError(f"{self._directory}: the index that was just written cannot be read")
             if end < stop or (end < snapshot.total and time.monotonic() >= deadline):
                 raise DeadlineError(
                     f"the index of {field.name!r} covers {end} of {snapshot.total} rows: wait again"
                 )
-
-    def forget(self) -> None:
-        """Closes every index."""
-        self._known, self._open, self._stamp = [], {}, None
-        for each in self._units:
-            each.close()
 
     def _chain(self, vector: int) -> list[Segment]:
         """Adjacent from row 0 on; what stands behind a gap is of no use."""
@@ -189,7 +194,7 @@ class Segments:
                     vectors = self._units[segment.vector].view(end) if segment.unit else space.vectors[:end]
                     return faiss_indexes.load_graph(path, segment.first, vectors[segment.first :])
                 return faiss_indexes.load_lists(path, segment.first, segment.rows, self._device)
-        except (OSError, RuntimeError) as exc:  # RuntimeError is what FAISS raises for every bad file
+        except (OSError, RuntimeError, CorruptStoreError) as exc:  # FAISS has no error but RuntimeError
             problem = str(exc)
         _LOG.warning(
             "%s cannot be used (%s): searching exactly until the index is built again", path, problem
@@ -236,8 +241,10 @@ class Segments:
         kept = [each for each in self._known if each != grown and (each.vector != vector or each in chain)]
         listing = json.dumps([asdict(each) for each in [*kept, segment]])
         replace_file(self._manifest, listing.encode())
-        if grown is not None and grown.file != path.name:
-            (self._directory / grown.file).unlink(missing_ok=True)
+        listed = {path.name, *(each.file for each in kept)}
+        for other in self._directory.glob(f"index-{vector}-*.faiss"):
+            if other.name not in listed:  # what it grew from, or what a writer that died left behind
+                other.unlink()
 
 
 def _add_to_graph(index: Any, source: FloatArray, start: int, stop: int, deadline: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -29,6 +30,7 @@ from vecbridge.stores.faiss.search import Selections
 from vecbridge.stores.faiss.segments import Segments
 from vecbridge.stores.faiss.vectors import VectorFile
 
+_LOG: Final = logging.getLogger(__name__)
 _CURRENT: Final = "CURRENT"
 _COPY_ROWS: Final = 32_768
 _REWRITE_FRAMES: Final = 4096  # frames after which the log is written anew, as one
@@ -86,6 +88,7 @@ class Shard:
         self._device = device
         self._schema = catalogue_schema(spec)
         self._mutex = threading.RLock()
+        self._building = threading.Lock()  # taken before the mutex, never after it
         self._closed = False
         self._log: int | None = None
         self._vectors: list[VectorFile] = []
@@ -98,6 +101,9 @@ class Shard:
             NotFoundError: The collection was dropped or replaced since it was opened.
             CorruptStoreError: The files contradict themselves.
         """
+        newest = self._view  # read before the next line: a log that is open makes it the newest there is
+        if self._log is not None:
+            return newest
         with self._mutex:
             if self._closed:
                 raise ConfigError(f"the store of {self.spec.name!r} is closed")
@@ -107,7 +113,10 @@ class Shard:
                     return self._view
                 except FileNotFoundError:
                     self._forget()
-            self._refresh()
+            try:
+                self._refresh()
+            except FileNotFoundError as exc:
+                raise CorruptStoreError(f"{exc.filename} is missing; nothing was changed") from exc
             return self._view
 
     def rows_of(self, ids: pa.Array) -> tuple[View, Rows]:
@@ -174,17 +183,18 @@ class Shard:
         view = self.view()
         if not any(view.pending(each.name) for each in self.spec.vectors):
             return
-        with self._mutex, self._writing():
-            view = self._view
+        with self._building:
+            with self._mutex, self._writing():
+                view, segments = self._view, self._segments
             for position, field in enumerate(self.spec.vectors):
                 pending = view.pending(field.name)
-                if pending and not (
-                    least and pending < max(_FLUSH_ROWS, (view.snapshot.total - pending) // 10)
-                ):
+                enough = max(_FLUSH_ROWS, (view.snapshot.total - pending) // 10) if least else 1
+                if pending >= enough:
                     try:
-                        self._segments.extend(position, view.snapshot, view.spaces, deadline)
+                        segments.extend(position, view.snapshot, view.spaces, deadline)
                     finally:
-                        self._view = self._made(view.snapshot)
+                        with self._mutex:
+                            self._view = self._made(self._view.snapshot)
 
     def compact(self, deadline: float) -> None:
         """Writes the live rows to a new generation, indexes included, and switches to it.
@@ -195,7 +205,7 @@ class Shard:
         """
         if not self.exists():
             return
-        with self._mutex, self._writing():
+        with self._building, self._mutex, self._writing():
             old = self._directory / self._current["generation"]
             new = self._directory / f"{int(self._current['generation']) + 1}"
             remove_tree(new)
@@ -211,17 +221,15 @@ class Shard:
             remove_tree(old)
 
     def close(self) -> None:
-        """Closes the files; the lock is the store's."""
-        with self._mutex:
+        """Closes the files, after an index that is being built; the lock is the store's."""
+        with self._building, self._mutex:
             self._closed = True
             self._forget()
 
     def _forget(self) -> None:
-        for file in self._vectors:
-            file.close()
         if self._log is not None:
-            os.close(self._log)
-        self._log = None
+            descriptor, self._log = self._log, None
+            os.close(descriptor)
         self._vectors = []
         self._reset()
 
@@ -232,7 +240,7 @@ class Shard:
         self._offset = 0
         self._frames = 0
         self._ids = IdIndex()
-        self._segments = Segments(self._directory, self.spec, self._device)
+        self._segments = Segments(self._directory, self.spec, self._device, self._mutex)
         self._view = self._made(Snapshot.empty(self.spec))
 
     def _refresh(self) -> None:
@@ -240,6 +248,7 @@ class Shard:
             state = os.stat(self._current_path)  # noqa: PTH116 - called by every search
         except FileNotFoundError:
             self._require_collection()
+            self._require_no_rows()
             if self._stamp is not None:
                 self._forget()
             return
@@ -248,10 +257,11 @@ class Shard:
             self._open_generation(stamp)
         snapshot = self._view.snapshot
         if os.stat(self._log_path).st_size != self._offset:  # noqa: PTH116
-            frames, self._offset = log.read(self._log_path, self._schema, self._offset)
-            self._frames += len(frames)
+            frames, offset = log.read(self._log_path, self._schema, self._offset)
             if frames:
                 self._view = self._made(snapshot.extended(frames))
+            self._frames += len(frames)
+            self._offset = offset
         if self._segments.refresh(self._view.spaces):
             self._view = self._made(self._view.snapshot)
 
@@ -260,28 +270,38 @@ class Shard:
             stored = json.loads((self._directory.parent / "spec.json").read_bytes())
         except FileNotFoundError:
             stored = {}
-        if stored.get("token") != self.token:
+        except ValueError as exc:
+            raise CorruptStoreError(f"{self._directory.parent}: the spec is damaged: {exc}") from exc
+        if not isinstance(stored, dict) or stored.get("token") != self.token:
             raise NotFoundError(f"collection {self.spec.name!r} was dropped or replaced since it was opened")
+
+    def _require_no_rows(self) -> None:
+        """A namespace without CURRENT is one that nothing was ever written to."""
+        written = any(each.stat().st_size for each in self._directory.glob("*/rows-*.log"))
+        if written and not Path(self._current_path).exists():
+            raise CorruptStoreError(f"{self._current_path} is missing; nothing was changed")
 
     def _open_generation(self, stamp: tuple[int, int]) -> None:
         path = self._directory / _CURRENT
         try:
             current = json.loads(path.read_bytes())
             token, generation, number = current["token"], current["generation"], current["log"]
+            if not (f"{generation}".isdigit() and f"{number}".isdigit()):
+                raise ValueError("not numbers")
         except (ValueError, KeyError, TypeError) as exc:
             raise CorruptStoreError(f"{path} is damaged: {exc!r}; nothing was changed") from exc
         if token != self.token:
             raise NotFoundError(f"collection {self.spec.name!r} was dropped or replaced since it was opened")
         self._forget()
         self._stamp = stamp
-        self._current = {"generation": generation, "log": number}
-        directory = self._directory / generation
+        self._current = {"generation": str(generation), "log": str(number)}
+        directory = self._directory / self._current["generation"]
         self._log_path = directory / f"rows-{number}.log"
         self._vectors = [
             VectorFile(directory / f"vectors-{position}.f32", field.dim)
             for position, field in enumerate(self.spec.vectors)
         ]
-        self._segments = Segments(directory, self.spec, self._device)
+        self._segments = Segments(directory, self.spec, self._device, self._mutex)
         self._view = self._made(Snapshot.empty(self.spec))
 
     def _made(self, snapshot: Snapshot) -> View:
@@ -311,9 +331,20 @@ class Shard:
                 if self._stamp is None:
                     self._begin()
                     self._refresh()
+                self._tidy()
                 self._log = os.open(self._log_path, os.O_RDWR | os.O_CLOEXEC)
                 os.ftruncate(self._log, self._offset)
         yield
+
+    def _tidy(self) -> None:
+        """Removes what a writer that died in the middle of something left behind."""
+        generation = self._directory / self._current["generation"]
+        for path in self._directory.iterdir():
+            if path.is_dir() and path != generation:
+                remove_tree(path)
+        for path in (*self._directory.glob(".*"), *generation.glob(".*"), *generation.glob("rows-*.log")):
+            if path.is_file() and path != self._log_path:
+                path.unlink()
 
     def _begin(self) -> None:
         generation = self._directory / "1"
@@ -344,13 +375,25 @@ class Shard:
 
     def _rewrite_log(self) -> None:
         """Writes the log anew with few frames, so that opening stays quick; rows keep their numbers."""
+        assert self._log is not None
         snapshot = self._view.snapshot
         number = int(self._current["log"]) + 1
         old = self._log_path
         path = old.with_name(f"rows-{number}.log")
-        _write_log(path, snapshot)
-        self._switch(self._current["generation"], number)
-        self._forget()
+        try:
+            length = _write_log(path, snapshot)
+            self._switch(self._current["generation"], number)
+        except OSError as exc:  # the commit stands, and whichever log CURRENT names holds it
+            _LOG.warning("%s cannot be written anew, which is tried again later: %s", old, exc)
+            self._forget()
+            return
+        os.close(self._log)
+        self._offset = length
+        self._log = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._log_path, self._frames = path, len(snapshot.chunks) + 1
+        self._current["log"] = str(number)
+        state = os.stat(self._current_path)  # noqa: PTH116
+        self._stamp = (state.st_mtime_ns, state.st_ino)
         old.unlink(missing_ok=True)
 
     def _copy_live(self, directory: Path, deadline: float) -> None:
@@ -374,17 +417,14 @@ class Shard:
             )
             for name, file in zip(names, files, strict=True)
         }
-        segments = Segments(directory, self.spec, self._device)
+        segments = Segments(directory, self.spec, self._device, self._mutex)
         for position in range(len(names)):
             if segments.state(position, snapshot) == "building":
                 segments.extend(position, snapshot, spaces, deadline)
-        segments.forget()
-        for file in files:
-            file.close()
 
 
-def _write_log(path: Path, snapshot: Snapshot) -> None:
-    """A log that says the same as the snapshot, in one frame a chunk."""
+def _write_log(path: Path, snapshot: Snapshot) -> int:
+    """A log that says the same as the snapshot, in one frame a chunk; returns its length."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         offset = 0
@@ -393,7 +433,8 @@ def _write_log(path: Path, snapshot: Snapshot) -> None:
         if snapshot.dead:
             dead, successors = np.concatenate(snapshot.dead), np.concatenate(snapshot.successors)
             nothing = snapshot.chunks[0].slice(0, 0)
-            log.append(descriptor, offset, Frame(nothing, dead, successors).encode())
+            offset = log.append(descriptor, offset, Frame(nothing, dead, successors).encode())
+        return offset
     finally:
         os.close(descriptor)
 

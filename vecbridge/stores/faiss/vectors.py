@@ -24,7 +24,6 @@ class VectorFile:
         self.path = path
         self.dim = dim
         self._view: FloatArray = np.empty((0, dim), np.float32)
-        self._descriptor: int | None = None
 
     def view(self, rows: int) -> FloatArray:
         """The first rows, mapped; shape (rows, dim), read-only, valid as long as it is referenced.
@@ -59,14 +58,9 @@ class VectorFile:
         Raises:
             OSError: As the file system says.
         """
-        if self._descriptor is None:
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        write_all(self._descriptor, np.ascontiguousarray(values).data, first_row * self.dim * 4)
-        os.fdatasync(self._descriptor)
-
-    def close(self) -> None:
-        """Closes the file; views that are still referenced stay valid."""
-        self._view = np.empty((0, self.dim), np.float32)
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            write_all(descriptor, np.ascontiguousarray(values).data, first_row * self.dim * 4)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from types import TracebackType
 from typing import Self
@@ -26,6 +26,18 @@ from vecbridge.stores.faiss.search import search
 from vecbridge.stores.faiss.shard import Shard, View
 
 _POLL_SECONDS = 0.2
+
+
+def _mapped_vectors(view: View, name: str, rows: Rows) -> FloatArray:
+    return view.spaces[name].vectors[rows]
+
+
+def _read_vectors(view: View, name: str, rows: Rows) -> FloatArray:
+    low, high = int(rows.min()), int(rows.max()) + 1
+    if high - low > 2 * len(rows):  # far apart: reading what lies between would cost more than the map does
+        return _mapped_vectors(view, name, rows)
+    values = view.files[name].read(low, high)
+    return values if high - low == len(rows) and (np.diff(rows) == 1).all() else values[rows - low]
 
 
 class FaissCollection:
@@ -171,7 +183,20 @@ class FaissCollection:
     ) -> None:
         self.close()
 
-    def _batch(self, view: View, rows: Rows, include: Sequence[str] | None) -> pa.RecordBatch:
+    def _read(self, view: View, rows: Rows, include: Sequence[str] | None) -> pa.RecordBatch:
+        """Records of some rows for a scan, which leaves no pages of the vector file in memory."""
+        try:
+            return self._batch(view, rows, include, _read_vectors)
+        except FileNotFoundError as exc:
+            raise CursorExpiredError(f"{self.spec.name!r} was compacted or dropped during the scan") from exc
+
+    def _batch(
+        self,
+        view: View,
+        rows: Rows,
+        include: Sequence[str] | None,
+        from_file: Callable[[View, str, Rows], FloatArray] = _mapped_vectors,
+    ) -> pa.RecordBatch:
         """Records of some rows, in that order."""
         schema = records.arrow_schema(self.spec, include)
         if not len(rows):
@@ -181,7 +206,7 @@ class FaissCollection:
         columns = []
         for name in schema.names:
             if name in names:
-                columns.append(records.vector_array(_rows_of_file(view, name, rows)))
+                columns.append(records.vector_array(from_file(view, name, rows)))
             else:
                 columns.append(scalars.column(name))
         return pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -236,7 +261,7 @@ class FaissCollection:
                 start = high
             rows = np.concatenate(parts)
             if len(rows):
-                yield Page(self._batch(view, rows, include), self._cursor(generation, start, stop, upto))
+                yield Page(self._read(view, rows, include), self._cursor(generation, start, stop, upto))
 
     def _cursor(self, generation: str, start: int, stop: int, upto: int) -> str:
         state = json.dumps([self._token, self.namespace, generation, start, stop, upto])
@@ -266,9 +291,3 @@ def _standing(
         rows[dead] = replaced[1].newest(rows[dead], upto)
     rows = rows[rows >= 0]
     return rows[allowed[rows]]
-
-
-def _rows_of_file(view: View, name: str, rows: Rows) -> FloatArray:
-    if (low := int(rows[0])) + len(rows) - 1 == rows[-1] and (np.diff(rows) == 1).all():
-        return view.files[name].read(low, low + len(rows))
-    return view.spaces[name].vectors[rows]

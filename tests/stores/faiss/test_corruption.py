@@ -259,13 +259,8 @@ class TestCatalogue:
             file.write(b"something else that is longer than the header of a frame is " * 2)
         refuse_everything(place)
 
-    @pytest.mark.parametrize("damage", [missing, emptied])
-    def test_a_log_that_is_gone_is_not_taken_for_an_empty_one(
-        self, place: Path, damage: Callable[[Path], None]
-    ) -> None:
-        if damage is emptied:
-            pytest.xfail("an empty log is what a namespace begins with: see the vectors behind it")
-        damage(one(place, "rows-*.log"))
+    def test_a_log_that_is_gone_is_not_taken_for_an_empty_one(self, place: Path) -> None:
+        one(place, "rows-*.log").unlink()
         refuse_everything(place)
 
     @pytest.mark.parametrize("damage", [cut, emptied, missing])
@@ -285,7 +280,7 @@ class TestCatalogue:
 
     @pytest.mark.parametrize(
         "change",
-        [{"generation": 1}, {"log": 0}, {"generation": "77"}, {"log": "77"}, {"generation": "x"}],
+        [{"generation": None}, {"log": ["0"]}, {"generation": "77"}, {"log": "77"}, {"generation": "x"}],
         ids=str,
     )
     def test_a_pointer_to_nothing_is_refused(self, place: Path, change: dict[str, Any]) -> None:

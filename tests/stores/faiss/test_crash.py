@@ -1,0 +1,146 @@
+"""A writer dies at any moment: nothing acknowledged is lost, nothing comes twice, nobody repairs anything."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.stores.faiss import workload
+from tests.stores.faiss.helpers import faiss_store
+from vecbridge.query import Query
+from vecbridge.records import vectors
+from vecbridge.stores.faiss.collection import FaissCollection
+
+KILLS = 20
+SEED = 20
+PATIENCE = 60.0
+# A fork of a small process that has imported the store: twenty interpreters would spend their time importing.
+START = multiprocessing.get_context("forkserver")
+START.set_forkserver_preload(["tests.stores.faiss.workload"])
+
+
+@pytest.fixture
+def reader(place: Path) -> Iterator[Any]:
+    """A process that reads all the while; yields what asks it for its counts, once."""
+    with faiss_store(place) as store:
+        store.create(workload.SPEC)
+    mine, its = START.Pipe()
+    process = START.Process(target=workload.read, args=(place, its), daemon=True)
+    process.start()
+
+    def stop() -> dict[str, int]:
+        mine.send("stop")
+        assert mine.poll(PATIENCE)
+        counted = mine.recv()
+        assert isinstance(counted, dict), counted
+        return counted
+
+    yield stop
+    process.kill()
+    process.join()
+
+
+def kill_a_writer(place: Path, first: int, rng: random.Random) -> int:
+    """Starts a writer, kills it at some moment, and returns the last step that was acknowledged."""
+    mine, its = START.Pipe(duplex=False)
+    process = START.Process(target=workload.write, args=(place, first, its), daemon=True)
+    process.start()
+    its.close()
+    last = first - 1
+    for _ in range(rng.randrange(12)):
+        assert mine.poll(PATIENCE), "the writer acknowledges nothing"
+        last = mine.recv()
+    time.sleep(rng.random() ** 3 * 0.2)  # a random point is wanted; nothing waits for anything here
+    process.kill()
+    process.join()
+    while mine.poll():
+        try:
+            last = mine.recv()
+        except EOFError:
+            break
+    return last
+
+
+def stored(photos: FaissCollection) -> dict[int, int]:
+    """Version by key, as a scan shows it; every record whole, every id once, and fetch and count agree."""
+    state: dict[int, int] = {}
+    for page in photos.scan():
+        workload.require_true(page.batch, {})
+        ids = page.batch["id"].to_pylist()
+        fresh = dict(zip((int(each[1:]) for each in ids), page.batch["version"].to_pylist(), strict=True))
+        assert not fresh.keys() & state.keys(), "a scan showed an id twice"
+        state |= fresh
+        assert photos.fetch(ids).equals(page.batch)
+    assert photos.count() == photos.status().rows == len(state)
+    return state
+
+
+def require_index_and_catalogue_agree(photos: FaissCollection, state: dict[int, int]) -> None:
+    """What a search finds is what the catalogue holds, and it finds every row by its own vector."""
+    keys = np.array(sorted(state), np.int64)
+    sample = keys[:: max(1, len(keys) // 200)]
+    versions = np.array([state[key] for key in sample.tolist()])
+    queries = workload.vectors_for(sample, versions)
+    lost = 0
+    for key, hits in zip(sample.tolist(), photos.search(Query(queries, 5, include=["version"], ef=400)), strict=True):
+        for hit in hits:
+            assert hit.record is not None
+            assert state[int(str(hit.id)[1:])] == hit.record["version"]
+        lost += hits.ids[0] != f"k{key}" or hits.scores[0] != 0
+    assert lost <= len(sample) // 50, f"{lost} of {len(sample)} rows were not found by their own vectors"
+    gone = np.setdiff1d(np.arange(workload.KEYS), keys)
+    assert photos.fetch([f"k{key}" for key in gone.tolist()]).num_rows == 0
+
+
+def test_a_writer_killed_at_twenty_random_points_loses_nothing_that_was_acknowledged(
+    place: Path, reader: Any
+) -> None:
+    rng = random.Random(SEED)
+    state: dict[int, int] = {}
+    step = 0
+    for _ in range(KILLS):
+        last = kill_a_writer(place, step, rng)
+        for each in range(step, last + 1):
+            state = workload.apply(state, each)
+        with faiss_store(place) as store:
+            photos = store.open("photos")
+            found = stored(photos)
+            unfinished = workload.apply(state, last + 1)
+            assert found in (state, unfinished), "a batch is there in part, or an acknowledged one is not"
+            require_index_and_catalogue_agree(photos, found)
+            step = last + 2
+            workload.perform(photos, step)
+            state = workload.apply(found, step)
+            assert stored(photos) == state
+            step += 1
+    with faiss_store(place) as store:
+        photos = store.open("photos")
+        photos.wait_ready()
+        assert photos.status().index == "ready"
+        require_index_and_catalogue_agree(photos, state)
+        photos.compact()
+        assert stored(photos) == state
+        assert photos.status().details["dead_rows"] == 0
+        left = {path.name for path in (place / "photos" / "ns").iterdir()}
+        assert len(left) == 2, f"{left}: CURRENT and one generation; what the dead left behind is gone"
+    counted = reader()
+    assert counted["search"] > KILLS
+    assert counted["scan"] > 0
+
+
+def test_killing_a_writer_frees_its_lock(place: Path) -> None:
+    with faiss_store(place) as store:
+        store.create(workload.SPEC)
+    kill_a_writer(place, 0, random.Random(3))
+    with faiss_store(place) as store:
+        photos = store.open("photos")
+        rows = workload.records_for(np.array([1]), np.array([10_000]))
+        photos.upsert(rows)
+        assert vectors(photos.fetch(["k1"])).tolist() == vectors(rows).tolist()

@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
 
-from vecbridge.errors import CollectionExistsError, ConfigError, NotFoundError, UnsupportedError
-from vecbridge.indexes import HNSW, Flat, Other
+from vecbridge.errors import (
+    CollectionExistsError,
+    ConfigError,
+    NotFoundError,
+    SchemaError,
+    UnsupportedError,
+)
+from vecbridge.indexes import HNSW, IndexParams, Other, Quantizer
 from vecbridge.schema import CollectionSpec, EmbedderIdentity, Field, Metric, VectorField
 from vecbridge.store import Store
 from vecbridge.testing import strategies
@@ -130,6 +137,23 @@ class TestSchema:
         assert collection.status().rows == 300
         assert len(ids_of(collection)) == 300
 
+    @pytest.mark.parametrize("quantizer", get_args(Quantizer))
+    def test_a_quantizer_is_built_as_declared_or_refused(self, make: Maker, quantizer: Quantizer) -> None:
+        spec = make.spec(dim=16, metric="l2", index=HNSW(quantizer=quantizer))
+        collection = make.create(spec)
+        put(collection, id=[str(row) for row in range(300)], vector=points(300, 16))
+        collection.wait_ready()
+        assert collection.spec == spec
+        assert len(collection.search(query(points(1, 16), k=10))[0]) == 10
+
+    @pytest.mark.parametrize("dim", [1, 2, 3, 769, 65_536])
+    def test_a_dimension_is_taken_as_declared_or_refused(self, make: Maker, dim: int) -> None:
+        collection = make(dim=dim, metric="l2")
+        vectors = points(3, dim)
+        put(collection, id=["a", "b", "c"], vector=vectors)
+        [hits] = collection.search(query(vectors[1], k=1))
+        assert list(hits.ids) == ["b"]
+
     def test_a_foreign_index_is_never_created(self, store: Store, make: Maker) -> None:
         spec = make.spec(index=Other("DISKANN", {"search_list": 10}))
         assert [gap.kind for gap in store.capabilities.check(spec) if gap.blocking] == ["index"]
@@ -140,7 +164,7 @@ class TestSchema:
     @pytest.mark.parametrize(
         "index", [*INDEXES.values(), Other("DISKANN"), HNSW(quantizer="bq"), HNSW(ef=50)], ids=repr
     )
-    def test_nearest_proposes_what_create_takes(self, store: Store, make: Maker, index: Flat) -> None:
+    def test_nearest_proposes_what_create_takes(self, store: Store, make: Maker, index: IndexParams) -> None:
         wanted = make.spec(dim=8, index=index, namespaced=True, fields=supported_fields(store.capabilities))
         proposal, gaps = store.capabilities.nearest(wanted)
         assert (proposal == wanted) == (gaps == [])
@@ -150,6 +174,8 @@ class TestSchema:
         fields = (VectorField("image", 3, Metric.L2), VectorField("text", 2, Metric.L2))
         collection = make.create(CollectionSpec(make.name(), fields))
         put(collection, id=["a", "b"], image=[[0, 0, 1], [9, 9, 9]], text=[[9, 9], [0, 1]])
+        with pytest.raises(SchemaError):
+            collection.search(query([0, 1]))
         [by_image] = collection.search(query([0, 0, 1], k=1, using="image"))
         [by_text] = collection.search(query([0, 1], k=1, using="text"))
         assert (list(by_image.ids), list(by_text.ids)) == (["a"], ["b"])

@@ -89,6 +89,11 @@ class TestSearch:
         found = collection.search(query(stored[[7, 3, 7]], k=1))
         assert [hits.ids[0] for hits in found] == ["7", "3", "7"]
 
+    def test_no_query_vectors_have_no_hits(self, make: Maker) -> None:
+        collection = make()
+        put(collection, id=["a"])
+        assert collection.search(query(points(0), k=5)) == []
+
     def test_k_is_a_limit_and_not_a_promise(self, make: Maker) -> None:
         collection = make()
         assert [len(hits) for hits in collection.search(query(points(2), k=5))] == [0, 0]

@@ -155,6 +155,45 @@ class TestWrites:
         put(collection, id=[str(row) for row in range(rows)], title=["t" * 50] * rows)
         assert collection.count() == rows
 
+        keys = [str(row) for row in range(rows)]
+        assert collection.fetch(keys, include=["title"]).num_rows == rows
+        assert collection.delete(keys[:-1]) in (rows - 1, None)
+        collection.flush()
+        assert ids_of(collection) == {keys[-1]}
+
+    def test_a_batch_of_many_bytes_is_written_whole(self, store: Store, make: Maker) -> None:
+        collection = make(fields={"title": "string"})
+        size = min(store.capabilities.max_text_bytes or 100_000, 100_000)
+        texts = [str(row % 10) * size for row in range(100)]
+        put(collection, id=[str(row) for row in range(100)], title=texts)
+        assert collection.fetch(["0", "99"]).to_pydict()["title"] == [texts[0], texts[99]]
+        assert collection.count(field("title") == texts[3]) == 10
+
+    def test_text_beyond_the_declared_limit_is_refused_row_by_row(self, store: Store, make: Maker) -> None:
+        limit = store.capabilities.max_text_bytes
+        if limit is None:
+            return
+        collection = make(fields={"title": "string"})
+        texts = ["x" * limit, "é" * (limit // 2 + 1), None]
+        with pytest.raises(InvalidRecordError) as caught:
+            put(collection, id=["a", "b", "c"], title=texts)
+        assert [each.row for each in caught.value.rows] == [1]
+        put(collection, id=["a"], title=texts[:1])
+        assert collection.count() == 1
+
+    def test_a_write_is_visible_at_once_where_that_is_declared(self, store: Store, make: Maker) -> None:
+        if store.capabilities.consistency != "strong":
+            return
+        collection = make(fields={"year": "int64"})
+        other = store.open(collection.spec.name)
+        for year in range(5):
+            collection.upsert(records.batch(collection.spec, id=["a"], vector=points(1), year=[year]))
+            [hits] = other.search(query(points(1), filter=field("year") == year, include=["year"]))
+            assert [hit.record for hit in hits] == [{"id": "a", "year": year}]
+            assert other.fetch(["a"], include=["year"]).to_pydict() == {"id": ["a"], "year": [year]}
+        collection.delete(["a"])
+        assert (other.count(), len(other.search(query(points(1)))[0])) == (0, 0)
+
     def test_an_empty_batch_writes_nothing(self, make: Maker) -> None:
         collection = make()
         put(collection, id=[])

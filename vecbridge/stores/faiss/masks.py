@@ -13,6 +13,8 @@ from vecbridge.errors import UnsupportedError
 from vecbridge.filters import And, Cmp, Contains, Filter, In, IsNull, Not, Or
 from vecbridge.stores.faiss.rows import Mask, Snapshot
 
+_FEW: Final = 4  # values up to which comparing with each beats a hash table
+
 _KERNELS: Final = {
     "==": pc.equal,
     "!=": pc.not_equal,
@@ -72,13 +74,16 @@ def _combined(
 
 
 def _is_in(column: pa.Array, values: tuple[bool | int | float | str, ...]) -> pa.Array:
+    if 0 < len(values) <= _FEW:
+        equal = (pc.fill_null(pc.equal(column, pa.scalar(each, column.type)), False) for each in values)
+        return reduce(pc.or_, equal)
     return pc.is_in(column, value_set=pa.array(values, column.type), skip_nulls=True)
 
 
 def _contains(column: pa.ListArray, value: str) -> pa.Array:
+    offsets = column.offsets.to_numpy()  # of this slice, into all of column.values
+    elements = column.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
+    places = np.flatnonzero(pc.equal(elements, value).to_numpy(zero_copy_only=False)) + offsets[0]
     found = np.zeros(len(column), np.bool_)
-    places = np.flatnonzero(pc.equal(column.flatten(), value).to_numpy(zero_copy_only=False))
-    # flatten() skips null lists and starts at the slice, so the running lengths are its own offsets
-    ends = np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy())
-    found[np.searchsorted(ends, places, side="right")] = True
-    return pa.array(found)
+    found[np.searchsorted(offsets, places, side="right") - 1] = True
+    return pc.and_(pa.array(found), pc.is_valid(column))

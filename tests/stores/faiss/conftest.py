@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("faiss", reason="pip install 'vecbridge[faiss]'")
+faiss = pytest.importorskip("faiss", reason="pip install 'vecbridge[faiss]'")
 
 from tests.stores.faiss.helpers import faiss_store
 from vecbridge.stores.faiss.store import FaissStore
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """FAISS's threads wait for each other in a loop, which takes long where the cores are shared."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(before)
 
 
 @pytest.fixture

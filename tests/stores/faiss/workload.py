@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
+import faiss
 import numpy as np
 import pyarrow as pa
 
@@ -101,6 +102,7 @@ def apply(state: dict[int, int], step: int) -> dict[int, int]:
 
 def write(root: Path, first: int, reports: Connection) -> None:
     """Runs steps until it is killed, and sends the number of each when the store has acknowledged it."""
+    faiss.omp_set_num_threads(1)
     segments.SEGMENT_BYTES, segments.SEGMENT_ROWS = 0, 2000
     shard._REWRITE_FRAMES = 25
     with faiss_store(root) as store:
@@ -128,6 +130,7 @@ def require_true(found: pa.RecordBatch, newest: dict[str, int]) -> None:
 def read(root: Path, control: Connection) -> None:
     """Reads until told to stop; sends what it counted, or what went wrong."""
     counted = {"search": 0, "fetch": 0, "scan": 0, "expired": 0}
+    faiss.omp_set_num_threads(1)
     try:
         with faiss_store(root) as store:
             photos = store.open("photos")

@@ -367,9 +367,14 @@ class Shard:
 
     def _commit(self, frame: Frame) -> None:
         assert self._log is not None
-        self._offset = log.append(self._log, self._offset, frame.encode())
+        try:
+            offset = log.append(self._log, self._offset, frame.encode())
+            self._view = self._made(self._view.snapshot.extended([frame]))
+            self._offset = offset
+        except BaseException:  # KeyboardInterrupt among them: only the disk knows how far it came
+            self._forget()
+            raise
         self._frames += 1
-        self._view = self._made(self._view.snapshot.extended([frame]))
         if self._frames >= _REWRITE_FRAMES:
             self._rewrite_log()
 

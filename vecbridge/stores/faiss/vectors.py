@@ -62,5 +62,8 @@ class VectorFile:
         try:
             write_all(descriptor, np.ascontiguousarray(values).data, first_row * self.dim * 4)
             os.fdatasync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, first_row * self.dim * 4)  # gives the room back
+            raise
         finally:
             os.close(descriptor)

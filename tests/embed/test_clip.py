@@ -159,9 +159,10 @@ def test_a_checkpoint_with_a_vocabulary_and_merges_only_is_read(bundled, tmp_pat
     np.testing.assert_array_equal(old.embed_texts(TEXTS), new.embed_texts(TEXTS))
 
 
-def test_batch_size_must_be_positive(tiny_clip):
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batch_size_must_be_positive(tiny_clip, batch_size):
     with pytest.raises(ConfigError, match="batch_size"):
-        ClipEmbedder(locate(str(tiny_clip)), batch_size=-1)
+        ClipEmbedder(locate(str(tiny_clip)), batch_size=batch_size)
 
 
 @pytest.fixture

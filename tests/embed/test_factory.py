@@ -59,7 +59,7 @@ def test_without_any_runtime_the_bundled_model_says_what_to_install(bundled, wit
 
 
 def test_a_directory_of_weights_runs_in_torch(tiny_clip):
-    with embedder(str(tiny_clip), dtype="float32") as made:
+    with embedder(tiny_clip, dtype="float32") as made:
         assert type(made).__name__ == "ClipEmbedder"
         assert made.note == ""
 

@@ -66,7 +66,7 @@ class ClipEmbedder(Encoder):
             files,
             _tokens(files),
             dim=int(config.get("projection_dim", 512)),
-            batch_size=batch_size or (64 if self.device.type == "cpu" else 256),
+            batch_size=_default_batch_size(self.device) if batch_size is None else batch_size,
             note=note,
         )
         self._no_room = (torch.OutOfMemoryError,)
@@ -157,6 +157,10 @@ def choose_dtype(wanted: str, device: Any) -> Any:
     else:
         has_bf16 = device.type == "cpu" and _cpu_has_bf16()
     return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def _default_batch_size(device: Any) -> int:
+    return 64 if device.type == "cpu" else 256
 
 
 def _cpu_has_bf16() -> bool:

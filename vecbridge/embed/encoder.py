@@ -161,7 +161,8 @@ class Encoder(ABC):
 
 def _unit(features: FloatArray) -> FloatArray:
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    unit: FloatArray = np.divide(features, lengths, dtype=np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):  # no direction is NaN, which every batch refuses
+        unit: FloatArray = np.divide(features, lengths, dtype=np.float32)
     return unit
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from typing import Final, Literal, get_args
 
 from vecbridge.embed.base import Embedder
@@ -20,7 +21,7 @@ BUNDLED_NOTE: Final = (
 
 
 def embedder(
-    model: str = "bundled",
+    model: str | os.PathLike[str] = "bundled",
     *,
     device: str = "auto",
     runtime: Runtime | None = None,
@@ -56,7 +57,7 @@ def embedder(
     """
     if runtime is not None and runtime not in get_args(Runtime):
         raise ConfigError(f"runtime={runtime!r}: 'torch' or 'onnx'")
-    files = locate(model, revision=revision)
+    files = locate(os.fspath(model), revision=revision)
     note = BUNDLED_NOTE if files.model == "bundled" else ""
     if note:
         log.info("%s", note)

@@ -55,7 +55,9 @@ class OnnxEmbedder(Encoder):
         self._image_output = _output(self._vision, _IMAGE_OUTPUTS, files)
         self._text_output = _output(self._text, _TEXT_OUTPUTS, files)
         dim = int(files.config().get("projection_dim", 512))
-        super().__init__(files, tokens, dim=dim, batch_size=batch_size or 64, note=note)
+        super().__init__(
+            files, tokens, dim=dim, batch_size=64 if batch_size is None else batch_size, note=note
+        )
         if _CUDA in providers and self._vision.get_providers()[0] != _CUDA:
             _cuda_failed(device)
         log.info("%s in ONNX Runtime on %s", files.model, self._vision.get_providers()[0])

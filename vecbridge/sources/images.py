@@ -62,6 +62,7 @@ class ImageSource:
     :attr:`skipped`; what is one and cannot be read is a dead letter. A file that is named itself is taken for
     a picture whatever it is called.
 
+    The ``path`` column is the absolute path: leave it out of the spec where others see the collection.
     An id is the path below ``root``, which is the folder given, or the deepest one around all that was given.
     Names that are not UTF-8 and ids longer than 512 bytes become dead letters.
 
@@ -99,7 +100,10 @@ class ImageSource:
         self._sidecars: Sidecars | None = None
 
     def fields(self) -> dict[str, FieldType]:
-        """The columns of the records: the picture's own, those of texts, then the sidecars'."""
+        """The columns of the records: the picture's own, those of texts, then the sidecars'.
+
+        Walks through everything once, since any folder may have a sidecar; no picture is opened.
+        """
         own = dict(PICTURE_FIELDS) | (dict(TEXT_FIELDS) if self._texts else {})
         return own | self._read_sidecars().fields
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from vecbridge import delivery
+from vecbridge.bulk import delivery
 
 
 @pytest.fixture(autouse=True)

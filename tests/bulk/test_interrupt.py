@@ -15,7 +15,7 @@ import pytest
 
 import vecbridge as vb
 from tests.bulk.faults import Faulty, sources
-from vecbridge import delivery
+from vecbridge.bulk import delivery
 
 
 def batches_settled(path: Path) -> int:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 import vecbridge as vb
 from tests.bulk.faults import SPEC, Faulty, ids, rows, sources
+from vecbridge.bulk.journal import Header, Journal, digest
 from vecbridge.errors import BackendError
-from vecbridge.journal import Header, Journal, digest
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import vecbridge as vb
 from tests.bulk.faults import SPEC, Faulty, ids, rows, sources
+from vecbridge.bulk.letterbox import Letterbox, record
 from vecbridge.errors import BackendError
-from vecbridge.letterbox import Letterbox, record
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.jsonl import JsonlSource
 

@@ -9,7 +9,7 @@ import pytest
 
 import vecbridge as vb
 from tests.bulk.faults import Faulty, ids, partial, rows, sources
-from vecbridge import delivery
+from vecbridge.bulk import delivery
 from vecbridge.errors import BackendError, Failure
 
 

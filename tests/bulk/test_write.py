@@ -12,8 +12,7 @@ import pytest
 
 import vecbridge as vb
 from tests.bulk.faults import Faulty, rows, sources
-from vecbridge import bulk
-from vecbridge.bulk import Progress
+from vecbridge.bulk import Progress, writer
 
 
 @pytest.mark.parametrize("parallel", [False, True])
@@ -73,7 +72,7 @@ def test_requests_keep_to_the_backends_rows_and_bytes() -> None:
 
 
 def test_a_request_is_never_larger_than_what_a_retry_should_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "MAX_REQUEST_ROWS", 8)
+    monkeypatch.setattr(writer, "MAX_REQUEST_ROWS", 8)
     photos = Faulty()
     vb.write(photos, sources(1, 20))
     assert [len(sent) for sent in photos.sent] == [8, 8, 4]
@@ -204,7 +203,7 @@ def test_failures_are_counted_over_the_whole_source_and_only_the_first_are_kept(
     broken = [with_ids([""] * 30, [0] * 30) for _ in range(5)]
     report = vb.write(Faulty(), broken)
     assert report.failed == 150
-    assert [failure.row for failure in report.failures] == list(range(bulk.KEPT_FAILURES))
+    assert [failure.row for failure in report.failures] == list(range(writer.KEPT_FAILURES))
 
 
 def test_vectors_of_another_model_end_the_write() -> None:

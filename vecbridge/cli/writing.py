@@ -115,7 +115,7 @@ class Letters:
 
     def post(self) -> None:
         """Puts them into the file; a file in which nothing stands is taken away."""
-        from vecbridge.letterbox import Letterbox
+        from vecbridge.bulk.letterbox import Letterbox
 
         if self._held:
             with Letterbox(self.path, continuing=True) as box:

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vecbridge.appendfile import AppendFile
+from vecbridge.bulk.appendfile import AppendFile
 from vecbridge.errors import JournalError
 from vecbridge.store import Collection
 from vecbridge.urls import parse

@@ -1,4 +1,4 @@
-"""Bulk writing: bounded and parallel, with retries, bisection, dead letters, a journal and progress."""
+"""The writer itself: what it takes from the source, what it has in flight, what it notes down."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vecbridge import records
-from vecbridge.delivery import Part, Request, deliver
+from vecbridge.bulk.delivery import Part, Request, deliver
+from vecbridge.bulk.intake import Sifted, record_batches, sift
+from vecbridge.bulk.journal import Header, Journal, Settled, digest
+from vecbridge.bulk.letterbox import Letterbox, record
 from vecbridge.errors import (
     ConfigError,
     Failure,
     PartialWriteError,
     VecbridgeError,
 )
-from vecbridge.intake import Sifted, record_batches, sift
-from vecbridge.journal import Header, Journal, Settled, digest
-from vecbridge.letterbox import Letterbox, record
 from vecbridge.query import WriteReport
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.store import Collection

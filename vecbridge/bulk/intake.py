@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from vecbridge import records
-from vecbridge.delivery import Part, Rows
+from vecbridge.bulk.delivery import Part, Rows
 from vecbridge.errors import ConfigError, Failure, InvalidRecordError
 from vecbridge.schema import CollectionSpec
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import pyarrow as pa
 
-from vecbridge.appendfile import AppendFile
+from vecbridge.bulk.appendfile import AppendFile
 from vecbridge.errors import ConfigError
 from vecbridge.records import canonical_json
 from vecbridge.schema import CollectionSpec

@@ -1,0 +1,223 @@
+"""Timing in turns, judged lines, the machine, the table and the JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import faiss
+from rich.console import Console
+from rich.table import Table
+
+import vecbridge as vb
+
+Result = TypeVar("Result")
+PACKAGES = ("numpy", "pyarrow", "faiss-cpu", "lancedb")
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """One figure, measured several times."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "median": self.median,
+            "low": min(self.values),
+            "high": max(self.values),
+            "n": len(self.values),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What must hold.
+
+    Attributes:
+        of: Which number is judged: the figure, its ratio to the baseline, or its difference from it.
+        sense: "<=" or ">=".
+        bound: The limit.
+    """
+
+    of: Literal["figure", "ratio", "difference"]
+    sense: Literal["<=", ">="]
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the result table.
+
+    Attributes:
+        section: Which section measured it.
+        what: What was measured.
+        unit: Unit of the figure and of the baseline.
+        figure: vecbridge's figure, the median where there are several.
+        baseline: The baseline's, None where there is nothing raw to compare with.
+        against: What the baseline is.
+        target: What must hold; None for a figure that is only reported.
+        spread: Ranges of the two, where they were measured in several rounds.
+    """
+
+    section: str
+    what: str
+    unit: str
+    figure: float
+    baseline: float | None = None
+    against: str = ""
+    target: Target | None = None
+    spread: tuple[Samples, Samples] | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        return self.figure / self.baseline if self.baseline else None
+
+    @property
+    def judged(self) -> float | None:
+        """The number that the target is about."""
+        if self.target is None or self.target.of == "ratio":
+            return self.ratio
+        if self.target.of == "figure":
+            return self.figure
+        return None if self.baseline is None else self.figure - self.baseline
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the target holds; None without one."""
+        if self.target is None:
+            return None
+        if self.judged is None:
+            return False
+        if self.target.sense == "<=":
+            return self.judged <= self.target.bound
+        return self.judged >= self.target.bound
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        values = {
+            key: getattr(self, key) for key in ("section", "what", "unit", "figure", "baseline", "against")
+        }
+        values |= {"ratio": self.ratio, "judged": self.judged, "holds": self.holds}
+        values["target"] = None if self.target is None else asdict(self.target)
+        if self.spread is not None:
+            values["spread"] = {
+                "figure": self.spread[0].to_dict(),
+                "baseline": self.spread[1].to_dict(),
+            }
+        return values
+
+
+def compared(
+    section: str,
+    what: str,
+    unit: str,
+    figure: Samples,
+    baseline: Samples,
+    against: str,
+    target: Target | None = None,
+) -> Line:
+    """A line of two medians."""
+    return Line(section, what, unit, figure.median, baseline.median, against, target, (figure, baseline))
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def in_turns(actions: Mapping[str, Callable[[], Result]], rounds: int) -> dict[str, list[Result]]:
+    """Every action once a round, in alternating order, so that a busy moment hits all alike."""
+    results: dict[str, list[Result]] = {name: [] for name in actions}
+    order = list(actions)
+    for _ in range(rounds):
+        for name in order:
+            results[name].append(actions[name]())
+        order.reverse()
+    return results
+
+
+def child(*arguments: str) -> dict[str, float]:
+    """What a fresh interpreter measured; see child.py."""
+    script = Path(__file__).with_name("child.py")
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, str(script), *arguments], check=True, stdout=subprocess.PIPE)
+    whole = time.perf_counter() - start
+    return dict(json.loads(done.stdout)) | {"process_s": whole}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on; no names, no paths."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "faiss_threads": faiss.omp_get_max_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "vecbridge": vb.__version__,
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def shown(value: float | None, unit: str) -> str:
+    """A number as the table shows it."""
+    if value is None:
+        return "-"
+    digits = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{digits} {unit}".rstrip()
+
+
+def print_table(lines: list[Line], console: Console) -> None:
+    """The result table."""
+    table = Table(title="vecbridge's FAISS store beside raw baselines of the same run")
+    for name in ("section", "measured", "figure", "baseline", "against", "ratio", "target", "holds"):
+        numeric = name in {"figure", "baseline", "ratio"}
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "measured")
+    for line in lines:
+        table.add_row(
+            line.section,
+            line.what,
+            shown(line.figure, line.unit),
+            shown(line.baseline, line.unit),
+            line.against,
+            "-" if line.ratio is None else f"{line.ratio:.2f}",
+            described(line),
+            {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[line.holds],
+        )
+    console.print(table)
+
+
+def described(line: Line) -> str:
+    """The target in words."""
+    if line.target is None:
+        return ""
+    sign = {"<=": "≤", ">=": "≥"}[line.target.sense]
+    unit = "×" if line.target.of == "ratio" else f" {line.unit}".rstrip()
+    extra = "+" if line.target.of == "difference" else ""
+    return f"{sign} {extra}{line.target.bound:g}{unit}"

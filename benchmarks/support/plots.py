@@ -1,0 +1,72 @@
+"""The figure beside the JSON: ratios with their targets, and what filters cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from support.harness import Line, described
+
+GOOD, BAD, PLAIN, MARK = "#00897b", "#c62828", "#90a4ae", "#263238"
+
+
+def draw(lines: list[Line], path: Path) -> None:
+    """One panel for each kind of figure that was measured."""
+    ratios = [x for x in lines if x.target is not None and x.target.of == "ratio" and x.section != "filter"]
+    recalls = [x for x in lines if x.section == "filter" and x.what.startswith("recall")]
+    latencies = [x for x in lines if x.section == "filter" and x.what.startswith("p50")]
+    absolute = [x for x in lines if x.section in {"open", "fresh"}]
+    panels = [
+        ("Ratio to the baseline (mark: target)", ratios),
+        ("Recall@10 under a filter", recalls),
+        ("p50 of a filtered search, times unfiltered", latencies),
+        ("Opening and filters never seen before, ms", absolute),
+    ]
+    panels = [(title, some) for title, some in panels if some]
+    if not panels:
+        return
+    figure, axes = plt.subplots(
+        len(panels),
+        figsize=(10, 1.0 * len(panels) + 0.28 * sum(len(some) for _, some in panels)),
+        height_ratios=[len(some) + 2 for _, some in panels],
+        layout="constrained",
+        squeeze=False,
+    )
+    for place, (title, some) in zip(axes[:, 0], panels, strict=True):
+        _bars(place, title, some)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _bars(axes: Axes, title: str, lines: list[Line]) -> None:
+    scale = {"s": 1000.0}  # the panel of absolute times is in milliseconds
+    absolute = any(x.section in {"open", "fresh"} for x in lines)
+    values, targets = [], []
+    for line in lines:
+        factor = scale.get(line.unit, 1.0) if absolute else 1.0
+        of_figure = absolute or line.what.startswith("recall")
+        values.append(line.figure * factor if of_figure else line.ratio or 0.0)
+        targets.append(None if line.target is None else line.target.bound * factor)
+    colours = [PLAIN if x.holds is None else GOOD if x.holds else BAD for x in lines]
+    bars = axes.barh([_label(x) for x in lines], values, color=colours, height=0.7)
+    texts = [f"{x:.3g}   {described(line)}".rstrip() for x, line in zip(values, lines, strict=True)]
+    axes.bar_label(bars, labels=texts, padding=4, fontsize=8)
+    for bar, target in zip(bars, targets, strict=True):
+        if target is not None:
+            low = bar.get_y()
+            axes.plot([target, target], [low, low + bar.get_height()], color=MARK, linewidth=2)
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.tick_params(labelsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _label(line: Line) -> str:
+    what = line.what.removeprefix("recall@10, ").removeprefix("p50, ")
+    return f"{what} / {line.against}" if line.section in {"write", "load", "search", "scan"} else what

@@ -80,7 +80,8 @@ def new(field: VectorField) -> Any:
 def write(index: Any, path: Path) -> None:
     """Writes an index; an HNSW graph without its vectors."""
     flags = faiss.IO_FLAG_SKIP_STORAGE if isinstance(index, faiss.IndexHNSW) else 0
-    faiss.write_index(index, str(path), flags)
+    with path.open("wb") as file:  # FAISS's own writer says nothing of what fails when it closes the file
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write), flags)
 
 
 def checksum(path: Path) -> int:

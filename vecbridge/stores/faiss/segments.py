@@ -294,7 +294,6 @@ def _write_beside(index: Any, path: Path) -> None:
         faiss_indexes.write(index, temporary)
         temporary.replace(path)
     except RuntimeError as exc:  # the only error that FAISS has
-        full = os.strerror(errno.ENOSPC) in str(exc)
-        raise OSError(errno.ENOSPC if full else errno.EIO, f"cannot write {path.name}: {exc}") from exc
+        raise OSError(errno.EIO, f"cannot write {path.name}: {exc}") from exc
     finally:
         temporary.unlink(missing_ok=True)

@@ -20,12 +20,14 @@ def draw(lines: list[Line], path: Path) -> None:
     ratios = [x for x in lines if x.target is not None and x.target.of == "ratio" and x.section != "filter"]
     recalls = [x for x in lines if x.section == "filter" and x.what.startswith("recall")]
     latencies = [x for x in lines if x.section == "filter" and x.what.startswith("p50")]
-    absolute = [x for x in lines if x.section in {"open", "fresh"}]
+    opened = [x for x in lines if x.section == "open"]
+    fresh = [x for x in lines if x.section == "fresh"]
     panels = [
         ("Ratio to the baseline (mark: target)", ratios),
         ("Recall@10 under a filter", recalls),
         ("p50 of a filtered search, times unfiltered", latencies),
-        ("Opening and filters never seen before, ms", absolute),
+        ("Opening, ms", opened),
+        ("Filters never seen before, ms", fresh),
     ]
     panels = [(title, some) for title, some in panels if some]
     if not panels:
@@ -54,16 +56,17 @@ def _bars(axes: Axes, title: str, lines: list[Line]) -> None:
         targets.append(None if line.target is None else line.target.bound * factor)
     colours = [PLAIN if x.holds is None else GOOD if x.holds else BAD for x in lines]
     bars = axes.barh([_label(x) for x in lines], values, color=colours, height=0.7)
-    texts = [f"{x:.3g}   {described(line)}".rstrip() for x, line in zip(values, lines, strict=True)]
-    axes.bar_label(bars, labels=texts, padding=4, fontsize=8)
-    for bar, target in zip(bars, targets, strict=True):
+    for bar, value, target, line in zip(bars, values, targets, lines, strict=True):
+        place = (max(value, target or 0.0), bar.get_y() + bar.get_height() / 2)
+        text = f"{value:.3g}   {described(line)}".rstrip()
+        axes.annotate(text, place, (6, 0), textcoords="offset points", va="center", fontsize=8)
         if target is not None:
             low = bar.get_y()
             axes.plot([target, target], [low, low + bar.get_height()], color=MARK, linewidth=2)
     axes.set_title(title, fontsize=10, loc="left")
     axes.tick_params(labelsize=8)
     axes.invert_yaxis()
-    axes.margins(x=0.2)
+    axes.set_xlim(0, 1.2 * max(*values, *(each or 0.0 for each in targets)))
     axes.spines[["top", "right"]].set_visible(False)
 
 

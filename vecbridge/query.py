@@ -118,7 +118,7 @@ class WriteReport:
         written: Rows acknowledged.
         failed: Rows not acknowledged; ``failures`` names them.
         retried: Attempts beyond the first, summed over requests.
-        duplicates: Rows that a later row of the same id replaced within this write.
+        duplicates: Rows that a later row of the same id replaced within their batch.
         failures: One entry a row that failed (bulk keeps the first; the rest are in its dead letters).
     """
 

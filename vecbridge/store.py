@@ -13,6 +13,7 @@ from vecbridge.errors import ConfigError
 from vecbridge.filters import Filter
 from vecbridge.query import Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
+from vecbridge.urls import StoreURL
 
 IfExists = Literal["error", "open", "replace"]
 
@@ -92,8 +93,16 @@ class Store(Protocol):
 
 @runtime_checkable
 class Collection(Protocol):
-    """One namespace of one collection: thread-safe; identity of a row is (namespace, id)."""
+    """One namespace of one collection: thread-safe; identity of a row is (namespace, id).
 
+    Attributes:
+        url: Where it is; its text never shows a password.
+        spec: What it holds.
+        namespace: Which namespace it is.
+        capabilities: What its backend can do.
+    """
+
+    url: StoreURL
     spec: CollectionSpec
     namespace: str
     capabilities: Capabilities

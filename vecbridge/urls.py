@@ -72,6 +72,10 @@ class StoreURL:
         """The URL of the store alone."""
         return replace(self, collection="", namespace=None)
 
+    def of_collection(self, name: str, namespace: str) -> StoreURL:
+        """The URL of one collection of this store."""
+        return replace(self, collection=name, namespace=namespace or None)
+
     def directory(self) -> Path:
         """The path of a URL that names a place on disk.
 

@@ -20,6 +20,7 @@ import vecbridge as vb
 from tests.bulk.faults import SPEC, Faulty, ids, rows, sources
 from vecbridge.bulk.journal import Header, Journal, digest
 from vecbridge.errors import BackendError
+from vecbridge.urls import parse
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -49,7 +50,12 @@ def test_a_journal_says_what_became_of_each_batch(tmp_path: Path) -> None:
     header, first, second, end = lines(path)
     assert header["vecbridge_journal"] == 1
     assert header["source"] == "somewhere"
-    assert header["target"] == {"backend": "memory", "url": None, "collection": "photos", "namespace": ""}
+    assert header["target"] == {
+        "backend": "memory",
+        "url": "memory:",
+        "collection": "photos",
+        "namespace": "",
+    }
     assert header["spec"] == SPEC.to_dict()
     assert header["options"] == {"dead_letters": False}
     counts = {"rows": 4, "written": 3, "failed": 1, "retried": 4, "duplicates": 0}
@@ -127,7 +133,7 @@ def other_backend(photos: Faulty) -> None:
 
 
 def other_place(photos: Faulty) -> None:
-    photos.url = "faiss:///elsewhere#photos"
+    photos.url = parse("faiss:///elsewhere#photos")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +199,7 @@ def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
 
 def test_no_login_and_no_option_of_the_target_is_noted(tmp_path: Path) -> None:
     photos = Faulty()
-    photos.url = "milvus://root:secret1@db:19530/x?api_key=secret2#photos"
+    photos.url = parse("milvus://root:secret1@db:19530/x?api_key=secret2#photos")
     vb.write(photos, sources(1), journal=tmp_path / "run.journal")
     text = (tmp_path / "run.journal").read_text()
     assert "secret" not in text

@@ -25,7 +25,6 @@ import pyarrow.compute as pc
 from vecbridge.bulk.appendfile import AppendFile
 from vecbridge.errors import JournalError
 from vecbridge.store import Collection
-from vecbridge.urls import parse
 
 FORMAT: Final = "vecbridge_journal"
 VERSION: Final = 1
@@ -60,7 +59,7 @@ class Header:
 
     Attributes:
         source: What is read, as the caller names it.
-        target: Backend, URL where the collection tells it, collection and namespace.
+        target: Backend, URL of the store without login and options, collection and namespace.
         spec: The collection's spec.
         options: Options that change what the run leaves behind.
     """
@@ -73,9 +72,10 @@ class Header:
     @classmethod
     def of(cls, collection: Collection, source: str, options: Mapping[str, Any]) -> Header:
         """The header of a run that writes into a collection."""
+        place = replace(collection.url, user="", password="", options={}, collection="", namespace=None)
         target = {
             "backend": collection.capabilities.backend,
-            "url": _public_url(collection),
+            "url": str(place),
             "collection": collection.spec.name,
             "namespace": collection.namespace,
         }
@@ -245,11 +245,3 @@ def _feed(state: Any, column: pa.Array) -> None:
 
 def _line(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
-
-
-def _public_url(collection: Collection) -> str | None:
-    """The place of the collection's store, without login and options, if the collection tells it."""
-    url = getattr(collection, "url", None)
-    if url is None:
-        return None
-    return str(replace(parse(url), user="", password="", options={}, collection="", namespace=None))

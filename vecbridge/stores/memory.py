@@ -71,6 +71,7 @@ class MemoryStore:
     )
 
     def __init__(self, url: StoreURL, **options: Any) -> None:
+        self._url = url
         read_options(StoreOptions, url, options)
         if url.host or url.user or url.password:
             raise InvalidURLError(f"{url}: memory:// is private, memory:///name is shared by name")
@@ -100,7 +101,9 @@ class MemoryStore:
     def open(self, name: str, *, namespace: str = "") -> MemoryCollection:
         """Opens a collection; see :class:`vecbridge.store.Store`."""
         table = self._table(name)
-        return MemoryCollection(self._database, table, check_namespace(table.spec, namespace))
+        check_namespace(table.spec, namespace)
+        url = self._url.of_collection(name, namespace)
+        return MemoryCollection(url, self._database, table, namespace)
 
     def collections(self) -> list[str]:
         """Names of the collections, sorted."""
@@ -143,7 +146,8 @@ class MemoryCollection:
 
     capabilities = MemoryStore.capabilities
 
-    def __init__(self, database: _Database, table: _Table, namespace: str) -> None:
+    def __init__(self, url: StoreURL, database: _Database, table: _Table, namespace: str) -> None:
+        self.url = url
         self.spec = table.spec
         self.namespace = namespace
         self._database = database

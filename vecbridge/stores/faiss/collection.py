@@ -24,6 +24,7 @@ from vecbridge.stores.faiss.log import Rows
 from vecbridge.stores.faiss.rows import Mask, Snapshot, Successors
 from vecbridge.stores.faiss.search import search
 from vecbridge.stores.faiss.shard import Shard, View
+from vecbridge.urls import StoreURL
 
 _POLL_SECONDS = 0.2
 
@@ -44,8 +45,15 @@ class FaissCollection:
     """One namespace of a collection on disk; see :class:`vecbridge.store.Collection`."""
 
     def __init__(
-        self, spec: CollectionSpec, namespace: str, capabilities: Capabilities, token: str, shard: Shard
+        self,
+        url: StoreURL,
+        spec: CollectionSpec,
+        namespace: str,
+        capabilities: Capabilities,
+        token: str,
+        shard: Shard,
     ) -> None:
+        self.url = url
         self.spec = spec
         self.namespace = namespace
         self.capabilities = capabilities

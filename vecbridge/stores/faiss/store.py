@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from dataclasses import replace
 from importlib.util import find_spec
 from threading import RLock
 from types import TracebackType
@@ -82,6 +83,7 @@ class FaissStore:
     def __init__(self, url: StoreURL, **options: Any) -> None:
         self._options = read_options(FaissOptions, url, options)
         self._root = url.directory()
+        self._url = replace(url, path=str(self._root.absolute()))
         for package in ("faiss", "psutil"):
             if find_spec(package) is None:
                 raise MissingDependencyError(package, extra="faiss")
@@ -118,7 +120,9 @@ class FaissStore:
         check_namespace(spec, namespace)
         shard = self._shard(spec, token, namespace)
         shard.view()  # a damaged catalogue is refused now rather than later
-        return FaissCollection(spec, namespace, self.capabilities, token, shard)
+        return FaissCollection(
+            self._url.of_collection(name, namespace), spec, namespace, self.capabilities, token, shard
+        )
 
     def collections(self) -> list[str]:
         """Names of the collections, sorted."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["vecbridge.testing.plugin"]
+pytest_plugins = ["pytester", "vecbridge.testing.plugin"]
 
 # The same examples on every machine, however slow it is; --hypothesis-profile=default draws new ones.
 settings.register_profile("vecbridge", deadline=None, derandomize=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -178,8 +179,6 @@ def test_any_filter_written_as_sql_is_read_back_as_itself(node: Filter) -> None:
 
 
 @given(texts)
-def test_any_text_is_either_refused_or_read_without_a_crash(sql: str) -> None:
-    try:
+def test_any_text_is_read_or_refused_and_never_a_crash(sql: str) -> None:
+    with suppress(ConfigError):
         parse_where(sql)
-    except ConfigError as exc:
-        assert str(exc).startswith("--where: ")

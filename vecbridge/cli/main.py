@@ -68,6 +68,14 @@ class Commands(TyperGroup):
             raise typer.Exit(_report(exc)) from None
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from vecbridge import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
@@ -80,7 +88,7 @@ app = typer.Typer(
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_version)
     ] = False,
     debug: Annotated[
         bool,
@@ -98,11 +106,6 @@ def root(
     Exit status: 0 done, 1 failed or a check did not hold, 2 bad usage, 130 interrupted
 
     """
-    if version:
-        from vecbridge import __version__
-
-        typer.echo(__version__)
-        raise typer.Exit
     output.set_debug(debug or output.debugging())
 
 

@@ -1,0 +1,95 @@
+"""Contact sheets: as a picture and as a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vecbridge.apps import contact_sheet
+from vecbridge.apps.contact_sheet import Section, Sheet, Tile, tile, write_png
+from vecbridge.apps.page import page, thumbnail
+from vecbridge.query import Hit
+
+
+@pytest.fixture
+def red(tmp_path: Path) -> Path:
+    path = tmp_path / "red.png"
+    Image.new("RGB", (900, 300), (220, 20, 20)).save(path)
+    return path
+
+
+def test_a_hit_becomes_a_tile(red: Path) -> None:
+    made = tile(
+        Hit("folder/a.png", 0.5, {"path": str(red), "name": "Red", "year": None, "tags": ["x"]}),
+        ["name", "year", "tags"],
+    )
+    assert made == Tile("folder/a.png", 0.5, "Red", (("name", "Red"), ("tags", ["x"])), red)
+
+
+@pytest.mark.parametrize("path", ["/nowhere/a.png", "", "a\0b", "x" * 5000, None, 7])
+def test_a_path_that_leads_nowhere_is_no_picture(path: object) -> None:
+    made = tile(Hit("folder/a.png", 0.5, {"path": path}), [])
+    assert made.picture is None
+    assert made.caption == "a.png"
+
+
+def test_the_picture_shows_the_tiles(red: Path, tmp_path: Path) -> None:
+    tiles = (Tile("a", 1.0, "Red", picture=red), Tile("b", 0.5, "nothing"))
+    write_png(
+        tmp_path / "sheet.png", Sheet("Title", (Section("asked", tiles), Section("ásked", (), picture=red)))
+    )
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        colors = {color: count for count, color in sheet.convert("RGB").getcolors(1 << 24)}
+    reds = sum(count for (r, g, b), count in colors.items() if r > 200 and g < 40 and b < 40)
+    assert reds > 128 * 40  # a tile, and the smaller picture that was asked for
+
+
+def test_without_a_font_that_has_accents_text_is_written_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contact_sheet, "_FONTS", ())
+    monkeypatch.setattr(contact_sheet, "_BOLD_FONTS", ())
+    for name, text in (("a.png", "música à vélo"), ("b.png", "musica a velo")):
+        write_png(tmp_path / name, Sheet(text, (Section(text, (Tile("a", 1.0, text),), condition=text),)))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_thumbnails_are_small_jpegs(red: Path) -> None:
+    uri = thumbnail(red)
+    assert uri
+    head, _, data = uri.partition(",")
+    assert head == "data:image/jpeg;base64"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        assert (image.format, image.size) == ("JPEG", (320, 107))
+
+
+def test_a_damaged_picture_is_no_thumbnail(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG nothing")
+    assert thumbnail(tmp_path / "a.png") is None
+    text = page(Sheet("T", (Section("q", (Tile("a", 1.0, "A", picture=tmp_path / "a.png"),)),)))
+    assert "no picture here" in text
+
+
+def test_every_text_of_a_page_is_escaped() -> None:
+    evil = "<i>&\"'"
+    tiles = (Tile(evil, 1.0, evil + "1", ((evil, evil), (evil, [evil, evil]))),)
+    text = page(Sheet(evil, (Section(evil, tiles, condition=evil),), ((evil, evil),), evil))
+    assert "<i>" not in text
+    assert text.count("&lt;i&gt;&amp;&quot;&#x27;") >= 11
+    assert re.search(r"<title>&lt;i&gt;", text)
+
+
+def test_a_page_holds_so_many_pictures_and_no_more(red: Path) -> None:
+    tiles = tuple(Tile(str(n), 1.0, str(n), picture=red) for n in range(205))
+    text = page(Sheet("T", (Section("q", tiles),)))
+    assert text.count("data:image/jpeg") == 200
+    assert text.count("no picture here") == 5
+
+
+def test_nothing_found_is_said() -> None:
+    assert "Nothing was found." in page(Sheet("T", (Section("q", ()),)))

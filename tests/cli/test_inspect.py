@@ -1,0 +1,182 @@
+"""``list``, ``info`` and ``doctor``: what is there, and whether it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vecbridge as vb
+from vecbridge.cli import output
+
+Run = Callable[..., Any]  # the fixture of conftest.py
+
+
+@pytest.fixture
+def store(run: Run) -> str:
+    """A store with a plain and a namespaced collection."""
+    url = "faiss:./store"
+    with vb.connect(url) as opened:
+        plain = vb.CollectionSpec.single(
+            "plain", dim=4, metric="l2", index=vb.HNSW(m=8), fields={"year": "int64"}
+        )
+        with opened.create(plain) as collection:
+            collection.upsert(vb.batch(plain, id=["a", "b"], vector=np.eye(4)[:2], year=[1, None]))
+        parted = vb.CollectionSpec.single("parted", dim=4, namespaced=True, id_type="int64")
+        for namespace in ("eu", "us"):
+            with opened.create(parted, if_exists="open", namespace=namespace) as collection:
+                collection.upsert(vb.batch(parted, id=[1, 2, 3], vector=np.eye(4)[:3]))
+    return url
+
+
+def test_list(run: Run, store: str) -> None:
+    found = run("list", store, "--json").json
+    assert found["store"] == store
+    parted, plain = found["collections"]
+    assert (plain["name"], plain["rows"], plain["dim"], plain["metric"]) == ("plain", 2, 4, "l2")
+    assert plain["index"] == "hnsw(m=8, ef_construction=200)"
+    assert (parted["rows"], parted["namespaces"]) == (6, ["eu", "us"])
+    ran = run("list", store)
+    assert ran.code == 0
+    assert [line.split()[0] for line in ran.out.splitlines()] == ["collection", "parted", "plain"]
+
+
+def test_list_of_nothing(run: Run) -> None:
+    ran = run("list", "faiss:./nothing")
+    assert (ran.code, ran.out) == (0, "")
+    assert "no collections" in ran.err
+    assert run("list", "faiss:./nothing", "--json").json["collections"] == []
+
+
+def test_a_collection_that_cannot_be_opened_hides_no_other(
+    run: Run, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vecbridge.errors import CorruptStoreError
+    from vecbridge.stores.faiss.store import FaissStore
+
+    whole = FaissStore.open
+
+    def open_(self: Any, name: str, **options: Any) -> Any:
+        if name == "parted":
+            raise CorruptStoreError("the log is torn")
+        return whole(self, name, **options)
+
+    monkeypatch.setattr(FaissStore, "open", open_)
+    ran = run("list", store)
+    assert ran.code == 1
+    assert "plain" in ran.out
+    assert "parted: the log is torn" in ran.err
+
+
+def test_info(run: Run, store: str) -> None:
+    found = run("info", f"{store}#plain", "--json").json
+    assert found["rows"] == 2
+    assert found["disk_bytes"] > 0
+    assert vb.CollectionSpec.from_dict(found["spec"]).field("year").type == "int64"
+    shown = run("info", f"{store}#plain").out
+    for part in (
+        "faiss:./store#plain",
+        "4 dimensions, l2, hnsw(m=8",
+        "not recorded",
+        "year",
+        "int64",
+        "on disk",
+    ):
+        assert part in shown
+
+
+def test_info_of_namespaces(run: Run, store: str) -> None:
+    assert "eu, us" in run("info", f"{store}#parted").out
+    assert run("info", f"{store}?namespace=eu#parted", "--json").json["rows"] == 3
+    assert run("info", f"{store}?namespace=eu#plain").code == 2
+
+
+def test_info_names_the_model(run: Run, photos: str) -> None:
+    assert "bundled, revision" in run("info", photos).out
+
+
+def test_doctor_of_what_works(run: Run, store: str) -> None:
+    ran = run("doctor", store, f"{store}#plain", "memory://", "--json")
+    assert ran.code == 0
+    found = ran.json
+    assert found["ok"] is True
+    assert [each["state"] for each in found["stores"]] == ["ok", "ok", "ok"]
+    assert found["stores"][1]["detail"].startswith("2 rows")
+    packages = {each["name"]: each for each in found["packages"]}
+    assert packages["faiss-cpu"]["state"] == "ok"
+    for each in packages.values():
+        assert each["state"] == "ok" or "pip install 'vecbridge[" in each["detail"]
+    [model] = found["model"]
+    assert (model["name"], model["state"]) == ("bundled", "ok")
+    assert "256 dimensions" in model["detail"]
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("faiss:./store#absent", "NotFoundError"),
+        ("nonsense://x", "InvalidURLError"),
+        ("no url", "InvalidURLError"),
+    ],
+)
+def test_doctor_of_a_store_that_fails(run: Run, store: str, url: str, says: str) -> None:
+    ran = run("doctor", store, url)
+    assert ran.code == 1
+    assert "FAILED" in ran.out
+    assert says in ran.out
+    assert "1 collections" in ran.out or "2 collections" in ran.out
+
+
+def test_doctor_does_not_download(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VECBRIDGE_MODEL", "openai/clip-vit-base-patch32")
+    ran = run("doctor", "--json")
+    assert ran.code == 0
+    assert "not checked" in ran.json["model"][0]["detail"]
+
+
+def test_doctor_says_what_is_wrong_with_the_model(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VECBRIDGE_DEVICE", "abacus")
+    ran = run("doctor", "--json")
+    assert ran.code == 1
+    assert "abacus" in ran.json["model"][0]["detail"]
+
+
+def test_a_setting_that_cannot_be_right(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VECBRIDGE_LOG_LEVEL", "LOUD")
+    ran = run("doctor")
+    assert ran.code == 2
+    assert "VECBRIDGE_LOG_LEVEL" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, ""),
+        (True, "true"),
+        (0.1, "0.1"),
+        (["a", "b"], "a, b"),
+        ([0.5] * 256, "[0.5, 0.5, 0.5, … 256 numbers]"),
+        ("a\nb", "a\\nb"),
+    ],
+)
+def test_cells(value: object, shown: str) -> None:
+    assert output.cell(value) == shown
+
+
+def test_sizes() -> None:
+    assert [output.size(n) for n in (0, 999, 1000, 3_400_000, 5e12)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "3.4 MB",
+        "5.0 TB",
+    ]
+
+
+def test_messages_speak_of_options() -> None:
+    said = "pass follow_links=True, use model='a/b', name it with id_column=, runtime='torch'"
+    assert (
+        output.in_options(said) == "pass --follow-links, use --model a/b, name it with --id, --runtime torch"
+    )

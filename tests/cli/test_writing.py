@@ -1,0 +1,279 @@
+"""``index`` and ``load``: everything arrives, and what does not is counted and described."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import vecbridge as vb
+from vecbridge.cli.target import parse_index
+from vecbridge.errors import ConfigError
+from vecbridge.indexes import HNSW, IVFPQ, Auto, Flat, IVFFlat
+
+Run = Callable[..., Any]  # the fixture of conftest.py
+STORE = "faiss:./store#photos"
+DEFAULT_LETTERS = Path("vecbridge-dead-letters.jsonl")
+
+
+def letters(path: Path = DEFAULT_LETTERS) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_a_folder_is_indexed_and_every_file_is_accounted_for(run: Run, pictures: Path) -> None:
+    ran = run("index", pictures, "--store", STORE)
+    assert ran.code == 1  # one file is broken
+    assert "demonstration model" in ran.err
+    assert ran.out.split("\n")[:3] == [
+        "indexed    10",
+        "failed     1, with the reason for each in vecbridge-dead-letters.jsonl",
+        "skipped    1 (neither pictures nor texts)",
+    ]
+    [letter] = letters()
+    assert letter["id"] == "broken.jpg"
+    assert "not a JPEG" in letter["error"]
+    with vb.open(STORE) as photos:
+        assert photos.count() == 10
+        found = photos.fetch(["0.png", "more/5.png", "notes.txt#2"]).to_pylist()
+    assert [row["year"] for row in found] == [2015, None, None]
+    assert found[0]["tags"] == ["sea", "summer"]
+    assert found[2]["text"] == "un perro"
+    assert photos.spec.vector.embedder is not None
+
+
+def test_a_clean_folder_is_status_0_and_leaves_no_dead_letter_file(run: Run, pictures: Path) -> None:
+    (pictures / "broken.jpg").unlink()
+    ran = run("index", pictures, "--store", STORE, "--json")
+    assert ran.code == 0
+    assert ran.json == {
+        "url": STORE,
+        "model": "bundled",
+        "created": True,
+        "skipped": 1,
+        "written": 10,
+        "failed": 0,
+        "duplicates": 0,
+        "retried": 0,
+        "dead_letters": None,
+        "rows": 10,
+        "index": "ready",
+    }
+    assert not DEFAULT_LETTERS.exists()
+
+
+def test_a_second_run_replaces_and_adds_what_is_new(run: Run, pictures: Path) -> None:
+    run("index", pictures, "--store", STORE)
+    (pictures / "7b.png").write_bytes((pictures / "0.png").read_bytes())
+    ran = run("index", pictures, "--store", STORE, "--json")
+    assert (ran.json["created"], ran.json["written"], ran.json["rows"]) == (False, 11, 11)
+    assert len(letters()) == 1  # the same letter is not written twice
+
+
+def test_without_texts_and_with_chosen_fields(run: Run, pictures: Path) -> None:
+    run("index", pictures, "--store", STORE, "--no-texts", "--fields", "year,tags", "--fields", "path")
+    with vb.open(STORE) as photos:
+        assert photos.count() == 8
+        assert [each.name for each in photos.spec.fields] == ["year", "tags", "path"]
+
+
+def test_index_metric_and_namespace_of_a_new_collection(run: Run, pictures: Path) -> None:
+    url = "faiss:./store?namespace=eu#photos"
+    run("index", pictures, "--store", url, "--index", "hnsw(m=8, ef_construction=50)", "--metric", "dot")
+    with vb.open(url) as photos:
+        assert photos.namespace == "eu"
+        assert photos.spec.vector.index == HNSW(m=8, ef_construction=50)
+        assert photos.spec.vector.metric == "dot"
+        assert photos.count() == 10
+    info = run("info", url, "--json").json
+    assert (info["namespace"], info["namespaces"], info["rows"]) == ("eu", ["eu"], 10)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [("--index", "hnsw", "auto, not hnsw(m=16"), ("--metric", "l2", "cosine, not l2")],
+)
+def test_what_an_existing_collection_is_not_is_said(
+    run: Run, pictures: Path, option: str, value: str, says: str
+) -> None:
+    run("index", pictures, "--store", STORE)
+    ran = run("index", pictures, "--store", STORE, option, value)
+    assert (ran.code, ran.out) == (1, "")
+    assert says in ran.err
+
+
+def test_fields_that_the_source_lacks_are_null(run: Run, pictures: Path) -> None:
+    run("index", pictures, "--store", STORE)
+    (pictures / "metadata.jsonl").unlink()
+    assert run("index", pictures, "--store", STORE, "--json").json["written"] == 10
+    with vb.open(STORE) as photos:
+        [record] = photos.fetch(["0.png"], include=["year", "width"]).to_pylist()
+    assert record == {"id": "0.png", "year": None, "width": 128}
+
+
+def test_a_field_that_the_collection_lacks_is_refused_with_the_way_out(run: Run, pictures: Path) -> None:
+    run("index", pictures, "--store", STORE, "--fields", "year")
+    ran = run("index", pictures, "--store", STORE)
+    assert ran.code == 1
+    assert "field 'tags' is not in the collection" in ran.err
+    assert "--fields" in ran.err
+
+
+def foreign(url: str, model: str = "somebody/else") -> None:
+    """Makes a collection with another model's vectors."""
+    identity = vb.EmbedderIdentity(model, "r1", 256, "p1")
+    store_url, _, name = url.partition("#")
+    with vb.connect(store_url) as store:
+        store.create(vb.CollectionSpec.single(name, dim=256, embedder=identity)).close()
+
+
+def test_another_models_collection_is_refused_before_anything_is_read(run: Run, pictures: Path) -> None:
+    foreign(STORE)
+    ran = run("index", pictures, "--store", STORE, "--model", "bundled")
+    assert (ran.code, ran.out) == (1, "")
+    assert "somebody/else" in ran.err
+    assert "leave --model out" in ran.err
+    with vb.open(STORE) as photos:
+        assert photos.count() == 0
+
+
+def test_another_revision_of_the_same_model_is_refused(run: Run, pictures: Path) -> None:
+    foreign(STORE, "bundled")
+    ran = run("index", pictures, "--store", STORE)
+    assert ran.code == 1
+    assert "bundled (r1)" in ran.err
+
+
+def test_max_failures_ends_the_run(run: Run, pictures: Path) -> None:
+    ran = run("index", pictures, "--store", STORE, "--max-failures", 0)
+    assert (ran.code, ran.out) == (1, "")
+    assert "not a JPEG" in ran.err
+    assert len(letters()) == 1
+
+
+def test_a_journal_continues_and_says_when_it_is_finished(run: Run, pictures: Path) -> None:
+    (pictures / "broken.jpg").unlink()
+    command = ("index", pictures, "--store", STORE, "--journal", "run.journal")
+    assert run(*command).code == 0
+    again = run(*command)
+    assert again.code == 1
+    assert "finished" in again.err
+    journal = Path("run.journal")
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
+    assert run(*command, "--json").json["written"] == 10
+
+
+# ------------------------------------------------------------------------------------------------- load
+
+
+def test_numpy_files_are_numbered_through(run: Run, tmp_path: Path) -> None:
+    for name, rows in (("a.npy", 5), ("b.npy", 3)):
+        np.save(tmp_path / name, np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32))
+    ran = run("load", "a.npy", "b.npy", "--store", STORE, "--metric", "l2", "--index", "flat", "--json")
+    assert ran.code == 0
+    assert (ran.json["written"], ran.json["rows"]) == (8, 8)
+    with vb.open(STORE) as photos:
+        assert sorted(page_ids(photos)) == list(range(8))
+        assert photos.spec.vector.index == Flat()
+
+
+def page_ids(collection: Any) -> list[Any]:
+    return [key for page in collection.scan(include=[]) for key in page.batch.column("id").to_pylist()]
+
+
+def test_parquet_with_columns_of_its_own_names(run: Run, tmp_path: Path) -> None:
+    vectors = pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32(), 2))
+    table = pa.table({"sku": ["a", "b"], "clip": vectors, "price": [1.5, None], "blob": [b"x", b"y"]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    ran = run("load", "t.parquet", "--store", STORE, "--id", "sku", "--vector", "clip")
+    assert ran.code == 0
+    assert "'blob' is left out" in ran.err
+    with vb.open(STORE) as photos:
+        assert photos.fetch(["a"], include=["price"]).to_pylist() == [{"id": "a", "price": 1.5}]
+
+
+def test_dead_letters_can_be_mended_and_loaded(run: Run, tmp_path: Path) -> None:
+    lines = [{"id": "a", "vector": [1, 0], "year": 1}, {"id": "b", "vector": [0, 0], "year": 2}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    assert run("load", "rows.jsonl", "--store", STORE).code == 1
+    [letter] = letters()
+    assert (letter["id"], letter["record"]["year"]) == ("b", 2)
+    letter["record"]["vector"] = [0, 1]
+    DEFAULT_LETTERS.write_text(json.dumps(letter) + "\n")
+    ran = run("load", DEFAULT_LETTERS, "--store", STORE, "--json")
+    assert ran.code == 0
+    assert ran.json["rows"] == 2
+
+
+def test_a_file_is_never_read_and_written_at_once(run: Run, tmp_path: Path) -> None:
+    letter = {"id": "b", "source": "x", "error": "y", "record": {"id": "b", "vector": [0, 0]}}
+    good = letter | {"record": {"id": "c", "vector": [0, 1]}}
+    DEFAULT_LETTERS.write_text("\n".join(map(json.dumps, [letter, good])) + "\n")
+    ran = run("load", DEFAULT_LETTERS, "--store", STORE, "--json")
+    assert ran.json["dead_letters"] == "vecbridge-dead-letters-left.jsonl"
+    assert len(letters()) == 2
+    ran = run("load", DEFAULT_LETTERS, "--store", STORE, "--dead-letters", DEFAULT_LETTERS)
+    assert ran.code == 2
+
+
+def test_the_model_of_loaded_vectors_is_noted_and_searched_with(run: Run, tmp_path: Path) -> None:
+    with vb.embedder("bundled") as clip:
+        np.save(tmp_path / "texts.npy", clip.embed_texts(["a dog", "a car", "a tree"]))
+    assert run("load", "texts.npy", "--store", STORE, "--model", "bundled").code == 0
+    ran = run("search", "a car", "--store", STORE, "--json")
+    assert ran.json["hits"][0]["id"] == 1
+    assert ran.json["hits"][0]["score"] == pytest.approx(1, abs=1e-3)
+    assert "does not name its model" not in ran.err
+
+
+def test_vectors_of_no_known_model_are_searched_with_a_warning(run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.eye(256, dtype=np.float32)[:9])
+    run("load", "v.npy", "--store", STORE)
+    ran = run("search", "a car", "--store", STORE)
+    assert ran.code == 0
+    assert "does not name its model: bundled" in ran.err
+    np.save(tmp_path / "w.npy", np.eye(8, dtype=np.float32))
+    run("load", "w.npy", "--store", "faiss:./store#short")
+    ran = run("search", "a car", "--store", "faiss:./store#short")
+    assert ran.code == 1
+    assert "256 dimensions" in ran.err
+
+
+def test_rows_of_numpy_join_a_collection_with_string_ids(run: Run, tmp_path: Path) -> None:
+    spec = vb.CollectionSpec.single("photos", dim=4, fields={"year": "int64"})
+    spec = replace(spec, vectors=(replace(spec.vector, name="body"),))
+    with vb.connect("faiss:./store") as store:
+        store.create(spec).close()
+    np.save(tmp_path / "a.npy", np.eye(4, dtype=np.float32))
+    assert run("load", "a.npy", "--store", STORE).code == 0
+    with vb.open(STORE) as photos:
+        assert sorted(page_ids(photos)) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("auto", Auto()),
+        ("FLAT", Flat()),
+        ("ivf_flat(nlist=4)", IVFFlat(nlist=4)),
+        ("ivf_pq( nlist = 8 , m = 2, nbits=4 )", IVFPQ(nlist=8, m=2, nbits=4)),
+        ("hnsw()", HNSW()),
+        ("hnsw(m=8, quantizer='sq', ef=none)", HNSW(m=8, quantizer="sq")),
+    ],
+)
+def test_index_option(text: str, expected: object) -> None:
+    assert parse_index(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hnsw(", "hnsw(m)", "hnsw(m=1, m=2)", "hnsw(m=x)", "hnsw(kind=1)", "other"]
+)
+def test_index_option_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--index"):
+        parse_index(text)

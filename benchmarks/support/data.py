@@ -24,8 +24,8 @@ CHUNK = 10_000
 YEARS = range(1026, 2026)
 NULL_YEARS = 0.02
 TAGS = [f"tag-{number:03d}" for number in range(200)]
-_LATENT = 48  # as embeddings do, the data has fewer dimensions than the space
-_SPREAD = 0.6
+_LATENT = 96  # as embeddings do, the data has fewer dimensions than the space
+_SPREAD = 0.9
 _NOISE = 0.02
 _SEED = 20_261
 

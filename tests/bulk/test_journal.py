@@ -52,7 +52,7 @@ def test_a_journal_says_what_became_of_each_batch(tmp_path: Path) -> None:
     assert header["source"] == "somewhere"
     assert header["target"] == {
         "backend": "memory",
-        "url": "memory:",
+        "url": "memory://",
         "collection": "photos",
         "namespace": "",
     }

@@ -110,7 +110,8 @@ def batch(spec: CollectionSpec, /, **columns: Any) -> pa.RecordBatch:
         if name in {each.name for each in spec.vectors}:
             arrays[name] = _vector_column(spec.vector_field(name), values, rows)
         else:
-            values = _json_texts(name, values) if name in jsons else values
+            if name in jsons and not isinstance(values, pa.Array | pa.ChunkedArray):
+                values = _json_texts(name, values)
             arrays[name] = _scalar_column(name, values, types[name].type, rows)
         if len(arrays[name]) != rows:
             raise _whole(f"column {name!r} has {len(arrays[name])} rows, and 'id' {rows}", rows)

@@ -57,8 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs a test that takes ``store_case`` once a case."""
-    if "store_case" in metafunc.fixturenames:
+    """Runs a test that takes ``store_case`` once a case, unless it is parametrised with its own."""
+    if "store_case" in metafunc.fixturenames and not _chosen_by_the_test(metafunc):
         cases = list(metafunc.config.stash[_CASES].values())
         metafunc.parametrize("store_case", cases, ids=[each.id for each in cases])
 
@@ -121,6 +121,11 @@ def oracle() -> Iterator[MemoryStore]:
 @cache
 def _missing(case: StoreCase) -> str | None:
     return case.missing()
+
+
+def _chosen_by_the_test(metafunc: pytest.Metafunc) -> bool:
+    marks = metafunc.definition.iter_markers("parametrize")
+    return any("store_case" in mark.args[0] for mark in marks)
 
 
 def _case(item: pytest.Item) -> StoreCase | None:

@@ -51,6 +51,18 @@ class TestLifecycle:
         assert isinstance(collection, Collection)
         assert type(store).capabilities == store.capabilities == collection.capabilities
 
+    def test_a_collection_knows_the_url_that_opens_it(
+        self, store_case: StoreCase, store: Store, make: Maker
+    ) -> None:
+        collection = make(namespaced=True)
+        eu = store.open(collection.spec.name, namespace="eu")
+        put(collection, id=["a"])
+        put(eu, id=["b"])
+        for known, keys in ((collection, {"a"}), (eu, {"b"})):
+            url = str(known.url)
+            with open(url, **store_case.options) as opened:
+                assert (ids_of(opened), str(opened.url)) == (keys, url)
+
     def test_closing_twice_does_nothing(self, store: Store, make: Maker) -> None:
         collection = make()
         put(collection, id=["a"])

@@ -3,13 +3,13 @@
 # ruff: noqa: D102 - the name of a test says what it proves
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 
 from vecbridge.errors import DimensionMismatchError, EmbedderMismatchError, SchemaError, UnsupportedError
-from vecbridge.filters import field
+from vecbridge.filters import Filter, field
 from vecbridge.indexes import HNSW, IVFFlat
 from vecbridge.schema import EmbedderIdentity, Metric
 from vecbridge.store import Collection, Store
@@ -27,6 +27,7 @@ from vecbridge.testing.checks import (
 )
 from vecbridge.testing.maker import Maker
 
+Rows: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 ROWS, DIM, REGIONS = 4000, 16, 10
 # Recall at 10 that an index must reach at the breadth of `knobs`; exact where nothing approximates.
 LEAST_RECALL = {"auto": 0.9, "flat": 1.0, "ivf_flat": 0.9, "ivf_sq8": 0.9, "ivf_pq": 0.6, "hnsw": 0.9}
@@ -74,6 +75,22 @@ class TestSearch:
         assert set(hits.ids) == set(expected)
         assert_same_scores(hits.scores, [expected[str(key)] for key in hits.ids])
         assert_best_first(hits, metric)
+
+    @pytest.mark.parametrize("length", [1e-30, 1e-6, 1e6, 1e30])
+    def test_a_direction_counts_however_long_the_vector_is(self, make: Maker, length: float) -> None:
+        collection = make(dim=2, metric="cosine")
+        put(collection, id=["same", "near", "opposite"], vector=np.array([[1, 0], [1, 1], [-1, 0]]) * length)
+        for asked in ([1, 0], [length, 0], [1 / length, 0]):
+            [hits] = collection.search(query(asked, k=3))
+            assert list(hits.ids) == ["same", "near", "opposite"]
+            assert_same_scores(hits.scores, [1, 0.5**0.5, -1])
+
+    def test_near_neighbours_far_from_the_origin_keep_their_distances(self, make: Maker) -> None:
+        collection = make(dim=2, metric="l2")
+        put(collection, id=["0", "1", "2"], vector=[[4096, 4096], [4097, 4096], [4096, 4098]])
+        [hits] = collection.search(query([4096, 4096], k=3))
+        assert list(hits.ids) == ["0", "1", "2"]
+        assert_same_scores(hits.scores, [0, 1, 4])
 
     def test_a_zero_vector_is_a_vector_but_under_cosine(self, make: Maker) -> None:
         for metric, expected in ((Metric.L2, 25), (Metric.DOT, 0)):
@@ -209,17 +226,22 @@ class TestRecall:
         put(collection, id=range(ROWS), vector=stored, **columns)
         collection.wait_ready()
         queries = stored[np.random.default_rng(3).integers(ROWS, size=20)] + points(20, DIM) / 10
-        for name, values in columns.items():
-            for keep in (ROWS, ROWS // 10, ROWS // 100, ROWS // 1000):
-                allowed = np.flatnonzero(values < keep)
-                asked = query(queries, k=10, filter=field(name) < keep, **knobs(collection))
-                shared = 0
-                for vector, hits in zip(queries, collection.search(asked), strict=True):
-                    assert len(hits) == min(10, keep), (name, keep)
-                    assert set(hits.ids) <= set(allowed)
-                    best = exact_top(stored, vector, Metric.L2, 10, allowed)
-                    shared += len(set(best) & set(hits.ids))
-                assert shared / (len(queries) * min(10, keep)) >= LEAST_RECALL[kind], (name, keep)
+        filters: list[tuple[Filter | None, Rows]] = [(None, np.arange(ROWS))]
+        filters += [
+            (field(name) < keep, np.flatnonzero(values < keep))
+            for name, values in columns.items()
+            for keep in (ROWS, ROWS // 10, ROWS // 100, ROWS // 1000)
+        ]
+        for condition, allowed in filters * 2:  # a store may remember the filters that come again
+            asked = query(queries, k=10, filter=condition, **knobs(collection))
+            shared = 0
+            for vector, hits in zip(queries, collection.search(asked), strict=True):
+                assert len(hits) == min(10, len(allowed)), condition
+                assert set(hits.ids) <= set(allowed)
+                assert_best_first(hits, Metric.L2)
+                best = exact_top(stored, vector, Metric.L2, 10, allowed)
+                shared += len(set(best) & set(hits.ids))
+            assert shared / (len(queries) * min(10, len(allowed))) >= LEAST_RECALL[kind], condition
 
     @pytest.mark.parametrize("kind", INDEXES)
     def test_recall_survives_deletes_and_replacements(self, make: Maker, kind: str) -> None:

@@ -31,6 +31,17 @@ def test_a_hit_becomes_a_tile(red: Path) -> None:
     assert made == Tile("folder/a.png", 0.5, "Red", (("name", "Red"), ("tags", ["x"])), red)
 
 
+def test_a_text_is_shown_as_such(red: Path) -> None:
+    record = {"path": __file__, "format": "text", "text": "a <red> car", "line": 3}
+    made = tile(Hit("notes.txt#3", 0.5, record), ["text", "line"])
+    assert (made.picture, made.text) == (None, "a <red> car")
+    shown = page(Sheet("T", (Section("q", (made,)),)))
+    assert shown.count("a &lt;red&gt; car") == 1
+    assert "no picture here" not in shown
+    captioned = tile(Hit("a.png", 0.5, {"path": str(red), "text": "a caption"}), ["text"])
+    assert (captioned.picture, captioned.text, captioned.values) == (red, "", (("text", "a caption"),))
+
+
 @pytest.mark.parametrize("path", ["/nowhere/a.png", "", "a\0b", "x" * 5000, None, 7])
 def test_a_path_that_leads_nowhere_is_no_picture(path: object) -> None:
     made = tile(Hit("folder/a.png", 0.5, {"path": path}), [])

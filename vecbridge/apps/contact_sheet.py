@@ -13,7 +13,9 @@ from vecbridge.query import Hit
 
 # Fields that may say where a record's picture lies; `path` is what `vecbridge index` writes.
 PATH_FIELDS: Final = ("path", "file", "file_name", "image")
-_CAPTION_FIELDS: Final = ("name", "title", "caption", "text")
+# What `vecbridge index` notes about files; a sheet shows it only to those who ask for it.
+FILE_FIELDS: Final = ("width", "height", "format", "bytes", "modified", "line", "path")
+_CAPTION_FIELDS: Final = ("name", "title", "caption")
 # Families with accents, as Linux and macOS name their files; Pillow's own font has ASCII alone.
 _FONTS: Final = (
     "DejaVuSans.ttf",
@@ -24,6 +26,7 @@ _FONTS: Final = (
 )
 _BOLD_FONTS: Final = ("DejaVuSans-Bold.ttf", "LiberationSans-Bold.ttf", "NotoSans-Bold.ttf", "Arial Bold.ttf")
 
+NO_PICTURE: Final = "no picture here"
 _INK: Final = (28, 32, 38)
 _GREY: Final = (105, 113, 124)
 _PAPER: Final = (246, 247, 249)
@@ -48,6 +51,7 @@ class Tile:
         caption: What it is called.
         values: Its fields, (name, value).
         picture: Its picture, where that can be found on this machine.
+        text: What it says, if it is a text and no picture.
     """
 
     id: str
@@ -55,6 +59,7 @@ class Tile:
     caption: str
     values: tuple[tuple[str, Any], ...] = ()
     picture: Path | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +104,13 @@ def tile(hit: Hit, fields: Sequence[str]) -> Tile:
         fields: Which of its fields to show.
     """
     record = hit.record or {}
-    named = next(
-        (record[name] for name in _CAPTION_FIELDS if isinstance(record.get(name), str) and record[name]), None
-    )
+    key = str(hit.id)
+    texts = {name: value for name, value in record.items() if isinstance(value, str) and value}
+    picture = None if texts.get("format") == "text" else _picture(texts)
+    text = texts.get("text", "") if picture is None else ""
+    caption = next((texts[name] for name in _CAPTION_FIELDS if name in texts), Path(key).name or key)
     values = tuple((name, record[name]) for name in fields if record.get(name) is not None)
-    return Tile(
-        str(hit.id), hit.score, named or Path(str(hit.id)).name or str(hit.id), values, _picture(record)
-    )
+    return Tile(key, hit.score, caption, values, picture, text)
 
 
 def write_png(path: Path, sheet: Sheet) -> None:
@@ -145,10 +150,11 @@ def _draw_section(image: Any, pen: _Pen, section: Section, top: int) -> None:
     room = _LABEL - _GAP
     below = top + 4
     if section.picture is not None:
-        _paste(image, section.picture, (_MARGIN, top), 96)
-        below = top + 104
-        pen.write((_MARGIN, below), section.title, 16, bold=True, width=room)
-        below += 24
+        card = (_MARGIN, top, _MARGIN + 103, top + 103)
+        pen.draw.rounded_rectangle(card, radius=12, fill=_CARD, outline=_LINE)
+        _paste(image, section.picture, (_MARGIN + 8, top + 8), 88)
+        pen.write((_MARGIN, top + 114), section.title, 18, bold=True, width=room)
+        below = top + 138
     else:
         for line in pen.wrapped(section.title, 22, room)[:3]:
             pen.write((_MARGIN, below), line, 22, bold=True)
@@ -164,7 +170,8 @@ def _draw_tile(image: Any, pen: _Pen, tile: Tile, left: int, top: int) -> None:
     box = (left, top, left + _TILE - 1, top + _TILE - 1)
     pen.draw.rounded_rectangle(box, radius=12, fill=_CARD, outline=_LINE)
     if tile.picture is None or not _paste(image, tile.picture, (left + 10, top + 10), _TILE - 20):
-        pen.write((left + 12, top + _TILE // 2 - 8), "no picture here", 13, _GREY, width=_TILE - 20)
+        for number, line in enumerate(pen.wrapped(tile.text or NO_PICTURE, 13, _TILE - 24)[:7]):
+            pen.write((left + 12, top + 12 + 17 * number), line, 13, _GREY, width=_TILE - 20)
     pen.write((left + 2, top + _TILE + 7), tile.caption, 15, width=_TILE - 4)
     pen.write((left + 2, top + _TILE + 26), f"{tile.score:.3f}", 13, _GREY)
 
@@ -244,11 +251,10 @@ def _ascii(text: str) -> str:
     return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
 
 
-def _picture(record: dict[str, Any]) -> Path | None:
+def _picture(texts: dict[str, str]) -> Path | None:
     for name in PATH_FIELDS:
-        value = record.get(name)
-        if isinstance(value, str) and value and "\0" not in value:
-            path = Path(value)
+        if name in texts and "\0" not in texts[name]:
+            path = Path(texts[name])
             try:
                 if path.is_file():
                     return path

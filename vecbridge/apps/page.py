@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from vecbridge.apps.contact_sheet import Section, Sheet, Tile
+from vecbridge.apps.contact_sheet import NO_PICTURE, Section, Sheet, Tile
 from vecbridge.errors import InvalidRecordError, MissingDependencyError
 
 THUMBNAIL_SIDE: Final = 320
@@ -44,7 +44,7 @@ li { background: var(--card); border: 1px solid var(--line); border-radius: 14px
 figure { margin: 0; }
 .picture { aspect-ratio: 1; background: #fff; display: grid; place-items: center; padding: 10px; }
 .picture img { width: 100%; height: 100%; object-fit: contain; min-height: 0; }
-.none { background: var(--soft); color: var(--grey); font-size: 13px; }
+.none { background: var(--soft); color: var(--grey); font-size: 14px; overflow-wrap: anywhere; }
 figcaption { padding: 10px 14px 14px; border-top: 1px solid var(--line); }
 .line { display: flex; justify-content: space-between; gap: 10px; align-items: baseline; }
 .line b { overflow-wrap: anywhere; }
@@ -129,9 +129,8 @@ def _section(section: Section, pictures: _Pictures) -> str:
 
 def _tile(number: int, tile: Tile, pictures: _Pictures) -> str:
     image = pictures.tag(tile.picture, tile.caption)
-    shown = (
-        f'<div class="picture">{image}</div>' if image else '<div class="picture none">no picture here</div>'
-    )
+    instead = f'<div class="picture none"><span>{escape(_cut(tile.text) or NO_PICTURE)}</span></div>'
+    shown = f'<div class="picture">{image}</div>' if image else instead
     key = "" if tile.id == tile.caption else f'<div class="id">{escape(tile.id)}</div>'
     values = _definitions("values", _texts(tile))
     return (
@@ -143,8 +142,12 @@ def _tile(number: int, tile: Tile, pictures: _Pictures) -> str:
 def _texts(tile: Tile) -> Iterator[tuple[str, str]]:
     for name, value in tile.values:
         text = _text(value)
-        if text and text != tile.caption:
-            yield name, text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+        if text and text not in (tile.caption, tile.text):
+            yield name, _cut(text)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 
 def _text(value: Any) -> str:

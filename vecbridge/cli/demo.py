@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _COLLECTION: Final = "gallery"
 _FIELDS: Final = ("name", "name_es", "group", "keywords", "year")
 _SHOWN: Final = ("name", "name_es", "group", "year")
-_HITS: Final = 7
+_HITS: Final = 6
 _CREDIT: Final = "Pictures: Noto Emoji (Apache-2.0). Names: Unicode CLDR. Year: when the emoji was released."
 
 

@@ -9,14 +9,13 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
+from vecbridge.apps.contact_sheet import FILE_FIELDS
 from vecbridge.cli import output
 from vecbridge.query import Hit
 
 _GAP: Final = 2
 _NARROWEST: Final = 4
 _WIDEST: Final = 40
-# What a folder of pictures says about its files: shown when there is room after the fields that people wrote.
-_LAST: Final = ("width", "height", "format", "bytes", "modified", "line", "path")
 
 
 def hits_table(
@@ -89,4 +88,5 @@ def _short(text: str, limit: int) -> str:
 
 
 def _rank(name: str) -> int:
-    return _LAST.index(name) + 1 if name in _LAST else 0
+    """What people wrote comes first; what the files are, where there is room."""
+    return FILE_FIELDS.index(name) + 1 if name in FILE_FIELDS else 0

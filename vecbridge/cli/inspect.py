@@ -173,9 +173,8 @@ def _print_info(url: str, spec: CollectionSpec, details: dict[str, Any]) -> None
     for vector in spec.vectors:
         made_by = vector.embedder
         text = f"{vector.dim} dimensions, {vector.metric}, {describe_index(vector.index)}"
-        lines.append(
-            (f"vector {vector.name}", f"{text}: {details['states'].get(vector.name, details['state'])}")
-        )
+        label = vector.name if vector.name == "vector" else f"vector {vector.name}"
+        lines.append((label, f"{text}: {details['states'].get(vector.name, details['state'])}"))
         model = f"{made_by.model}, revision {made_by.revision[:16]}" if made_by else "not recorded"
         lines.append(("  model", model))
     if details["disk_bytes"] is not None:

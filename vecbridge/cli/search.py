@@ -71,6 +71,7 @@ def search(
     condition = common.read_filter(where, filter_json)
     found = common.settings()
     url = common.collection_url(store, found)
+    from vecbridge.apps.contact_sheet import FILE_FIELDS
     from vecbridge.registry import open as open_collection
 
     with open_collection(url) as collection:
@@ -93,7 +94,8 @@ def search(
         "filter": _filter_json(condition),
     }
     if html is not None:
-        _write_page(html, hits, about, where, filter_json, shown)
+        fields = shown if include else [name for name in shown if name not in FILE_FIELDS]
+        _write_page(html, hits, about, where, filter_json, fields)
     if as_json:
         json_fields = {each.name for each in collection.spec.fields if each.type == "json"}
         output.document(about | {"hits": [_hit(hits, row, shown, json_fields) for row in range(len(hits))]})

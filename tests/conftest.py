@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ pytest_plugins = ["pytester", "vecbridge.testing.plugin"]
 # The same examples on every machine, however slow it is; --hypothesis-profile=default draws new ones.
 settings.register_profile("vecbridge", deadline=None, derandomize=True)
 settings.load_profile("vecbridge")
+
+# What runs in the background is started with interrupts ignored, and passes that on; some tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -141,7 +141,12 @@ def vectors(dim: int) -> st.SearchStrategy[list[float]]:
 
 @st.composite
 def columns(
-    draw: st.DrawFn, spec: CollectionSpec, capabilities: Capabilities, *, max_rows: int = 12
+    draw: st.DrawFn,
+    spec: CollectionSpec,
+    capabilities: Capabilities,
+    *,
+    max_rows: int = 12,
+    keys: st.SearchStrategy[Any] | None = None,
 ) -> dict[str, Any]:
     """Columns for :func:`vecbridge.batch`: nulls anywhere, whole columns left out now and then.
 
@@ -150,18 +155,20 @@ def columns(
         spec: The collection's spec.
         capabilities: Of the store that is to take them.
         max_rows: Rows, at most.
+        keys: Where the ids come from; any ids of the spec's type unless said otherwise.
     """
-    keys = draw(st.lists(ids(spec.id_type), min_size=1, max_size=max_rows, unique=True))
-    drawn: dict[str, Any] = {"id": keys}
+    key = ids(spec.id_type) if keys is None else keys
+    drawn: dict[str, Any] = {"id": draw(st.lists(key, min_size=1, max_size=max_rows, unique=True))}
+    rows = len(drawn["id"])
     for vector in spec.vectors:
-        drawn[vector.name] = [draw(vectors(vector.dim)) for _ in keys]
+        drawn[vector.name] = [draw(vectors(vector.dim)) for _ in range(rows)]
     for field in spec.fields:
         if capabilities.nulls and draw(st.integers(0, 9)) == 0:
             continue
         value = values(field.type, capabilities)
         if capabilities.nulls:
             value = st.one_of(st.none(), value)
-        drawn[field.name] = [draw(value) for _ in keys]
+        drawn[field.name] = [draw(value) for _ in range(rows)]
     return drawn
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vecbridge.testing.suite.errors import TestErrors
 from vecbridge.testing.suite.filters import TestFilters
+from vecbridge.testing.suite.history import TestHistory
 from vecbridge.testing.suite.lifecycle import TestLifecycle
 from vecbridge.testing.suite.namespaces import TestNamespaces
 from vecbridge.testing.suite.scan import TestScan
@@ -14,6 +15,7 @@ from vecbridge.testing.suite.writes import TestWrites
 __all__ = [
     "TestErrors",
     "TestFilters",
+    "TestHistory",
     "TestLifecycle",
     "TestNamespaces",
     "TestRecall",

@@ -21,7 +21,7 @@ from vecbridge.filters import Filter
 from vecbridge.query import FloatArray
 from vecbridge.schema import Metric
 from vecbridge.stores.faiss import exact, masks
-from vecbridge.stores.faiss.exact import Found, Space
+from vecbridge.stores.faiss.exact import Found, Keys, Space
 from vecbridge.stores.faiss.indexes import Loaded
 from vecbridge.stores.faiss.log import Rows
 from vecbridge.stores.faiss.rows import Mask, Snapshot
@@ -111,7 +111,8 @@ def search(
     if k == 0:
         return Found.none(len(queries))
     if selection is not None and (matching <= EXACT_ROWS or not indexes):
-        candidates, rough = _among(selection, query.field.name, space, queries, k)
+        candidates = _among(selection, query.field.name, space, queries, k)
+        rough = False
     else:
         candidates = _with_indexes(query, queries, snapshot, space, indexes, selection, k)
         rough = query.field.index.quantized
@@ -120,11 +121,11 @@ def search(
     return exact.merged([candidates], k)
 
 
-def _among(selection: Selection, name: str, space: Space, queries: FloatArray, k: int) -> tuple[Found, bool]:
-    """The best matches, by comparing them all; and whether their keys are only near the truth."""
+def _among(selection: Selection, name: str, space: Space, queries: FloatArray, k: int) -> Found:
+    """The best matches, by comparing them all: compressed where that is sure to lose none."""
     count = len(selection.rows)
     if selection.uses < 2 or not max(_COMPRESSED_FROM, 8 * k) <= count <= EXACT_ROWS:
-        return exact.search_rows(space, queries, k, selection.rows), False
+        return exact.search_rows(space, queries, k, selection.rows)
     codes = selection.compressed.get(name)
     if codes is None:
         vectors = space.prepare(space.vectors[selection.rows])
@@ -134,8 +135,33 @@ def _among(selection: Selection, name: str, space: Space, queries: FloatArray, k
         codes.add(vectors)
         selection.compressed[name] = codes
     keys, places = codes.search(queries, 4 * k + 16)
-    rows = np.where(places < 0, -1, selection.rows[places])
-    return Found(rows, keys if space.metric is Metric.L2 else -keys), True
+    if space.metric is not Metric.L2:
+        np.negative(keys, out=keys)
+    found = exact.rescored(space, queries, Found(selection.rows[places], keys), k)
+    unsure = np.flatnonzero(~(found.keys[:, -1] <= keys[:, -1] - _margin(codes, queries, keys[:, -1])))
+    if len(unsure):
+        surely = exact.search_rows(space, queries[unsure], k, selection.rows)
+        found = _replaced(found, unsure, exact.merged([surely], k))
+    return found
+
+
+def _margin(codes: Any, queries: FloatArray, worst: Keys) -> FloatArray:
+    """How far the key of a compressed vector may be from the truth, for each query; shape (n,).
+
+    Rounding errs by at most half a step in each component, independently; by Hoeffding's inequality
+    (1963, doi:10.1080/01621459.1963.10500830) four times the root of the summed squares of the ranges
+    is exceeded with a probability below e^-32.
+
+    Args:
+        codes: The compressed vectors.
+        queries: As prepared.
+        worst: The key of the last candidate; what is no candidate lies beyond it.
+    """
+    steps = faiss.vector_to_array(codes.sq.trained)[codes.d :] / 255
+    if codes.metric_type != faiss.METRIC_L2:
+        margin: FloatArray = 4 * np.linalg.norm(queries * steps, axis=1)
+        return margin
+    return 8 * steps.max() * np.sqrt(worst) + np.square(steps).sum() / 4
 
 
 def _with_indexes(

@@ -37,17 +37,19 @@ USAGE = [
     (["index", ".", "--store", "memory://#a", "--index", "tree"], "--index 'tree'"),
     (["index", ".", "--store", "memory://#a", "--fields", "colour"], "colour"),
     (["load", "nowhere.npy", "--store", "memory://#a"], "no such file"),
+    (["load", __file__, "--store", "memory://#a"], ".py is none of"),
     (["info", "memory://"], "#name"),
     (["list"], "which store"),
 ]
 FAILURES = [
     (["search", "x", "--store", "memory://#a"], "'a'"),
     (["info", "memory://#a"], "'a'"),
-    (["index", ".", "--store", "memory://#Bad-Name"], "Bad-Name"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "says"), USAGE, ids=lambda value: " ".join(value)[:60])
+@pytest.mark.parametrize(
+    ("arguments", "says"), USAGE, ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else ""
+)
 def test_bad_usage_is_status_2_with_a_reason_and_no_output(arguments: list[str], says: str, run: Run) -> None:
     ran = run(*arguments)
     assert (ran.code, ran.out) == (2, "")
@@ -55,7 +57,9 @@ def test_bad_usage_is_status_2_with_a_reason_and_no_output(arguments: list[str],
     assert "Traceback" not in ran.err
 
 
-@pytest.mark.parametrize(("arguments", "says"), FAILURES, ids=lambda value: " ".join(value)[:60])
+@pytest.mark.parametrize(
+    ("arguments", "says"), FAILURES, ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else ""
+)
 def test_failure_is_status_1_with_one_line_and_no_output(arguments: list[str], says: str, run: Run) -> None:
     ran = run(*arguments)
     assert (ran.code, ran.out) == (1, "")

@@ -68,6 +68,30 @@ def test_a_clean_folder_is_status_0_and_leaves_no_dead_letter_file(run: Run, pic
     assert not DEFAULT_LETTERS.exists()
 
 
+def test_an_empty_folder_makes_no_collection(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    ran = run("index", "empty", "--store", STORE)
+    assert ran.code == 2
+    assert "no pictures or texts in empty" in ran.err
+    assert run("list", "faiss:./store", "--json").json["collections"] == []
+
+
+def test_a_name_that_no_collection_may_have(run: Run, pictures: Path) -> None:
+    ran = run("index", pictures, "--store", "faiss:./store#Bad-Name")
+    assert (ran.code, ran.out) == (1, "")
+    assert "Bad-Name" in ran.err
+
+
+def test_an_interrupt_says_what_is_left(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vecbridge.bulk.write", interrupted)
+    ran = run("index", pictures, "--store", STORE, "--journal", "run.journal")
+    assert (ran.code, ran.out) == (130, "")
+    assert "continues from run.journal" in ran.err
+
+
 def test_a_second_run_replaces_and_adds_what_is_new(run: Run, pictures: Path) -> None:
     run("index", pictures, "--store", STORE)
     (pictures / "7b.png").write_bytes((pictures / "0.png").read_bytes())

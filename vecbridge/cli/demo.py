@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,12 +208,14 @@ def _print(answers: list[tuple[Question, Hits]]) -> None:
 
 
 def _print_next(target: str, files: dict[str, str]) -> None:
+    me, url = output.program(), shlex.quote(target)
     lines = [
-        ("\nLook at", files["html"]),
+        ("Look at", files["html"]),
         ("or at", files["png"]),
-        ("\nTry", f"vecbridge search \"a rocket\" --store '{target}'"),
-        ("", f"vecbridge search perro --store '{target}' --where \"year >= 2015\" --json"),
-        ("", f"vecbridge info '{target}'"),
+        ("Try", f'{me} search "a rocket" --store {url}'),
+        ("", f'{me} search perro --store {url} --where "year >= 2015" --json'),
+        ("", f"{me} info {url}"),
     ]
+    output.show("")
     for name, value in lines:
-        output.line(Text(name.ljust(9 if name.startswith("\n") else 8), "bold").append(value))
+        output.line(Text(name.ljust(9), "bold").append(value, "not bold"))

@@ -165,7 +165,7 @@ def _model(found: Settings) -> Check:
         with load_embedder(None, None, None, None, found) as clip:
             clip.embed_texts(["a test"])
             took = time.perf_counter() - start
-            note = f"; {clip.note}" if clip.note else ""
+            note = f"; {output.in_options(clip.note)}" if clip.note else ""
             detail = f"{clip.dim} dimensions, revision {clip.identity.revision}, loaded in {took:.1f} s{note}"
             return Check(name, "ok", detail)
     except VecbridgeError as exc:

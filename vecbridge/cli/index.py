@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -70,6 +71,8 @@ def index(
 
     source = ImageSource(paths, texts=texts, hidden=hidden, follow_links=follow_links)
     wanted = _fields(source, fields)
+    if next(iter(source), None) is None:  # before a collection is made that nothing fits later
+        raise ConfigError(f"there are no pictures or texts in {' '.join(paths)}")
     total = _count(source, quiet)
     with connect(url.without_collection()) as opened:
         existing = _existing(opened, url)
@@ -114,7 +117,7 @@ def index(
     else:
         output.show(output.pairs(writing.summary(outcome, "indexed", skipped=source.skipped)))
         if outcome.written:
-            output.note(f"Now: vecbridge search \"…\" --store '{url}'")
+            output.note(f'Now: {output.program()} search "…" --store {shlex.quote(str(url))}')
     if outcome.failed:
         raise typer.Exit(1)
 

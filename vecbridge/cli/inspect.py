@@ -100,7 +100,8 @@ def describe_index(index: IndexParams) -> str:
 
 
 def _url(given: str | None) -> str:
-    text = given or settings().store
+    found = settings()
+    text = given or found.store
     if not text:
         raise ConfigError("which store? Give its URL, as in faiss:./vectors")
     return text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Annotated, Any, Final
@@ -118,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always.
     """
+    if not sys.warnoptions:
+        warnings.showwarning = _show_warning
     for stream in (sys.stdout, sys.stderr):  # a character that the terminal lacks is no reason to fail
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -135,6 +138,10 @@ def _without_debug(arguments: Sequence[str]) -> list[str]:
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
     output.set_debug("--debug" in arguments[:end])
     return [each for each in arguments[:end] if each != "--debug"] + list(arguments[end:])
+
+
+def _show_warning(message: Warning | str, *place: object, **more: object) -> None:
+    output.warn(str(message))
 
 
 def _load(name: str) -> Any:

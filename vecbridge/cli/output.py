@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
@@ -84,6 +87,15 @@ def warn(text: str) -> None:
 def fail(text: str) -> None:
     """The one line that an error is."""
     stderr().print(Text.assemble(("error: ", "bold red"), safe(text)))
+
+
+def program() -> str:
+    """How this program was called, for commands to be typed next."""
+    called = Path(sys.argv[0])
+    if called.name != "vecbridge":
+        return "python -m vecbridge"
+    found = shutil.which("vecbridge")
+    return "vecbridge" if found and Path(found).resolve() == called.resolve() else shlex.quote(str(called))
 
 
 def document(value: Any) -> None:

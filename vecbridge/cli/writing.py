@@ -167,6 +167,10 @@ def write_all(
                 progress=advance,
                 source=source,
             )
+    except KeyboardInterrupt:
+        kept = f"the same command continues from {journal}" if journal else "what was written stays"
+        output.note(f"Stopped: {kept}.")
+        raise
     finally:
         letters.post()
     with _waiting("Making it searchable", quiet=quiet):

@@ -47,9 +47,7 @@ FAILURES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"), USAGE, ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else ""
-)
+@pytest.mark.parametrize(("arguments", "says"), USAGE, ids=shown)
 def test_bad_usage_is_status_2_with_a_reason_and_no_output(arguments: list[str], says: str, run: Run) -> None:
     ran = run(*arguments)
     assert (ran.code, ran.out) == (2, "")
@@ -57,9 +55,7 @@ def test_bad_usage_is_status_2_with_a_reason_and_no_output(arguments: list[str],
     assert "Traceback" not in ran.err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"), FAILURES, ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else ""
-)
+@pytest.mark.parametrize(("arguments", "says"), FAILURES, ids=shown)
 def test_failure_is_status_1_with_one_line_and_no_output(arguments: list[str], says: str, run: Run) -> None:
     ran = run(*arguments)
     assert (ran.code, ran.out) == (1, "")

@@ -158,10 +158,12 @@ def _margin(codes: Any, queries: FloatArray, worst: Keys) -> FloatArray:
         worst: The key of the last candidate; what is no candidate lies beyond it.
     """
     steps = faiss.vector_to_array(codes.sq.trained)[codes.d :] / 255
-    if codes.metric_type != faiss.METRIC_L2:
-        margin: FloatArray = 4 * np.linalg.norm(queries * steps, axis=1)
-        return margin
-    return 8 * steps.max() * np.sqrt(worst) + np.square(steps).sum() / 4
+    margin: FloatArray
+    if codes.metric_type == faiss.METRIC_L2:
+        margin = 8 * steps.max() * np.sqrt(worst) + np.square(steps).sum() / 4
+    else:
+        margin = 4 * np.linalg.norm(queries * steps, axis=1)
+    return margin
 
 
 def _with_indexes(

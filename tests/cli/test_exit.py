@@ -47,6 +47,10 @@ FAILURES = [
 ]
 
 
+def shown(value: object) -> str:
+    return " ".join(value)[:60] if isinstance(value, list) else ""
+
+
 @pytest.mark.parametrize(("arguments", "says"), USAGE, ids=shown)
 def test_bad_usage_is_status_2_with_a_reason_and_no_output(arguments: list[str], says: str, run: Run) -> None:
     ran = run(*arguments)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vecbridge.cli import output
 from vecbridge.cli.common import JsonOption, settings
-from vecbridge.errors import VecbridgeError
+from vecbridge.errors import MissingDependencyError, VecbridgeError
 
 if TYPE_CHECKING:
     from vecbridge.settings import Settings
@@ -127,7 +127,6 @@ def _cpu() -> Check:
 def _onnx_device(device: str) -> list[Check]:
     """Where ONNX Runtime runs; nothing if it is not installed."""
     from vecbridge.embed.onnx import choose_providers
-    from vecbridge.errors import MissingDependencyError
 
     try:
         providers = choose_providers(device)
@@ -168,6 +167,8 @@ def _model(found: Settings) -> Check:
             note = f"; {output.in_options(clip.note)}" if clip.note else ""
             detail = f"{clip.dim} dimensions, revision {clip.identity.revision}, loaded in {took:.1f} s{note}"
             return Check(name, "ok", detail)
+    except MissingDependencyError as exc:
+        return Check(name, "absent", str(exc))
     except VecbridgeError as exc:
         return Check(name, "failed", str(exc))
 
@@ -183,10 +184,10 @@ def _store(text: str) -> Check:
         name = str(url)
         with connect(url.without_collection()) as store:
             if not url.collection:
-                return Check(name, "ok", f"{len(store.collections())} collections")
+                return Check(name, "ok", output.number(len(store.collections()), "collection"))
             with store.open(url.collection, namespace=url.namespace or "") as collection:
                 status = collection.status()
-                return Check(name, "ok", f"{status.rows:,} rows, index {status.index}")
+                return Check(name, "ok", f"{output.number(status.rows, 'row')}, index {status.index}")
     except (VecbridgeError, OSError, ImportError) as exc:
         return Check(name, "failed", f"{type(exc).__name__}: {exc}")
 

@@ -162,6 +162,16 @@ def pairs(values: Iterable[tuple[str, Any]]) -> Table:
     return made
 
 
+def number(count: int, what: str) -> str:
+    """A count with its noun.
+
+    Example:
+        >>> number(1, "hit"), number(2000, "row")
+        ('1 hit', '2,000 rows')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def size(count: float) -> str:
     """Bytes in the largest unit that keeps them above one.
 

@@ -172,7 +172,7 @@ def _print(hits: Hits, shown: list[str], field: VectorField, *, asked_for: bool)
     made, hidden = hits_table(list(hits), shown, width=console.width, all_fields=asked_for)
     output.show(made)
     better = "higher" if field.metric.higher_is_better else "lower"
-    output.note(f"{len(hits)} hits by {field.metric}, {better} is nearer.")
+    output.note(f"{output.number(len(hits), 'hit')} by {field.metric}, {better} is nearer.")
     if hidden:
         output.note(f"Not shown: {', '.join(hidden)}. --include chooses fields, --json has all.")
 

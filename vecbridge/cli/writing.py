@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from vecbridge.cli import output
+from vecbridge.errors import VecbridgeError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,16 +103,14 @@ class Letters:
         """Takes one letter.
 
         Raises:
-            PartialWriteError: There are too many.
+            VecbridgeError: There are too many.
         """
         self.count += 1
         self._held.append(letter)
         if self._limit is not None and self.count > self._limit:
-            from vecbridge.errors import Failure, PartialWriteError
-            from vecbridge.query import WriteReport
-
-            failure = Failure(0, letter.id, letter.error)
-            raise PartialWriteError(WriteReport(failed=self.count, failures=(failure,)))
+            raise VecbridgeError(
+                f"{self.count} failed, which is more than --max-failures {self._limit}; see {self.path}"
+            )
 
     def post(self) -> None:
         """Puts them into the file; a file in which nothing stands is taken away."""
@@ -199,8 +198,8 @@ def summary(outcome: Outcome, verb: str, *, skipped: int | None = None) -> list[
     if outcome.duplicates:
         lines.append(("replaced", f"{outcome.duplicates:,} by a later record of the same id"))
     if outcome.retried:
-        lines.append(("sent again", f"{outcome.retried:,} requests"))
-    lines.append(("in it now", f"{outcome.rows:,} records, index {outcome.index}"))
+        lines.append(("sent again", output.number(outcome.retried, "request")))
+    lines.append(("in it now", f"{output.number(outcome.rows, 'record')}, index {outcome.index}"))
     return lines
 
 

@@ -288,7 +288,9 @@ class TestCatalogue:
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
         refuse_everything(place)
 
-    @pytest.mark.parametrize("content", ["[]", "null", '"text"', '{"token": "t", "spec": []}', '{"token": "t"}'])
+    @pytest.mark.parametrize(
+        "content", ["[]", "null", '"text"', '{"token": "t", "spec": []}', '{"token": "t"}']
+    )
     def test_json_that_is_no_spec_is_refused(self, place: Path, content: str) -> None:
         one(place, "spec.json").write_text(content)
         refuse_everything(place)
@@ -305,7 +307,11 @@ class TestTornTails:
         start, end = frames(place)[-1]
         middle = range(start + 65, end - 65, max(1, (end - start) // 20))
         edges = [0, 1, 8, 12, 16, 39, 40, 41, 63, 64]
-        return sorted({start + each for each in edges} | set(middle) | {end - each for each in (1, 8, 56, 57, 63, 64, 65)})
+        return sorted(
+            {start + each for each in edges}
+            | set(middle)
+            | {end - each for each in (1, 8, 56, 57, 63, 64, 65)}
+        )
 
     def test_a_log_cut_anywhere_in_its_last_frame_opens_with_the_state_before(
         self, place: Path, written: list[dict[str, Any]]
@@ -322,7 +328,9 @@ class TestTornTails:
             assert digest(place) == before
 
     @pytest.mark.parametrize("extra", [1, 63, 64, 65, 4096, 5 << 20])
-    def test_zeros_behind_the_last_frame_are_room_that_was_never_used(self, place: Path, written: Any, extra: int) -> None:
+    def test_zeros_behind_the_last_frame_are_room_that_was_never_used(
+        self, place: Path, written: Any, extra: int
+    ) -> None:
         path = one(place, "rows-*.log")
         with path.open("ab") as file:
             file.truncate(path.stat().st_size + extra)

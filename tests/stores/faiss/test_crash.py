@@ -89,7 +89,9 @@ def require_index_and_catalogue_agree(photos: FaissCollection, state: dict[int, 
     versions = np.array([state[key] for key in sample.tolist()])
     queries = workload.vectors_for(sample, versions)
     lost = 0
-    for key, hits in zip(sample.tolist(), photos.search(Query(queries, 5, include=["version"], ef=400)), strict=True):
+    for key, hits in zip(
+        sample.tolist(), photos.search(Query(queries, 5, include=["version"], ef=400)), strict=True
+    ):
         for hit in hits:
             assert hit.record is not None
             assert state[int(str(hit.id)[1:])] == hit.record["version"]

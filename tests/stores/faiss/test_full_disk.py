@@ -151,7 +151,9 @@ class TestWriting:
             photos.upsert(some(0, 10))
             with pytest.raises(StorageFullError):
                 photos.upsert(some(10, 50_000))
-            assert sum(path.stat().st_size for path in (disk.root / "s").rglob("*") if path.is_file()) < 1 << 16
+            assert (
+                sum(path.stat().st_size for path in (disk.root / "s").rglob("*") if path.is_file()) < 1 << 16
+            )
 
     def test_a_full_disk_is_said_by_create_and_by_the_first_write(self, disk: Disk) -> None:
         if not disk.mounted:

@@ -43,7 +43,9 @@ def by_kind(index: IndexParams) -> str:
     return index.kind
 
 
-def built(store: FaissStore, count: int, index: IndexParams, **changes: Any) -> tuple[FaissCollection, FloatArray]:
+def built(
+    store: FaissStore, count: int, index: IndexParams, **changes: Any
+) -> tuple[FaissCollection, FloatArray]:
     """A collection whose index covers every row; and the vectors."""
     spec = small(index=index, **changes)
     photos = store.create(spec)
@@ -64,7 +66,9 @@ class TestBuilding:
     """An index is built when there are rows enough, and searches are exact until then."""
 
     @pytest.mark.parametrize("index", TRAINED, ids=by_kind)
-    def test_the_status_says_how_many_rows_training_lacks(self, store: FaissStore, index: IndexParams) -> None:
+    def test_the_status_says_how_many_rows_training_lacks(
+        self, store: FaissStore, index: IndexParams
+    ) -> None:
         spec = small(index=index)
         photos = store.create(spec)
         needed = 39 * max(8, 2 ** getattr(index, "nbits", 0))
@@ -231,7 +235,9 @@ class TestKnobs:
 class TestTruth:
     """Whatever the index covers, the answers are those of the rows."""
 
-    def test_deleted_rows_are_never_returned(self, store: FaissStore, metric: str, index: IndexParams) -> None:
+    def test_deleted_rows_are_never_returned(
+        self, store: FaissStore, metric: str, index: IndexParams
+    ) -> None:
         photos, stored = built(store, 1200, index, metric=metric)
         photos.delete(names(1150))
         left = set(names(50, 1150))
@@ -300,12 +306,16 @@ class TestTruth:
         keep = [*range(100), *range(200, 2300)]
         queries = random_vectors(30, seed=1)
         truth = best(metric, queries, values[keep], [ids[row] for row in keep], 10)
-        assert recall(found(photos, queries, 10, **widest(index)), truth) > (0.9 if isinstance(index, IVFPQ) else 0.99)
+        assert recall(found(photos, queries, 10, **widest(index)), truth) > (
+            0.9 if isinstance(index, IVFPQ) else 0.99
+        )
         store.close()
         with faiss_store(place) as again:
             reopened = again.open("photos")
             assert reopened.status().index == "ready"
-            assert recall(found(reopened, queries, 10, **widest(index)), truth) > (0.9 if isinstance(index, IVFPQ) else 0.99)
+            assert recall(found(reopened, queries, 10, **widest(index)), truth) > (
+                0.9 if isinstance(index, IVFPQ) else 0.99
+            )
 
 
 class TestGraphs:
@@ -329,7 +339,9 @@ class TestGraphs:
         with faiss_store(place) as again:
             photos = again.open("photos")
             assert photos.status().index == "ready"
-            for row, score, hits in zip(places, scores, photos.search(Query(queries, 10, ef=40)), strict=True):
+            for row, score, hits in zip(
+                places, scores, photos.search(Query(queries, 10, ef=40)), strict=True
+            ):
                 assert [int(str(each)[1:]) for each in hits.ids] == row.tolist()
                 np.testing.assert_allclose(hits.scores, score, atol=1e-5)
 

@@ -12,7 +12,16 @@ from typing import IO
 import psutil
 import pytest
 
-from tests.stores.faiss.helpers import contents, digest, faiss_store, found, names, random_vectors, rows, small
+from tests.stores.faiss.helpers import (
+    contents,
+    digest,
+    faiss_store,
+    found,
+    names,
+    random_vectors,
+    rows,
+    small,
+)
 from vecbridge.errors import ConfigError, DeadlineError, StoreLockedError
 from vecbridge.indexes import HNSW
 from vecbridge.stores.faiss import collection, files
@@ -177,7 +186,9 @@ class TestNetworkFileSystems:
     ) -> None:
         mounts = [("/", "ext4"), (str(place.parent.resolve()), kind)]
         monkeypatch.setattr(
-            psutil, "disk_partitions", lambda all: [SimpleNamespace(mountpoint=m, fstype=f) for m, f in mounts]
+            psutil,
+            "disk_partitions",
+            lambda all: [SimpleNamespace(mountpoint=m, fstype=f) for m, f in mounts],
         )
         with faiss_store(place) as store, pytest.raises(ConfigError, match=kind):
             store.create(small())
@@ -188,15 +199,23 @@ class TestNetworkFileSystems:
     ) -> None:
         mounts = [("/", "ext4"), (str(made.resolve()), "nfs")]
         monkeypatch.setattr(
-            psutil, "disk_partitions", lambda all: [SimpleNamespace(mountpoint=m, fstype=f) for m, f in mounts]
+            psutil,
+            "disk_partitions",
+            lambda all: [SimpleNamespace(mountpoint=m, fstype=f) for m, f in mounts],
         )
         with faiss_store(made) as store, pytest.raises(ConfigError, match="local disk"):
             store.open("photos").upsert(rows(small(), ["mine"]))
 
     def test_the_nearest_mount_decides(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        mounts = [("/", "nfs"), (str(place.parent.parent.resolve()), "cifs"), (str(place.parent.resolve()), "xfs")]
+        mounts = [
+            ("/", "nfs"),
+            (str(place.parent.parent.resolve()), "cifs"),
+            (str(place.parent.resolve()), "xfs"),
+        ]
         monkeypatch.setattr(
-            psutil, "disk_partitions", lambda all: [SimpleNamespace(mountpoint=m, fstype=f) for m, f in mounts]
+            psutil,
+            "disk_partitions",
+            lambda all: [SimpleNamespace(mountpoint=m, fstype=f) for m, f in mounts],
         )
         files.refuse_network_file_system(place)
 
@@ -284,7 +303,9 @@ def test_a_user_without_the_right_to_write_reads_and_is_told_when_writing(indexe
 def test_media_that_can_only_be_read_are_read(indexed: Path) -> None:
     mount = ["mount", "--bind", str(indexed), str(indexed)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.xfail("mounting is forbidden here; the test above covers directories without the right to write")
+        pytest.xfail(
+            "mounting is forbidden here; the test above covers directories without the right to write"
+        )
     try:
         subprocess.run(["mount", "-o", "remount,ro,bind", str(indexed)], check=True)
         run_read_only(indexed)

@@ -26,7 +26,9 @@ from vecbridge.stores.faiss.collection import FaissCollection
 
 DIM = 16
 KEYS = 3000
-_PRIMES = np.array([each for each in range(10_007, 11_000, 2) if all(each % p for p in range(3, 110, 2))])[:DIM]
+_PRIMES = np.array([each for each in range(10_007, 11_000, 2) if all(each % p for p in range(3, 110, 2))])[
+    :DIM
+]
 SPEC = CollectionSpec.single(
     "photos",
     dim=DIM,
@@ -38,7 +40,9 @@ SPEC = CollectionSpec.single(
 
 def vectors_for(keys: np.ndarray[Any, Any], versions: np.ndarray[Any, Any]) -> FloatArray:
     """Vectors that look random and that anybody can compute again; shape (n, DIM)."""
-    seeds = (keys.astype(np.uint64) * np.uint64(1_000_003) + versions.astype(np.uint64) * np.uint64(7919))[:, None]
+    seeds = (keys.astype(np.uint64) * np.uint64(1_000_003) + versions.astype(np.uint64) * np.uint64(7919))[
+        :, None
+    ]
     mixed = (seeds + np.uint64(1)) * _PRIMES.astype(np.uint64) * np.uint64(2_654_435_761)
     mixed ^= mixed >> np.uint64(15)
     mixed *= np.uint64(2_246_822_519)

@@ -110,6 +110,9 @@ def search(
     k = min(query.k, matching)
     if k == 0:
         return Found.none(len(queries))
+    if _overflows(space, queries, snapshot, query.field.name):
+        rows = np.flatnonzero(snapshot.live) if selection is None else selection.rows
+        return exact.search_wide(space, queries, k, rows)
     if selection is not None and (matching <= EXACT_ROWS or not indexes):
         candidates = _among(selection, query.field.name, space, queries, k)
         rough = False
@@ -232,6 +235,12 @@ def _replaced(found: Found, lines: Rows, other: Found) -> Found:
     rows[lines], keys[lines] = -1, np.inf
     rows[lines, : other.rows.shape[1]], keys[lines, : other.rows.shape[1]] = other.rows, other.keys
     return Found(rows, keys)
+
+
+def _overflows(space: Space, queries: FloatArray, snapshot: Snapshot, name: str) -> bool:
+    """Whether a float32 could become infinite on the way to a score; indexes know nothing of such rows."""
+    longest = max(snapshot.longest[name], float(np.abs(queries).max()) * math.sqrt(queries.shape[1]))
+    return longest > (exact.LONGEST_COSINE if space.metric is Metric.COSINE else exact.LONGEST)
 
 
 def _long(space: Space, queries: FloatArray, snapshot: Snapshot, name: str) -> bool:

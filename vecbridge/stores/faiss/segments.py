@@ -27,7 +27,7 @@ from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec, Metric, VectorField
 from vecbridge.stores.faiss import gpu
 from vecbridge.stores.faiss import indexes as faiss_indexes
-from vecbridge.stores.faiss.exact import Space
+from vecbridge.stores.faiss.exact import LONGEST, Space
 from vecbridge.stores.faiss.files import mapped_errors, replace_file
 from vecbridge.stores.faiss.indexes import Loaded
 from vecbridge.stores.faiss.rows import Mask, Snapshot
@@ -215,7 +215,8 @@ class Segments:
         rows = np.flatnonzero(snapshot.live)
         if len(rows) > wanted:
             rows = np.sort(np.random.default_rng(0).choice(rows, wanted, replace=False))
-        index = gpu.trained(faiss_indexes.new(field), space.prepare(space.vectors[rows]), self._device)
+        sample = _finite(space.prepare(space.vectors[rows]))
+        index = gpu.trained(faiss_indexes.new(field), sample, self._device)
         _write_beside(index, path)
         return index
 
@@ -264,10 +265,16 @@ def _add_to_lists(
     for low in range(start, stop, _ADD_ROWS):
         high = min(low + _ADD_ROWS, stop)
         rows = low + np.flatnonzero(live[low:high])
-        index.add_with_ids(space.prepare(space.vectors[rows]), rows - first)
+        index.add_with_ids(_finite(space.prepare(space.vectors[rows])), rows - first)
         if time.monotonic() >= deadline:
             return high
     return stop
+
+
+def _finite(vectors: FloatArray) -> FloatArray:
+    """Shortened where FAISS would abort the process over an infinite distance; searches pass these rows by."""
+    limit = np.float32(LONGEST / vectors.shape[1] ** 0.5)
+    return np.clip(vectors, -limit, limit)
 
 
 def _problem(segment: Segment, path: Path, field: VectorField) -> str | None:

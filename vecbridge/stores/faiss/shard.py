@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -160,13 +161,16 @@ class Shard:
         """Whether this process holds the writer lock."""
         return self._lock.held
 
-    def forget(self) -> None:
-        """Drops what is known, as after a drop by this process."""
-        with self._mutex:
+    @contextmanager
+    def removing(self) -> Iterator[None]:
+        """Holds off every writer of this process while the namespace is removed, then knows nothing of it."""
+        with self._building, self._mutex:
+            yield
             self._forget()
 
     def exists(self) -> bool:
         """Whether anything was ever written."""
+        self.view()
         return (self._directory / _CURRENT).exists()
 
     def index(self, deadline: float, *, least: bool = False) -> None:
@@ -324,9 +328,10 @@ class Shard:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Takes the writer lock, makes the namespace if it is new, and cuts what was never acknowledged."""
-        self._lock.acquire()
-        self.view()
         if self._log is None:
+            self.view()  # first: what was dropped has no lock, and what replaced it has its own
+            self._lock.acquire()
+            self.view()
             with mapped_errors(f"write to {self._directory}"):
                 if self._stamp is None:
                     self._begin()
@@ -347,12 +352,12 @@ class Shard:
                 path.unlink()
 
     def _begin(self) -> None:
-        generation = self._directory / "1"
-        remove_tree(generation)
+        first = str(uuid.uuid4().int % 10**12)  # another one each time, so that no cursor outlives a drop
+        generation = self._directory / first
         generation.mkdir(parents=True)
         (generation / "rows-0.log").touch()
         sync_directory(generation)
-        self._switch("1", 0)
+        self._switch(first, 0)
         sync_directory(self._directory.parent)
 
     def _switch(self, generation: str, number: int) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import uuid
 from dataclasses import replace
+from contextlib import ExitStack
 from importlib.util import find_spec
 from threading import RLock
 from types import TracebackType
@@ -109,7 +111,12 @@ class FaissStore:
             if exists and if_exists == "open":
                 require_agreement(self._read_spec(spec.name)[0], spec)
             else:
-                self._build(spec, replace=exists)
+                try:
+                    self._build(spec, replace=exists)
+                except CollectionExistsError:
+                    if if_exists != "open":
+                        raise
+                    require_agreement(self._read_spec(spec.name)[0], spec)
             return self.open(spec.name, namespace=namespace)
 
     def open(self, name: str, *, namespace: str = "") -> FaissCollection:
@@ -145,13 +152,16 @@ class FaissStore:
             spec, _ = self._read_spec(name)
             self._lock(name).acquire()
             chosen = None if namespace is None else check_namespace(spec, namespace)
-            for key in [key for key in self._shards if key[0] == name and chosen in (None, key[1])]:
-                self._shards.pop(key).forget()
-            with mapped_errors(f"drop {name!r}"):
+            keys = [key for key in self._shards if key[0] == name and chosen in (None, key[1])]
+            with ExitStack() as held, mapped_errors(f"drop {name!r}"):
+                for key in keys:
+                    held.enter_context(self._shards[key].removing())
                 if chosen is not None:
                     files.remove_tree(self._root / name / _directory(chosen))
-                    return
+                    return  # its handles go on, and so does their shard: two would overwrite each other
                 files.remove_tree(self._root / name)
+            for key in keys:
+                del self._shards[key]
             self._locks.pop(name).release()
 
     def close(self) -> None:
@@ -184,8 +194,10 @@ class FaissStore:
                     self.drop(spec.name)
                 directory.rename(self._root / spec.name)
                 files.sync_directory(self._root)
-            except BaseException:
+            except BaseException as exc:
                 files.remove_tree(directory)
+                if isinstance(exc, OSError) and exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise CollectionExistsError(f"collection {spec.name!r} was made meanwhile") from exc
                 raise
 
     def _read_spec(self, name: str) -> tuple[CollectionSpec, str]:

@@ -71,6 +71,7 @@ def settings() -> Settings:
         ConfigError: A variable that cannot be right.
     """
     import logging
+    import os
     import sys
 
     from vecbridge.settings import read_settings
@@ -83,6 +84,8 @@ def settings() -> Settings:
     logger = logging.getLogger("vecbridge")
     logger.handlers = [handler]  # not the root: other libraries tell their own
     logger.setLevel(level)
+    if not output.debugging():  # its retries are not news: what comes of them is said once
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     return found
 
 
@@ -131,7 +134,8 @@ def load_embedder(
     name = own.model if own is not None else model or found.model
     chosen: Any = runtime or found.runtime
     revision = own.revision if own is not None and _on_hub(name) else None
-    clip = embedder(name, device=device or found.device, runtime=chosen, revision=revision)
+    with output.busy(f"Loading {name}"):
+        clip = embedder(name, device=device or found.device, runtime=chosen, revision=revision)
     if field is not None:
         try:
             require_same_embedder(field, clip.identity)

@@ -26,7 +26,7 @@ _COLLECTION: Final = "gallery"
 _FIELDS: Final = ("name", "name_es", "group", "keywords", "year")
 _SHOWN: Final = ("name", "name_es", "group", "year")
 _HITS: Final = 6
-_CREDIT: Final = "Pictures: Noto Emoji (Apache-2.0). Names: Emojibase (MIT). Year: when the emoji was released."
+_CREDIT: Final = "Pictures: Noto Emoji (Apache-2.0). Names: Emojibase (MIT). Year: of the emoji's release."
 
 
 @dataclass(frozen=True, slots=True)

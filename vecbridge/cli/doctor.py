@@ -62,7 +62,6 @@ def doctor(
 
     Exit status 1 if the model or a store fails.
     A model on the Hugging Face hub is named, and not downloaded.
-
     """
     found = settings()
     wanted = urls or ([found.store] if found.store else [])

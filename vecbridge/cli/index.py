@@ -59,7 +59,6 @@ def index(
     metadata.jsonl beside them. Ids are paths below the folder: a second run replaces.
 
     What cannot be read is described in the dead-letter file; the exit status is then 1.
-
     """
     found = common.settings()
     url = common.collection_url(store, found)

@@ -59,7 +59,6 @@ def load(
 
     Rows that cannot be written go to the dead-letter file; the exit status is then 1.
     Once they are mended, that file can be loaded.
-
     """
     found = common.settings()
     url = common.collection_url(store, found)

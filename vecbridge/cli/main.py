@@ -105,7 +105,6 @@ def root(
     Results go to stdout, with --json as one JSON document; the rest goes to stderr.
 
     Exit status: 0 done, 1 failed or a check did not hold, 2 bad usage, 130 interrupted
-
     """
     output.set_debug(debug or output.debugging())
 

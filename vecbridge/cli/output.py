@@ -8,7 +8,8 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +78,17 @@ def stderr() -> Console:
 def note(text: str) -> None:
     """A message for the user."""
     stderr().print(Text(safe(text)))
+
+
+@contextmanager
+def busy(what: str, *, quiet: bool = False) -> Iterator[None]:
+    """Says on stderr what takes its time; nothing without a terminal."""
+    console = stderr()
+    if quiet or not console.is_terminal:
+        yield
+        return
+    with console.status(Text(f"{safe(what)} …")):
+        yield
 
 
 def warn(text: str) -> None:

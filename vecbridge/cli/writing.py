@@ -172,7 +172,7 @@ def write_all(
         raise
     finally:
         letters.post()
-    with _waiting("Making it searchable", quiet=quiet):
+    with output.busy("Making it searchable", quiet=quiet):
         collection.flush()
         collection.wait_ready(READY_SECONDS)
     status = collection.status()
@@ -236,13 +236,3 @@ def _progress(
             bar.update(task, completed=state.done + letters.count, failed=shown)
 
         yield advance
-
-
-@contextmanager
-def _waiting(what: str, *, quiet: bool) -> Iterator[None]:
-    console = output.stderr()
-    if quiet or not console.is_terminal:
-        yield
-        return
-    with console.status(f"{what} …"):
-        yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ def frames(place: Path) -> list[tuple[int, int]]:
     for frame in decoded:
         edges.append(edges[-1] + len(Frame(frame.batch, frame.dead, frame.successors).encode()))
     assert edges[-1] == end == path.stat().st_size
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 @pytest.mark.usefixtures("written")

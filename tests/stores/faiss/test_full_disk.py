@@ -32,6 +32,7 @@ from vecbridge.stores.faiss.collection import FaissCollection
 
 DISK = 8 << 20
 DIM = 64
+FLAT = Flat()
 ROW_BYTES = 4 * DIM
 
 
@@ -67,8 +68,7 @@ class Disk:
                 try:
                     if file.write(bytes(size)) < size:
                         size //= 2
-                except OSError as exc:
-                    assert exc.errno == errno.ENOSPC
+                except OSError:
                     size //= 2
             file.truncate(max(0, file.tell() - leave))
 
@@ -97,11 +97,11 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     signal.signal(signal.SIGXFSZ, before)
 
 
-def spec(index: IndexParams = Flat(), **changes: Any) -> Any:
+def spec(index: IndexParams = FLAT, **changes: Any) -> Any:
     return small(dim=DIM, index=index, **changes)
 
 
-def some(start: int, count: int, index: IndexParams = Flat()) -> Any:
+def some(start: int, count: int, index: IndexParams = FLAT) -> Any:
     return rows(spec(index), names(count, start), random_vectors(count, DIM, seed=start))
 
 
@@ -141,7 +141,7 @@ class TestWriting:
             with pytest.raises(StorageFullError):
                 photos.upsert(some(200, 5000))
             assert len(contents(photos)) == 200
-        assert {name: each for name, each in digest(disk.root / "s").items()} == before
+        assert digest(disk.root / "s") == before
 
     def test_room_that_a_failed_batch_took_is_given_back(self, disk: Disk) -> None:
         if not disk.mounted:
@@ -179,10 +179,8 @@ class TestWriting:
             before = contents(photos)
             disk.fill(growing="rows-*.log")
             with pytest.raises(StorageFullError):
-                for start in range(0, 3000, 600):  # a small frame may fit into the last page of the log
-                    photos.delete(names(600, start))
-            left = contents(photos)
-            assert left == before[-len(left) :]
+                photos.delete(names(2500))  # a smaller frame may fit into the last page of the log
+            assert contents(photos) == before
             disk.free()
             photos.delete([each["id"] for each in before])
             assert contents(photos) == []

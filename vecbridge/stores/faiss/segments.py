@@ -272,7 +272,7 @@ def _add_to_lists(
 
 
 def _finite(vectors: FloatArray) -> FloatArray:
-    """Shortened where FAISS would abort the process over an infinite distance; searches pass these rows by."""
+    """Cut where FAISS would abort the process over an infinite distance; searches pass such rows by."""
     limit = np.float32(LONGEST / vectors.shape[1] ** 0.5)
     return np.clip(vectors, -limit, limit)
 

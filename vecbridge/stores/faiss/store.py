@@ -6,8 +6,8 @@ import errno
 import json
 import re
 import uuid
-from dataclasses import replace
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.util import find_spec
 from threading import RLock
 from types import TracebackType

@@ -1,0 +1,41 @@
+"""Arrow batches of records: building, checking, viewing and splitting them.
+
+A batch is a ``pyarrow.RecordBatch`` of ``id`` (string or int64), one ``fixed_size_list<float32>[dim]``
+column per vector field, and one column per scalar field. :func:`check` is what every adapter calls
+first: it refuses what no backend may take, with the same error everywhere, before a byte is sent.
+"""
+
+from vecbridge.records.arrow import (
+    arrow_schema,
+    arrow_type,
+    arrow_vector_type,
+    id_array,
+    python_ids,
+    row_bytes,
+    split,
+    vector_array,
+    vectors,
+)
+from vecbridge.records.building import batch
+from vecbridge.records.checking import MAX_ID_BYTES, bad_vectors, canonical_json, check
+from vecbridge.records.stamps import require_same_embedder, stamp, stamped
+
+__all__ = [
+    "MAX_ID_BYTES",
+    "arrow_schema",
+    "arrow_type",
+    "arrow_vector_type",
+    "bad_vectors",
+    "batch",
+    "canonical_json",
+    "check",
+    "id_array",
+    "python_ids",
+    "require_same_embedder",
+    "row_bytes",
+    "split",
+    "stamp",
+    "stamped",
+    "vector_array",
+    "vectors",
+]

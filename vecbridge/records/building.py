@@ -1,0 +1,148 @@
+"""Batches from Python columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from vecbridge.errors import InvalidRecordError
+from vecbridge.records.arrow import arrow_schema, vector_array
+from vecbridge.records.checking import cast_column, check, invalid, require_known, whole_batch
+from vecbridge.schema import (
+    CollectionSpec,
+    VectorField,
+)
+
+_CONVERSION_ERRORS: Final = (
+    pa.ArrowInvalid,
+    pa.ArrowTypeError,
+    pa.ArrowNotImplementedError,
+    OverflowError,
+    TypeError,
+    UnicodeEncodeError,
+)
+
+
+def batch(spec: CollectionSpec, /, **columns: Any) -> pa.RecordBatch:
+    """Builds a batch from columns and checks it.
+
+    Args:
+        spec: The collection's spec.
+        **columns: ``id`` and every vector column are needed; a scalar column left out is null. Vectors are
+            arrays of shape (n, dim); the others are lists, NumPy arrays or Arrow arrays. In a json column
+            a str is JSON text, None is null, and anything else is encoded.
+
+    Returns:
+        A batch of n rows in canonical form.
+
+    Raises:
+        InvalidRecordError: Names each row at fault; a column that does not fit names them all.
+
+    Example:
+        >>> spec = CollectionSpec.single("photos", dim=2, fields={"year": "int64"})
+        >>> batch(spec, id=["a", "b"], vector=[[1, 0], [0, 1]], year=[2020, None]).num_rows
+        2
+    """
+    if "id" not in columns:
+        raise InvalidRecordError("column 'id' is missing", [])
+    columns = {name: _sized(name, values) for name, values in columns.items()}
+    rows = len(columns["id"])
+    require_known(spec, columns, rows)
+    types = {each.name: each for each in arrow_schema(spec)}
+    jsons = {each.name for each in spec.fields if each.type == "json"}
+    arrays = {}
+    for name, values in columns.items():
+        if name in {each.name for each in spec.vectors}:
+            arrays[name] = _vector_column(spec.vector_field(name), values, rows)
+        else:
+            if name in jsons and not isinstance(values, pa.Array | pa.ChunkedArray):
+                values = _json_texts(name, values)
+            arrays[name] = _scalar_column(name, values, types[name].type, rows)
+        if len(arrays[name]) != rows:
+            raise whole_batch(f"column {name!r} has {len(arrays[name])} rows, and 'id' {rows}", rows)
+    return check(pa.RecordBatch.from_pydict(arrays), spec)
+
+
+def _sized(name: str, values: Any) -> Any:
+    """A column that can be counted and read twice."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidRecordError(f"column {name!r} is {values!r}: a list or an array, one value a row", [])
+    return values if hasattr(values, "__len__") else list(values)
+
+
+def _vector_column(field: VectorField, values: Any, rows: int) -> pa.Array:
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    try:
+        with np.errstate(over="ignore"):  # what overflows becomes Inf, which check() refuses by row
+            array = np.ascontiguousarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as exc:
+        raise whole_batch(f"vector {field.name!r}: {exc}", rows) from exc
+    if array.shape == (0,) and rows == 0:
+        array = array.reshape(0, field.dim)
+    if array.ndim != 2 or array.shape[1] != field.dim:
+        raise whole_batch(f"vector {field.name!r} has shape {array.shape}, not ({rows}, {field.dim})", rows)
+    return vector_array(array)
+
+
+def _scalar_column(name: str, values: Any, wanted: pa.DataType, rows: int) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        return values.combine_chunks()
+    if isinstance(values, pa.Array):
+        return values
+    try:
+        if isinstance(values, np.ndarray) and values.dtype != object:
+            return cast_column(name, pa.array(values), wanted, rows)
+        _refuse_coercion(values, wanted)
+        return pa.array(values, wanted)
+    except _CONVERSION_ERRORS as exc:
+        raise _column_error(name, values, wanted, exc) from exc
+
+
+def _refuse_coercion(values: Iterable[Any], wanted: pa.DataType) -> None:
+    """Arrow takes True for 1, b"a" for "a" and an inexact int for a float; the contract does not."""
+    for each in values:
+        if isinstance(each, bool | np.bool_) and not pa.types.is_boolean(wanted):
+            raise TypeError(f"{each!r} is a bool")
+        if isinstance(each, bytes):
+            raise TypeError(f"{each!r} is bytes, not str")
+        if pa.types.is_list(wanted) and each is not None:
+            if isinstance(each, str):
+                raise TypeError(f"{each!r} is a str, not a list of them")
+            _refuse_coercion(each, wanted.value_type)
+        if pa.types.is_float64(wanted) and isinstance(each, int) and int(float(each)) != each:
+            raise TypeError(f"{each!r} has no exact float64")
+        if pa.types.is_int64(wanted) and isinstance(each, float | np.floating):
+            raise TypeError(f"{each!r} is a float")
+
+
+def _column_error(name: str, values: Any, wanted: pa.DataType, exc: Exception) -> InvalidRecordError:
+    """Finds the rows of a Python column that Arrow cannot take."""
+    problems: dict[int, str] = {}
+    for row, value in enumerate(values):
+        try:
+            _refuse_coercion([value], wanted)
+            pa.array([value], wanted)
+        except _CONVERSION_ERRORS as one:
+            problems[row] = f"column {name!r} is {wanted}: {one}"
+    return invalid(problems, None) if problems else whole_batch(f"column {name!r}: {exc}", len(values))
+
+
+def _json_texts(name: str, values: Iterable[Any]) -> list[str | None]:
+    texts: list[str | None] = []
+    problems: dict[int, str] = {}
+    for row, value in enumerate(values):
+        if value is None or isinstance(value, str):
+            texts.append(value)
+            continue
+        try:
+            texts.append(json.dumps(value, ensure_ascii=False, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as exc:
+            problems[row] = f"field {name!r} is no JSON: {exc}"
+    if problems:
+        raise invalid(problems, None)
+    return texts

@@ -1,0 +1,252 @@
+"""What no backend may take, refused with the same error everywhere, before a byte is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vecbridge.errors import Failure, InvalidRecordError
+from vecbridge.query import FloatArray
+from vecbridge.records.arrow import arrow_schema, arrow_type, arrow_vector_type
+from vecbridge.records.stamps import require_same_embedder, stamped
+from vecbridge.schema import (
+    CollectionSpec,
+    Field,
+    Metric,
+    VectorField,
+    suggestion,
+)
+
+MAX_ID_BYTES: Final = 512
+
+
+def check(batch: pa.RecordBatch, spec: CollectionSpec) -> pa.RecordBatch:
+    """The batch in canonical form: every column, in order, of its exact type.
+
+    Args:
+        batch: Columns in any order; declared columns may be missing, large and view strings are taken.
+        spec: The collection's spec.
+
+    Returns:
+        An equivalent batch; vectors are not copied. Its schema metadata is kept.
+
+    Raises:
+        InvalidRecordError: A missing id, an id longer than 512 bytes, a duplicate, an unknown column, a wrong
+            type or dim, NaN or Inf, a zero vector under cosine, broken JSON. Names every row at fault.
+        EmbedderMismatchError: The batch bears another model than the collection.
+    """
+    require_known(spec, batch.schema.names, batch.num_rows)
+    _require_same_embedder(batch, spec)
+    problems: dict[int, str] = {}
+    ids = _check_ids(batch, spec, problems)
+    arrays = [
+        ids,
+        *(_check_vectors(batch, each, problems) for each in spec.vectors),
+        *(_check_scalars(batch, each, problems) for each in spec.fields),
+    ]
+    if problems:
+        raise invalid(problems, ids)
+    schema = arrow_schema(spec).with_metadata(batch.schema.metadata)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def bad_vectors(values: FloatArray, metric: Metric) -> list[tuple[int, str]]:
+    """Rows that no backend may take: (row, what is wrong).
+
+    Args:
+        values: float32, shape (n, dim).
+        metric: Under cosine a zero vector has no direction.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->i", values, values)
+    suspects = ~np.isfinite(squares) | (squares == 0)  # huge and tiny vectors are suspects too
+    found = []
+    for row in np.flatnonzero(suspects).tolist():
+        if not np.isfinite(values[row]).all():
+            found.append((row, "has NaN or Inf"))
+        elif metric is Metric.COSINE and not values[row].any():
+            found.append((row, "is zero, which has no direction under cosine"))
+    return found
+
+
+def canonical_json(text: str) -> str:
+    """JSON text with sorted keys, no blanks, exact integers and no escapes that are not needed.
+
+    Raises:
+        ValueError: Not JSON, NaN or Infinity, a key twice, half a surrogate pair.
+    """
+    value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_repeats)
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    canonical.encode()
+    return canonical
+
+
+def require_known(spec: CollectionSpec, names: Iterable[str], rows: int) -> None:
+    """Refuses a batch with a column that the spec does not have, or without one that it must have."""
+    seen = set()
+    for name in names:
+        if name not in spec.column_names:
+            raise whole_batch(
+                f"{spec.name!r} has no column {name!r}{suggestion(name, spec.column_names)}", rows
+            )
+        if name in seen:
+            raise whole_batch(f"column {name!r} comes twice", rows)
+        seen.add(name)
+    for name in ("id", *(each.name for each in spec.vectors)):
+        if name not in seen:
+            raise whole_batch(f"column {name!r} is missing", rows)
+
+
+def _require_same_embedder(batch: pa.RecordBatch, spec: CollectionSpec) -> None:
+    identity = stamped(batch)
+    for each in spec.vectors:
+        require_same_embedder(each, identity)
+
+
+def _check_ids(batch: pa.RecordBatch, spec: CollectionSpec, problems: dict[int, str]) -> pa.Array:
+    wanted = pa.string() if spec.id_type == "string" else pa.int64()
+    ids = cast_column("id", batch.column("id"), wanted, batch.num_rows)
+    if ids.null_count:
+        _note(problems, pc.is_null(ids), "the id is null")
+    if spec.id_type == "string":
+        sizes = pc.binary_length(ids)
+        _note(problems, pc.equal(sizes, 0), "the id is empty")
+        _note(problems, pc.greater(sizes, MAX_ID_BYTES), f"the id is longer than {MAX_ID_BYTES} bytes")
+        _note(problems, pc.match_substring(ids, "\0"), "the id has a NUL character")
+    if pc.count_distinct(ids, mode="all").as_py() != len(ids):
+        firsts: dict[Any, int] = {}
+        for row, key in enumerate(ids.to_pylist()):
+            first = firsts.setdefault(key, row)
+            if first != row:
+                problems.setdefault(row, f"the id stands in row {first} of the same batch too")
+    return ids
+
+
+def _check_vectors(batch: pa.RecordBatch, field: VectorField, problems: dict[int, str]) -> pa.Array:
+    column = batch.column(field.name)
+    type = column.type
+    if not (pa.types.is_fixed_size_list(type) and pa.types.is_float32(type.value_type)):
+        raise whole_batch(
+            f"vector {field.name!r} is {type}, not fixed_size_list<float>[{field.dim}]", batch.num_rows
+        )
+    if type.list_size != field.dim:
+        raise whole_batch(
+            f"vector {field.name!r} has {type.list_size} dimensions, not {field.dim}", batch.num_rows
+        )
+    if column.null_count:
+        _note(problems, pc.is_null(column), f"vector {field.name!r} is null")
+        return column
+    if column.flatten().null_count:
+        parents = np.flatnonzero(pc.is_null(column.flatten()).to_numpy(zero_copy_only=False)) // field.dim
+        for row in np.unique(parents).tolist():
+            problems.setdefault(row, f"vector {field.name!r} has a null component")
+        return column
+    values = column.flatten().to_numpy(zero_copy_only=True).reshape(-1, field.dim)
+    for row, problem in bad_vectors(values, field.metric):
+        problems.setdefault(row, f"vector {field.name!r} {problem}")
+    return pa.FixedSizeListArray.from_arrays(column.flatten(), type=arrow_vector_type(field.dim))
+
+
+def _check_scalars(batch: pa.RecordBatch, field: Field, problems: dict[int, str]) -> pa.Array:
+    if field.name not in batch.schema.names:
+        return pa.nulls(batch.num_rows, arrow_type(field.type))
+    column = cast_column(field.name, batch.column(field.name), arrow_type(field.type), batch.num_rows)
+    if field.type == "float64":
+        _note(problems, pc.invert(pc.is_finite(column)), f"field {field.name!r} is NaN or Inf")
+        column = pc.add(column, 0.0)  # -0.0 + 0.0 is 0.0
+    elif field.type == "list<string>":
+        elements = column.flatten()
+        if elements.null_count:
+            parents = pc.list_parent_indices(column).filter(pc.is_null(elements))
+            for row in pc.unique(parents).to_pylist():
+                problems.setdefault(row, f"field {field.name!r} has a null element")
+    elif field.type == "json":
+        column = _check_json(column, field.name, problems)
+    return column
+
+
+def _check_json(column: pa.Array, name: str, problems: dict[int, str]) -> pa.Array:
+    texts: list[str | None] = column.to_pylist()
+    for row, text in enumerate(texts):
+        if text is None:
+            continue
+        try:
+            texts[row] = canonical_json(text)
+        except (ValueError, RecursionError) as exc:
+            problems.setdefault(row, f"field {name!r} is no JSON: {exc}")
+    return pa.array(texts, pa.string())
+
+
+def cast_column(name: str, column: pa.Array, wanted: pa.DataType, rows: int) -> pa.Array:
+    """A column as the type that is wanted, where that changes the layout and no value."""
+    if not pa.types.is_primitive(column.type):
+        try:
+            column.validate(full=True)  # an array from elsewhere may hold bytes that are no UTF-8
+        except pa.ArrowInvalid as exc:
+            raise whole_batch(f"column {name!r}: {exc}", rows) from exc
+    if column.type == wanted:
+        return column
+    if pa.types.is_list_view(column.type):
+        column = pa.array(column.to_pylist(), pa.large_list(column.type.value_type))  # cast() spoils a view
+    if pa.types.is_null(column.type) or _same_kind(column.type, wanted):
+        try:
+            return column.cast(wanted)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
+            raise whole_batch(f"column {name!r}: {exc}", rows) from exc
+    raise whole_batch(f"column {name!r} is {column.type}, not {wanted}", rows)
+
+
+def _same_kind(type: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a cast changes the layout and never the value."""
+    if pa.types.is_dictionary(type):
+        type = type.value_type
+    if pa.types.is_list(wanted):
+        if not (pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_list_view(type)):
+            return False
+        return pa.types.is_null(type.value_type) or _same_kind(type.value_type, wanted.value_type)
+    if pa.types.is_string(wanted):
+        tests = [pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view]
+    elif pa.types.is_int64(wanted):
+        tests = [pa.types.is_integer]
+    else:
+        tests = [pa.types.is_floating] if pa.types.is_float64(wanted) else [pa.types.is_boolean]
+    return any(test(type) for test in tests)
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key comes twice")
+    return values
+
+
+def _note(problems: dict[int, str], mask: pa.Array, problem: str) -> None:
+    bad = pc.fill_null(mask, False)
+    if bad.true_count:
+        for row in np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist():
+            problems.setdefault(row, problem)
+
+
+def invalid(problems: Mapping[int, str], ids: pa.Array | None) -> InvalidRecordError:
+    """The error that names the rows at fault, the first three of them in its message."""
+    failures = []
+    for row in sorted(problems):
+        key = ids[row].as_py() if ids is not None else None
+        failures.append(Failure(row, key, problems[row]))
+    shown = "; ".join(f"row {each.row} (id {each.id!r}): {each.error}" for each in failures[:3])
+    more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+    return InvalidRecordError(f"{len(failures)} bad rows: {shown}{more}", failures)
+
+
+def whole_batch(problem: str, rows: int) -> InvalidRecordError:
+    """An error in the shape of the batch: no row of it can be taken."""
+    return InvalidRecordError(problem, [Failure(row, None, problem) for row in range(rows)])

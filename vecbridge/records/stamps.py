@@ -1,0 +1,51 @@
+"""Which model made the vectors of a batch, in its schema metadata."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+import pyarrow as pa
+
+from vecbridge.errors import EmbedderMismatchError, SchemaError
+from vecbridge.schema import (
+    EmbedderIdentity,
+    VectorField,
+)
+
+_EMBEDDER_KEY: Final = b"vecbridge.embedder"
+
+
+def stamp(batch: pa.RecordBatch, identity: EmbedderIdentity) -> pa.RecordBatch:
+    """The batch with the model that made its vectors in its schema metadata."""
+    values = {"model": identity.model, "revision": identity.revision, "dim": identity.dim}
+    values["preprocessing"] = identity.preprocessing
+    metadata = dict(batch.schema.metadata or {}) | {_EMBEDDER_KEY: json.dumps(values).encode()}
+    return batch.replace_schema_metadata(metadata)
+
+
+def stamped(batch: pa.RecordBatch) -> EmbedderIdentity | None:
+    """The model that :func:`stamp` noted, if any.
+
+    Raises:
+        SchemaError: Something else stands in its place.
+    """
+    text = (batch.schema.metadata or {}).get(_EMBEDDER_KEY)
+    try:
+        return EmbedderIdentity(**json.loads(text)) if text else None
+    except (ValueError, TypeError) as exc:
+        raise SchemaError(f"the batch's embedder stamp cannot be read: {exc}") from exc
+
+
+def require_same_embedder(field: VectorField, identity: EmbedderIdentity | None) -> None:
+    """Refuses vectors from one model where the collection holds another's; absence is unchecked.
+
+    Raises:
+        EmbedderMismatchError: Names both models.
+    """
+    if field.embedder is None or identity is None or field.embedder == identity:
+        return
+    raise EmbedderMismatchError(
+        f"vector {field.name!r} holds vectors of {field.embedder.model} ({field.embedder.revision[:12]}), "
+        f"not of {identity.model} ({identity.revision[:12]}): use that model, or another collection"
+    )

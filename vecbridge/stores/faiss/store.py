@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import uuid
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,11 +19,13 @@ from vecbridge import indexes
 from vecbridge.capabilities import Capabilities
 from vecbridge.errors import (
     CollectionExistsError,
+    ConfigError,
     CorruptStoreError,
     MissingDependencyError,
     NotFoundError,
     SchemaError,
 )
+from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec, check_namespace, require_agreement, suggestion
 from vecbridge.store import IfExists, check_if_exists
 from vecbridge.stores.faiss import files
@@ -130,6 +134,60 @@ class FaissStore:
         return FaissCollection(
             self._url.of_collection(name, namespace), spec, namespace, self.capabilities, token, shard
         )
+
+    def import_index(
+        self,
+        path: str | os.PathLike[str],
+        spec: CollectionSpec | None = None,
+        *,
+        name: str | None = None,
+        ids: Sequence[str | int] | None = None,
+        vectors: FloatArray | None = None,
+        if_exists: IfExists = "error",
+        namespace: str = "",
+    ) -> FaissCollection:
+        """Builds a collection from a FAISS index file that was written without vecbridge.
+
+        The vectors are copied and the index is built again, by :meth:`FaissCollection.wait_ready`, since
+        a bare file can neither be extended safely nor checked. A file with inner products may be imported
+        as "dot" or as "cosine".
+
+        Args:
+            path: What ``faiss.write_index`` wrote.
+            spec: What to build, with one vector field; its scalar fields are null. Or give ``name``.
+            name: What to call a collection that is like the file: its dim, metric (inner products become
+                "dot"), kind of index, int64 ids.
+            ids: By FAISS's own id (the position, where the index has none), the id in the collection.
+                None takes FAISS's, as decimal text where the spec has string ids.
+            vectors: Shape (n, dim), where the index holds only an approximation of them; in the order in
+                which they were added, or, where there are inverted lists, of their FAISS ids.
+            if_exists: As for :meth:`create`.
+            namespace: As for :meth:`create`.
+
+        Returns:
+            The collection; every row is written, and its index is not built yet.
+
+        Raises:
+            UnsupportedError: The index lost the vectors (SQ, PQ, transforms), and none were given.
+            SchemaError: A dim, a metric or ids that do not fit the spec.
+            InvalidRecordError: Vectors that no collection takes; nothing was made.
+            ConfigError: No such file.
+            CorruptStoreError: FAISS cannot read it.
+        """
+        from vecbridge.stores.faiss import bare
+
+        if (spec is None) == (name is None):
+            raise ConfigError("import_index() takes a spec or name=, exactly one of them")
+        found = bare.read(path)
+        spec = found.spec(str(name)) if spec is None else spec
+        found.require(spec)
+        keys, values = found.ids_for(spec, ids), found.with_vectors(vectors)
+        for _ in bare.batches(spec, keys, values, check=True):
+            pass
+        collection = self.create(spec, if_exists=if_exists, namespace=namespace)
+        for batch in bare.batches(spec, keys, values):
+            collection.upsert(batch)
+        return collection
 
     def collections(self) -> list[str]:
         """Names of the collections, sorted."""

@@ -46,11 +46,11 @@ class Question:
 
 QUESTIONS: Final = (
     Question("a sunset"),
-    Question("un barco de vela"),
-    Question("something to eat that is red", where="\"group\" = 'food-drink'"),
-    Question("un animal marino", where="year >= 2015"),
-    Question("musical instrument", where="not contains(keywords, 'strings')"),
-    Question(picture="1f436.png", where="year >= 2016"),
+    Question("un perro"),
+    Question("musical instrument"),
+    Question("fruta roja", where="contains(keywords, 'fruit')"),
+    Question("a bird", where="year >= 2015"),
+    Question(picture="1f408.png", where="year >= 2015"),
 )
 
 

@@ -64,9 +64,11 @@ def bad_vectors(values: FloatArray, metric: Metric) -> list[tuple[int, str]]:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", values, values)
-    suspects = ~np.isfinite(squares) | (squares == 0)  # huge and tiny vectors are suspects too
-    found = []
-    for row in np.flatnonzero(suspects).tolist():
+    good = (squares > 0) & (squares < np.inf)  # what is bad is not, nor is what is huge or tiny
+    found: list[tuple[int, str]] = []
+    if good.all():
+        return found
+    for row in np.flatnonzero(~good).tolist():
         if not np.isfinite(values[row]).all():
             found.append((row, "has NaN or Inf"))
         elif metric is Metric.COSINE and not values[row].any():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from dataclasses import field as made
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,6 +115,7 @@ class Loaded:
     first: int
     rows: int
     storage: tuple[Any, ...] = ()
+    _params: dict[int, Any] = made(default_factory=dict)
 
     def search(self, queries: FloatArray, k: int, breadth: int) -> Found:
         """The best k rows that the index finds.
@@ -123,10 +125,13 @@ class Loaded:
             k: How many.
             breadth: ef of a graph, nprobe of lists.
         """
-        if self.is_graph:
-            params = faiss.SearchParametersHNSW(efSearch=max(breadth, k))
-        else:
-            params = faiss.SearchParametersIVF(nprobe=min(breadth, self.index.nlist))
+        breadth = max(breadth, k) if self.is_graph else min(breadth, self.index.nlist)
+        if (params := self._params.get(breadth)) is None:
+            params = self._params[breadth] = (
+                faiss.SearchParametersHNSW(efSearch=breadth)
+                if self.is_graph
+                else faiss.SearchParametersIVF(nprobe=breadth)
+            )
         scores, rows = self.index.search(queries, k, params=params)
         if self.index.metric_type != faiss.METRIC_L2:
             np.negative(scores, out=scores)

@@ -33,7 +33,7 @@ def mask(filter: Filter, snapshot: Snapshot) -> Mask:
         snapshot: The rows.
     """
     found = np.zeros(snapshot.total, np.bool_)
-    for start, chunk in zip(snapshot.starts.tolist(), snapshot.chunks, strict=False):
+    for start, chunk in zip(snapshot.starts, snapshot.chunks, strict=False):
         found[start : start + chunk.num_rows] = _compile(filter, chunk).to_numpy(zero_copy_only=False)
     found &= snapshot.live
     return found

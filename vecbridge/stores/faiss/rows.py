@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
@@ -48,7 +49,8 @@ class Snapshot:
         longest: By vector field, the largest of them.
         unit: Whether the vectors of a field all have length one, within rounding.
         chunks: The rows' columns, in order.
-        starts: int64 (len(chunks) + 1,), the first row of each chunk, then ``total``.
+        id_columns: Their ids, for what is looked up row by row.
+        starts: The first row of each chunk, then ``total``.
         dead: Every dead row.
         successors: What replaced each of them, -1 if nothing did.
     """
@@ -60,7 +62,8 @@ class Snapshot:
     longest: Mapping[str, float]
     unit: Mapping[str, bool]
     chunks: tuple[pa.RecordBatch, ...]
-    starts: Rows
+    id_columns: tuple[pa.Array, ...]
+    starts: list[int]
     dead: tuple[Rows, ...]
     successors: tuple[Rows, ...]
 
@@ -70,10 +73,8 @@ class Snapshot:
         names = [each.name for each in spec.vectors]
         norms = {name: np.empty(0, np.float64) for name in names}
         nothing = np.empty(0, np.bool_)
-        starts = np.zeros(1, np.int64)
-        return cls(
-            0, nothing, 0, norms, dict.fromkeys(names, 0.0), dict.fromkeys(names, True), (), starts, (), ()
-        )
+        longest, unit = dict.fromkeys(names, 0.0), dict.fromkeys(names, True)
+        return cls(0, nothing, 0, norms, longest, unit, (), (), [0], (), ())
 
     def extended(self, frames: Iterable[Frame]) -> Snapshot:
         """The snapshot after some more commits."""
@@ -98,7 +99,8 @@ class Snapshot:
             longest=dict(self.longest) | {name: max(self.longest[name], fresh[name].max()) for name in fresh},
             unit=dict(self.unit) | {name: self.unit[name] and _all_unit(fresh[name]) for name in fresh},
             chunks=tuple(chunks),
-            starts=np.concatenate([[0], np.cumsum([chunk.num_rows for chunk in chunks])]).astype(np.int64),
+            id_columns=tuple(chunk.column("id") for chunk in chunks),
+            starts=[0, *accumulate(chunk.num_rows for chunk in chunks)],
             dead=_few((*self.dead, *(frame.dead for frame in killing))),
             successors=_few((*self.successors, *(frame.successors for frame in killing))),
         )
@@ -107,12 +109,10 @@ class Snapshot:
         """Ids of one row or more, in the order asked, as Hits carries them."""
         if len(rows) > _FEW:
             return python_ids(self.take(rows, ["id"]).column("id"))
-        starts = self.starts.tolist()
-        columns = [chunk.column("id") for chunk in self.chunks]
         found = []
         for row in rows.tolist():
-            place = bisect_right(starts, row) - 1
-            found.append(columns[place][row - starts[place]].as_py())
+            place = bisect_right(self.starts, row) - 1
+            found.append(self.id_columns[place][row - self.starts[place]].as_py())
         return np.array(found, np.int64) if isinstance(found[0], int) else found
 
     def take(self, rows: Rows, columns: list[str]) -> pa.RecordBatch:
@@ -192,7 +192,7 @@ class IdIndex:
         if snapshot.total - self._covered + len(self._delta) > max(_DELTA_LIMIT, len(self._rows)):
             self._rebuild(snapshot)
             return
-        for start, chunk in zip(snapshot.starts.tolist(), snapshot.chunks, strict=False):
+        for start, chunk in zip(snapshot.starts, snapshot.chunks, strict=False):
             if start + chunk.num_rows > self._covered:
                 fresh = max(self._covered - start, 0)
                 ids = chunk.column("id").slice(fresh).to_pylist()

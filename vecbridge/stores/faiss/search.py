@@ -180,6 +180,10 @@ def _with_indexes(
 ) -> Found:
     allowed = snapshot.live if selection is None else selection.allowed
     wanted = 4 * k + 64 if query.field.index.quantized else k
+    if len(indexes) == 1 and indexes[0].rows == snapshot.live_rows == snapshot.total and selection is None:
+        found = _ask(indexes[0], queries, query, min(wanted, snapshot.total), snapshot.total, allowed)
+        if found.rows.min() >= 0:  # the common case, and nothing to merge
+            return found
     parts = []
     short = np.zeros(len(queries), np.bool_)
     for index in indexes:
@@ -239,8 +243,10 @@ def _replaced(found: Found, lines: Rows, other: Found) -> Found:
 
 def _overflows(space: Space, queries: FloatArray, snapshot: Snapshot, name: str) -> bool:
     """Whether a float32 could become infinite on the way to a score; indexes know nothing of such rows."""
+    if space.metric is Metric.COSINE:
+        return snapshot.longest[name] > exact.LONGEST_COSINE
     longest = max(snapshot.longest[name], float(np.abs(queries).max()) * math.sqrt(queries.shape[1]))
-    return longest > (exact.LONGEST_COSINE if space.metric is Metric.COSINE else exact.LONGEST)
+    return longest > exact.LONGEST
 
 
 def _long(space: Space, queries: FloatArray, snapshot: Snapshot, name: str) -> bool:

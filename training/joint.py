@@ -40,17 +40,19 @@ def anchor(texts: Tensor, pictures: Tensor, table: Tensor, rows: list[int]) -> T
     return seen + F.cross_entropy(25 * table[answers] @ texts.T, torch.arange(len(rows)))
 
 
-def train(work: Workspace, minutes: float) -> None:
+def train(work: Workspace, minutes: float, *, resume: bool = False) -> None:
+    """Tune the two towers together; `resume` goes on from the last tuned checkpoint, at half the rate."""
     base, tokenizer = concepts_module.load(work.packages), work.tokenizer()
     table = work.table()  # the towers' own: it knows no regional keywords
     concepts = concepts_module.with_regional(base, work.packages)
     bank, chance = load_bank(work.pictures, favourite="noto"), random.Random(1)
     pictures, view = torch.from_numpy(bank.pictures), Augment(IMAGE_SIZE, LIGHT, seed=2)
-    model = work.load_towers()
-    steps = optimizer(model, ("text_", "vision_", "visual_", "logit_scale"), _RATE)
+    model = work.load_model() if resume else work.load_towers()
+    rate = _RATE / 2 if resume else _RATE
+    steps = optimizer(model, ("text_", "vision_", "visual_", "logit_scale"), rate)
     clock, log = Clock(minutes, warmup_steps=40, flat=0.2), Log("joint")
     for rows in shuffled(sorted(bank.of_concept), _BATCH, chance):
-        set_rate(steps, _RATE * clock.rate())
+        set_rate(steps, rate * clock.rate())
         pixels = view(pictures[[bank.draw(row, chance) for row in rows]])
         drawn = [draw(concepts.rows[row], chance) for row in rows]
         seen = embed_pictures(model, pixels)
@@ -85,10 +87,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--resume", action="store_true", help="go on from the last tuned checkpoint")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(1)
-    train(Workspace(options.work), options.minutes)
+    train(Workspace(options.work), options.minutes, resume=options.resume)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--text-minutes", type=float, default=9)
     parser.add_argument("--vision-minutes", type=float, default=30)
-    parser.add_argument("--joint-minutes", type=float, default=25)
+    parser.add_argument("--joint-minutes", type=float, default=27)
     parser.add_argument("--test", action="store_true", help="also measure the test style: once, at the end")
     options = parser.parse_args()
     work = Workspace(options.work.resolve())

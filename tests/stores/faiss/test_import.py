@@ -99,7 +99,7 @@ class TestVectors:
         self, store: FaissStore, tmp_path: Path, values: FloatArray, factory: str
     ) -> None:
         path = written(tmp_path, factory, values)
-        with pytest.raises(UnsupportedError, match="lost the vectors.*vectors="):
+        with pytest.raises(UnsupportedError, match=r"lost the vectors.*vectors="):
             store.import_index(path, name="theirs")
         assert store.collections() == []
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import random
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,3 +150,73 @@ def test_killing_a_writer_frees_its_lock(place: Path) -> None:
         rows = workload.records_for(np.array([1]), np.array([10_000]))
         photos.upsert(rows)
         assert vectors(photos.fetch(["k1"])).tolist() == vectors(rows).tolist()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("call", range(4))
+def test_a_commit_that_is_interrupted_stands_or_falls_whole_and_writing_goes_on(
+    place: Path, monkeypatch: pytest.MonkeyPatch, call: int, moment: str
+) -> None:
+    def batch(keys: range, version: int) -> Any:
+        return workload.records_for(np.array(keys), np.full(len(keys), version))
+
+    with faiss_store(place) as store:
+        photos = store.create(workload.SPEC)
+        photos.upsert(batch(range(100), 0))
+        calls = iter(range(10))
+        real = os.fdatasync
+
+        def interrupted(descriptor: int) -> None:
+            if next(calls) != call:
+                real(descriptor)
+                return
+            if moment == "after":
+                real(descriptor)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            patch.setattr(os, "fdatasync", interrupted)
+            photos.upsert(batch(range(50, 150), 1))
+            photos.upsert(batch(range(140, 200), 1))
+        photos.upsert(batch(range(3), 2))
+        state = stored(photos)
+        expected = [
+            dict.fromkeys(range(100), 0) | dict.fromkeys(range(3), 2),
+            dict.fromkeys(range(100), 0) | dict.fromkeys(range(50, 150), 1) | dict.fromkeys(range(3), 2),
+            dict.fromkeys(range(50), 0) | dict.fromkeys(range(50, 200), 1) | dict.fromkeys(range(3), 2),
+        ]
+        assert state in (expected[:2] if call < 2 else expected[1:])
+        with faiss_store(place) as others:
+            assert stored(others.open("photos")) == state
+    with faiss_store(place) as store:
+        assert stored(store.open("photos")) == state
+
+
+def test_readers_in_threads_never_see_a_moment_without_rows(place: Path) -> None:
+    rows = workload.records_for(np.arange(200), np.zeros(200, np.int64))
+    wrong: list[int] = []
+    stop = threading.Event()
+    with faiss_store(place) as store:
+        photos = store.create(workload.SPEC)
+        photos.upsert(rows)
+
+        def read() -> None:
+            while not stop.is_set():
+                if (count := photos.count()) != 200:
+                    wrong.append(count)
+
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for thread in threads:
+                thread.start()
+            for _ in range(40):
+                photos.upsert(rows)
+                photos.compact()
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+            sys.setswitchinterval(interval)
+    assert not wrong

@@ -92,6 +92,7 @@ class Shard:
         self._building = threading.Lock()  # taken before the mutex, never after it
         self._closed = False
         self._log: int | None = None
+        self._newest: View | None = None  # the view while the log is open: nobody else can make a newer one
         self._vectors: list[VectorFile] = []
         self._reset()
 
@@ -102,8 +103,7 @@ class Shard:
             NotFoundError: The collection was dropped or replaced since it was opened.
             CorruptStoreError: The files contradict themselves.
         """
-        newest = self._view  # read before the next line: a log that is open makes it the newest there is
-        if self._log is not None:
+        if (newest := self._newest) is not None:
             return newest
         with self._mutex:
             if self._closed:
@@ -199,6 +199,8 @@ class Shard:
                     finally:
                         with self._mutex:
                             self._view = self._made(self._view.snapshot)
+                            if self._log is not None:
+                                self._newest = self._view
 
     def compact(self, deadline: float) -> None:
         """Writes the live rows to a new generation, indexes included, and switches to it.
@@ -232,7 +234,7 @@ class Shard:
 
     def _forget(self) -> None:
         if self._log is not None:
-            descriptor, self._log = self._log, None
+            descriptor, self._log, self._newest = self._log, None, None
             os.close(descriptor)
         self._vectors = []
         self._reset()
@@ -339,6 +341,7 @@ class Shard:
                 self._tidy()
                 self._log = os.open(self._log_path, os.O_RDWR | os.O_CLOEXEC)
                 os.ftruncate(self._log, self._offset)
+            self._newest = self._view
         yield
 
     def _tidy(self) -> None:
@@ -374,7 +377,7 @@ class Shard:
         assert self._log is not None
         try:
             offset = log.append(self._log, self._offset, frame.encode())
-            self._view = self._made(self._view.snapshot.extended([frame]))
+            self._view = self._newest = self._made(self._view.snapshot.extended([frame]))
             self._offset = offset
         except BaseException:  # KeyboardInterrupt among them: only the disk knows how far it came
             self._forget()

@@ -121,6 +121,11 @@ def test_the_store_comes_from_the_settings(run: Run, photos: str, monkeypatch: p
     assert run("info", "--json").json["rows"] == 20
 
 
+def test_the_store_comes_from_a_dotenv_file(run: Run, photos: str) -> None:
+    Path(".env").write_text(f"VECBRIDGE_STORE={photos}\n")
+    assert run("info", "--json").json["rows"] == 20
+
+
 def test_piped_output_is_whole(run: Run, pictures: Path) -> None:
     title = "long " * 40
     line = json.dumps({"file_name": "0.png", "title": title.strip()})

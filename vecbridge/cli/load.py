@@ -176,7 +176,18 @@ def _reader(
 
 
 def _total(sources: list[TableSource]) -> int | None:
-    from vecbridge.sources.npy import NpySource
+    """How many rows there are, where that is known without reading them."""
+    import pyarrow.parquet as pq
 
-    lengths = [len(each) for each in sources if isinstance(each, NpySource)]
-    return sum(lengths) if len(lengths) == len(sources) else None
+    from vecbridge.sources.npy import NpySource
+    from vecbridge.sources.parquet import ParquetSource
+
+    total = 0
+    for source in sources:
+        if isinstance(source, NpySource):
+            total += len(source)
+        elif isinstance(source, ParquetSource):
+            total += pq.read_metadata(source.path).num_rows
+        else:
+            return None
+    return total

@@ -114,11 +114,15 @@ def index(
         about = {"url": str(url), "model": clip.identity.model, "created": new, "skipped": source.skipped}
         output.document(about | outcome.to_dict())
     else:
-        output.show(output.pairs(writing.summary(outcome, "indexed", skipped=source.skipped)))
-        if outcome.written:
-            output.note(f'Now: {output.program()} search "…" --store {shlex.quote(str(url))}')
+        _print(outcome, source.skipped, url)
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _print(outcome: writing.Outcome, skipped: int, url: StoreURL) -> None:
+    output.show(output.pairs(writing.summary(outcome, "indexed", skipped=skipped)))
+    if outcome.written:
+        output.note(f'Now: {output.program()} search "…" --store {shlex.quote(str(url))}')
 
 
 def _existing(store: Any, url: StoreURL) -> VectorField | None:

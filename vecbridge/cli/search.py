@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from vecbridge.embed.base import Embedder, FloatArray
     from vecbridge.filters import Filter
     from vecbridge.query import Hits
-    from vecbridge.schema import VectorField
-    from vecbridge.store import Collection
+    from vecbridge.schema import CollectionSpec, VectorField
 
 
 def search(
@@ -72,16 +71,28 @@ def search(
     found = common.settings()
     url = common.collection_url(store, found)
     from vecbridge.apps.contact_sheet import FILE_FIELDS
+    from vecbridge.query import Query
     from vecbridge.registry import open as open_collection
 
     with open_collection(url) as collection:
         field = collection.spec.vector_field(using)
+        shown = common.read_include(include or [], collection.spec)
+        if condition is not None:  # a slip in it is told before a model is loaded
+            collection.capabilities.resolve_filter(condition, collection.spec)
         with common.load_embedder(field, model, runtime, device, found) as clip:
             if field.embedder is None:
                 output.warn(f"the collection does not name its model: {clip.identity.model} reads the query")
-            vector = _vector(clip, text, image)
-            shown = common.read_include(include or [], collection.spec)
-            hits = _hits(collection, vector, clip, k, condition, shown, (ef, nprobe, using), bool(html))
+            query = Query(
+                _vector(clip, text, image),
+                k,
+                filter=condition,
+                include=_columns(shown, collection.spec, with_pictures=html is not None),
+                ef=ef,
+                nprobe=nprobe,
+                using=using,
+                embedder=clip.identity,
+            )
+            [hits] = collection.search(query)
     asked = {"text": text} if text is not None else {"image": str(image)}
     about = {
         "store": str(url.without_collection()),
@@ -108,42 +119,19 @@ def _vector(clip: Embedder, text: str | None, image: Path | None) -> FloatArray:
         return clip.embed_texts([text])
     if image is None or not image.is_file():
         raise ConfigError(f"--image: {image}: no such file")
-
     try:
         return clip.embed_images([image])
     except InvalidRecordError as exc:
         raise InvalidRecordError(f"{image}: {exc.rows[0].error}", exc.rows) from None
 
 
-def _hits(
-    collection: Collection,
-    vector: FloatArray,
-    clip: Embedder,
-    k: int,
-    condition: Filter | None,
-    shown: list[str],
-    knobs: tuple[int | None, int | None, str | None],
-    with_pictures: bool,
-) -> Hits:
+def _columns(shown: list[str], spec: CollectionSpec, *, with_pictures: bool) -> list[str]:
+    """What to fetch: what is shown, and where the pictures lie."""
     from vecbridge.apps.contact_sheet import PATH_FIELDS
-    from vecbridge.query import Query
 
-    fields = {each.name for each in collection.spec.fields}
+    fields = {each.name for each in spec.fields}
     paths = [name for name in PATH_FIELDS if name in fields] if with_pictures else []
-    ef, nprobe, using = knobs
-    [hits] = collection.search(
-        Query(
-            vector,
-            k,
-            filter=condition,
-            include=list(dict.fromkeys([*shown, *paths])),
-            ef=ef,
-            nprobe=nprobe,
-            using=using,
-            embedder=clip.identity,
-        )
-    )
-    return hits
+    return list(dict.fromkeys([*shown, *paths]))
 
 
 def _filter_json(condition: Filter | None) -> dict[str, Any] | None:

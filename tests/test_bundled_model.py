@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vecbridge.embed.factory import embedder
+
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ROOT / "vecbridge" / "embed" / "bundled"
 GALLERY = BUNDLED / "gallery"
@@ -192,3 +194,15 @@ def test_figures_are_those_of_the_shipped_files() -> None:
         recall = 100 * (found == np.arange(len(found))[:, None]).any(1).mean()
         said = figures["recall"]["onnx int8"]["gallery"][f"labels {language}"]["R@10"]
         assert recall == pytest.approx(said, abs=1.0)
+
+
+def test_the_onnx_vector_of_a_text_does_not_depend_on_what_else_is_in_its_batch() -> None:
+    texts = [
+        "a red heart",
+        "",
+        *(f"number {n} of some texts that are longer than the others" for n in range(40)),
+    ]
+    with embedder("bundled", runtime="onnx") as clip:
+        together = clip.embed_texts(texts)
+        alone = np.concatenate([clip.embed_texts([text]) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-6)

@@ -114,6 +114,11 @@ def test_debug_in_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert "Traceback" in run("info", "memory://#a").err
 
 
+def test_debug_in_a_dotenv_file(run: Run) -> None:
+    Path(".env").write_text("VECBRIDGE_DEBUG=1\n")
+    assert "Traceback" in run("search", "x", "--store", "memory://#a").err
+
+
 def test_debug_after_two_dashes_is_a_text(run: Run) -> None:
     ran = run("search", "--store", "memory://#a", "--", "--debug")
     assert "Traceback" not in ran.err

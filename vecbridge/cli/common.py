@@ -77,6 +77,8 @@ def settings() -> Settings:
     from vecbridge.settings import read_settings
 
     found = read_settings()
+    if found.debug:
+        output.set_debug(True)
     level = "DEBUG" if output.debugging() else found.log_level
 
     handler = logging.StreamHandler(sys.stderr)

@@ -41,7 +41,7 @@ def set_debug(on: bool) -> None:
 
 def debugging() -> bool:
     """Whether tracebacks are wanted, by ``--debug`` or ``VECBRIDGE_DEBUG``."""
-    return _debug or os.environ.get("VECBRIDGE_DEBUG", "") not in ("", "0", "false")
+    return _debug or os.environ.get("VECBRIDGE_DEBUG", "").lower() not in ("", "0", "false", "no", "off")
 
 
 def show(*renderables: Any) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import multiprocessing
 import os
 import random
+import shutil
+import signal
 import sys
 import threading
 import time
@@ -220,3 +222,45 @@ def test_readers_in_threads_never_see_a_moment_without_rows(place: Path) -> None
                 thread.join()
             sys.setswitchinterval(interval)
     assert not wrong
+
+
+@pytest.mark.parametrize("action", ["upsert", "rewrite", "wait_ready", "compact", "drop", "replace"])
+def test_a_writer_killed_before_any_change_to_the_disk_leaves_the_old_state_or_the_new(
+    tmp_path: Path, action: str
+) -> None:
+    template = tmp_path / "template"
+    with faiss_store(template) as store:
+        photos = store.create(workload.SPEC)
+        photos.upsert(workload.records_for(np.arange(200), np.zeros(200, np.int64)))
+        photos.wait_ready()
+        photos.upsert(workload.records_for(np.arange(100, 300), np.ones(200, np.int64)))
+        photos.delete([f"k{key}" for key in range(40)])
+        before = stored(photos)
+    after = before | dict.fromkeys(range(150, 250), 2) if action in ("upsert", "rewrite") else before
+    for step in range(1000):
+        place = tmp_path / f"{action}-{step}"
+        shutil.copytree(template, place)
+        process = START.Process(target=workload.die, args=(place, action, step), daemon=True)
+        process.start()
+        process.join(PATIENCE)
+        with faiss_store(place) as store:
+            if not store.collections():
+                assert action in ("drop", "replace")
+                store.create(workload.SPEC)
+            photos = store.open("photos")
+            found = stored(photos)
+            assert found in (before, after) or (action in ("drop", "replace") and not found)
+            if found:
+                require_index_and_catalogue_agree(photos, found)
+            photos.upsert(workload.records_for(np.arange(5), np.full(5, 9)))
+            assert stored(photos) == found | dict.fromkeys(range(5), 9)
+            photos.wait_ready()
+            require_index_and_catalogue_agree(photos, found | dict.fromkeys(range(5), 9))
+            photos.compact()
+            assert {path.name[0] for path in (place / "photos" / "ns").iterdir()} <= {"C", *"0123456789"}
+            assert len(list((place / "photos" / "ns").iterdir())) == 2
+        shutil.rmtree(place)
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert step > 3, "it was never killed"

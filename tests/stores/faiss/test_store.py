@@ -239,6 +239,16 @@ class TestDropping:
         with pytest.raises(CursorExpiredError):
             list(photos.scan(cursor=cursor))
 
+    def test_what_a_process_died_over_while_it_dropped_it_goes_with_the_next_drop(
+        self, store: FaissStore, place: Path
+    ) -> None:
+        store.create(small())
+        (place / "photos").rename(place / ".removed-0123")
+        assert store.collections() == []
+        store.create(small())
+        store.drop("photos")
+        assert list(place.iterdir()) == []
+
     def test_two_that_create_at_once_get_one_collection(self, store: FaissStore, place: Path) -> None:
         real = FaissStore._build
 

@@ -5,6 +5,8 @@ Everything here runs in processes of its own, started by test_crash.py.
 
 from __future__ import annotations
 
+import os
+import signal
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -172,3 +174,47 @@ def _read_once(
             counted["scan"] += 1
         except CursorExpiredError:
             counted["expired"] += 1
+
+
+STEPS = (
+    "pwrite",
+    "fsync",
+    "fdatasync",
+    "unlink",
+    "rename",
+    "replace",
+    "mkdir",
+    "rmdir",
+    "ftruncate",
+    "truncate",
+)
+
+
+def die(root: Path, action: str, step: int) -> None:
+    """Does something to a store, and is killed before the n-th time that it would change the disk."""
+    faiss.omp_set_num_threads(1)
+    left = iter(range(step, -1, -1))
+
+    def deadly(real: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            if next(left, 0) == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **options)
+
+        return call
+
+    with faiss_store(root) as store:
+        photos = store.open("photos")
+        if action == "rewrite":
+            shard._REWRITE_FRAMES = 1
+        for name in STEPS:
+            setattr(os, name, deadly(getattr(os, name)))
+        if action in ("upsert", "rewrite"):
+            photos.upsert(records_for(np.arange(150, 250), np.full(100, 2)))
+        elif action == "drop":
+            store.drop("photos")
+        elif action == "replace":
+            store.create(SPEC, if_exists="replace")
+        else:
+            getattr(photos, action)()
+    os._exit(0)

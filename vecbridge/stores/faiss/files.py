@@ -82,7 +82,8 @@ def remove_tree(path: Path) -> None:
     except FileNotFoundError:
         return
     sync_directory(path.parent)
-    shutil.rmtree(hidden, ignore_errors=True)
+    for each in path.parent.glob(".removed-*"):  # this one, and what others died over
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def refuse_network_file_system(path: Path) -> None:

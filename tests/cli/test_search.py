@@ -34,7 +34,7 @@ def test_a_picture_finds_itself(run: Run, photos: str) -> None:
     assert found["query"] == {"image": path}
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3]
     assert found["hits"][0]["record"]["path"] == path
-    assert found["hits"][0]["score"] == pytest.approx(1, abs=0.02)
+    assert found["hits"][0]["score"] == pytest.approx(1, abs=1e-3)
     scores = [hit["score"] for hit in found["hits"]]
     assert scores == sorted(scores, reverse=True)
 

@@ -252,7 +252,7 @@ def test_the_model_of_loaded_vectors_is_noted_and_searched_with(run: Run, tmp_pa
     assert run("load", "texts.npy", "--store", STORE, "--model", "bundled").code == 0
     ran = run("search", "a car", "--store", STORE, "--json")
     assert ran.json["hits"][0]["id"] == 1
-    assert ran.json["hits"][0]["score"] == pytest.approx(1, abs=0.02)
+    assert ran.json["hits"][0]["score"] == pytest.approx(1, abs=1e-3)
     assert "does not name its model" not in ran.err
 
 

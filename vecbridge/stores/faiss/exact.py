@@ -135,16 +135,16 @@ def rescored(space: Space, queries: FloatArray, found: Found, k: int) -> Found:
     keys = np.full((len(queries), count), np.inf)
     some = max(1, (64 << 20) // max(1, count * queries.shape[1] * 8))
     for low in range(0, len(queries), some):
-        rows = found.rows[low : low + some]
-        stored = space.vectors[np.maximum(rows, 0)].astype(np.float64)
+        rows = np.maximum(found.rows[low : low + some], 0)
+        stored = space.vectors[rows].astype(np.float64)
         asked = queries[low : low + some].astype(np.float64)
         if space.metric is Metric.L2:
             difference = stored - asked[:, None, :]
             keys[low : low + some] = np.einsum("nkd,nkd->nk", difference, difference)
             continue
-        keys[low : low + some] = -np.einsum("nkd,nd->nk", stored, asked)
+        keys[low : low + some] = -np.matmul(stored, asked[:, :, None])[:, :, 0]
         if space.metric is Metric.COSINE:
-            keys[low : low + some] /= np.linalg.norm(stored, axis=2)
+            keys[low : low + some] /= space.norms[rows]
     keys = np.where(found.rows < 0, np.inf, keys)
     order = np.argsort(keys, axis=1, kind="stable")[:, :k]
     best = np.take_along_axis(keys, order, 1).astype(np.float32)

@@ -137,7 +137,7 @@ def _among(selection: Selection, name: str, space: Space, queries: FloatArray, k
         codes.train(vectors)
         codes.add(vectors)
         selection.compressed[name] = codes
-    keys, places = codes.search(queries, 4 * k + 16)
+    keys, places = codes.search(queries, 2 * k + 16)
     if space.metric is not Metric.L2:
         np.negative(keys, out=keys)
     found = exact.rescored(space, queries, Found(selection.rows[places], keys), k)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,10 @@ ROOT = Path(__file__).resolve().parent.parent
 def root() -> Path:
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """Takes back what a command set as the level of vecbridge's log lines."""
+    yield
+    logging.getLogger("vecbridge").setLevel(logging.NOTSET)

@@ -54,10 +54,11 @@ clean: ## Remove what make made
 	rm -rf $(VENVS) demo site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # Editable, so that every run sees the code as it is now; installed again when pyproject.toml changes.
-# uv goes when it has done its work: it is the size of an eighth of the demo.
+# What only installs does not stay: uv, and the setuptools that Python 3.11 puts into every environment.
 $(VENVS)/%/.installed: pyproject.toml | python
 	@echo "Installing .[$(EXTRAS_$*)] into $(VENVS)/$* …"
 	@$(PYTHON) -m venv $(VENVS)/$*
+	@$(VENVS)/$*/bin/python -m pip uninstall --quiet --yes setuptools
 	@$(VENVS)/$*/bin/python -m pip install --quiet uv || echo "No uv to be had: pip will do."
 	@$(VENVS)/$*/bin/python -m uv pip install --quiet --python $(VENVS)/$*/bin/python --editable '.[$(EXTRAS_$*)]' \
 		|| $(VENVS)/$*/bin/python -m pip install --quiet --editable '.[$(EXTRAS_$*)]'

@@ -58,11 +58,11 @@ clean: ## Remove what make made
 $(VENVS)/%/.installed: pyproject.toml | python
 	@echo "Installing .[$(EXTRAS_$*)] into $(VENVS)/$* …"
 	@$(PYTHON) -m venv $(VENVS)/$*
-	@$(VENVS)/$*/bin/python -m pip uninstall --quiet --yes setuptools
+	@$(VENVS)/$*/bin/python -m pip uninstall --quiet --quiet --yes setuptools
 	@$(VENVS)/$*/bin/python -m pip install --quiet uv || echo "No uv to be had: pip will do."
 	@$(VENVS)/$*/bin/python -m uv pip install --quiet --python $(VENVS)/$*/bin/python --editable '.[$(EXTRAS_$*)]' \
 		|| $(VENVS)/$*/bin/python -m pip install --quiet --editable '.[$(EXTRAS_$*)]'
-	@$(VENVS)/$*/bin/python -m pip uninstall --quiet --yes uv
+	@$(VENVS)/$*/bin/python -m pip uninstall --quiet --quiet --yes uv
 	@touch $@
 
 python:

@@ -61,7 +61,7 @@ $(VENVS)/%/.installed: pyproject.toml | python
 	@$(VENVS)/$*/bin/python -m pip uninstall --quiet --quiet --yes setuptools
 	@$(VENVS)/$*/bin/python -m pip install --quiet uv || echo "No uv to be had: pip will do."
 	@$(VENVS)/$*/bin/python -m uv pip install --quiet --python $(VENVS)/$*/bin/python --editable '.[$(EXTRAS_$*)]' \
-		|| $(VENVS)/$*/bin/python -m pip install --quiet --editable '.[$(EXTRAS_$*)]'
+		|| $(VENVS)/$*/bin/python -m pip install --quiet --no-compile --editable '.[$(EXTRAS_$*)]'
 	@$(VENVS)/$*/bin/python -m pip uninstall --quiet --quiet --yes uv
 	@touch $@
 

@@ -41,7 +41,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3, help="repetitions of what takes seconds")
     parser.add_argument("--only", action="append", choices=SECTIONS, help="a section; may be repeated")
-    parser.add_argument("--merge-rows", type=int, help="rows for merge_insert (default: 3/10 of --rows)")
     parser.add_argument("--large-rows", type=int, help="rows to open and filter (default: 10 x --rows)")
     parser.add_argument("--dim-large", type=int, default=32, help="filters and opening do not read vectors")
     parser.add_argument("--large-index", choices=("ivf", "hnsw", "flat"), default="ivf")
@@ -74,7 +73,6 @@ def main() -> int:
             dim=options.dim,
             rounds=options.rounds,
             work=Path(work),
-            merge_rows=options.merge_rows or max(1, 3 * options.rows // 10),
             large_rows=options.large_rows or 10 * options.rows,
             large_dim=options.dim_large,
             large_index=options.large_index,
@@ -86,7 +84,7 @@ def main() -> int:
     print_table(lines, Console(width=None if sys.stdout.isatty() else 200))
     parameters = {
         "rows": bench.rows, "dim": bench.dim, "rounds": bench.rounds,
-        "merge_rows": bench.merge_rows, "large_rows": bench.large_rows, "large_dim": bench.large_dim,
+        "large_rows": bench.large_rows, "large_dim": bench.large_dim,
         "large_index": bench.large_index, "m": M, "ef_construction": EF_CONSTRUCTION, "ef": EF,
     }  # fmt: skip
     result = {

@@ -34,7 +34,6 @@ class Bench:
         dim: Their dimension.
         rounds: How often whatever takes seconds is repeated.
         work: Where the data goes; removed at the end.
-        merge_rows: Rows that LanceDB merges, and the same number of vecbridge's beside them.
         large_rows: Rows of the collection that is opened and filtered.
         large_dim: Its dimension.
         large_index: "ivf", "hnsw" or "flat".
@@ -45,7 +44,6 @@ class Bench:
     dim: int
     rounds: int
     work: Path
-    merge_rows: int
     large_rows: int
     large_dim: int
     large_index: str

@@ -26,23 +26,22 @@ def durable_writes(bench: Bench) -> list[Line]:
     lines = []
     for rows in ROW_COUNTS:
         batches = bench.batches(rows)
-        few = batches[: -(-bench.merge_rows // rows)]
         for write in (_raw, _vecbridge, _lance_add, _lance_merge):
             write(bench, batches[:1])  # imports, thread pools
         actions: dict[str, Callable[[], Times]] = {
             "raw": partial(_raw, bench, batches),
             "vecbridge": partial(_vecbridge, bench, batches),
             "add": partial(_lance_add, bench, batches),
-            "merge": partial(_lance_merge, bench, few),
+            "merge": partial(_lance_merge, bench, batches),
         }
         times = in_turns(actions, bench.rounds)
-        lines += _judged(rows, times, bench.rows, sum(batch.num_rows for batch in few), len(few))
+        lines += _judged(rows, times, bench.rows)
     return lines
 
 
-def _judged(size: int, times: dict[str, list[Times]], total: int, merged: int, few: int) -> list[Line]:
+def _judged(size: int, times: dict[str, list[Times]], total: int) -> list[Line]:
     whole = {name: Samples(tuple(sum(each) for each in runs)) for name, runs in times.items()}
-    start = _rates([each[:few] for each in times["vecbridge"]], merged)
+    rates = {name: _rates(runs, total) for name, runs in times.items()}
     what = f"durable upsert, batches of {size:,}"
     return [
         compared(
@@ -50,11 +49,11 @@ def _judged(size: int, times: dict[str, list[Times]], total: int, merged: int, f
             "pwrite + fdatasync of the vectors", Target("ratio", "<=", 3),
         ),
         compared(
-            "write", what, "rows/s", _rates(times["vecbridge"], total), _rates(times["add"], total),
+            "write", what, "rows/s", rates["vecbridge"], rates["add"],
             "LanceDB add, no fsync", Target("ratio", ">=", 1),
         ),
         compared(
-            "write", f"{what}, first {merged:,} rows", "rows/s", start, _rates(times["merge"], merged),
+            "write", what, "rows/s", rates["vecbridge"], rates["merge"],
             "LanceDB merge_insert, no fsync", Target("ratio", ">=", 3),
         ),
     ]  # fmt: skip

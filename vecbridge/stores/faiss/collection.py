@@ -35,9 +35,7 @@ def _mapped_vectors(view: View, name: str, rows: Rows) -> FloatArray:
 
 def _read_vectors(view: View, name: str, rows: Rows) -> FloatArray:
     low, high = int(rows.min()), int(rows.max()) + 1
-    if high - low > 2 * len(rows):  # far apart: reading what lies between would cost more than the map does
-        return _mapped_vectors(view, name, rows)
-    values = view.files[name].read(low, high)
+    values = view.files[name].window(low, high)
     return values if high - low == len(rows) and (np.diff(rows) == 1).all() else values[rows - low]
 
 

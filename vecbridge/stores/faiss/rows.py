@@ -272,11 +272,11 @@ def _all_unit(norms: Norms) -> bool:
 
 def _merged(chunks: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
     """Merges small chunks into their neighbours, so that there are about log2(rows) of them."""
-    merged: list[pa.RecordBatch] = []
+    groups: list[tuple[list[pa.RecordBatch], int, int]] = []
     for chunk in chunks:
         run, rows, size = [chunk], chunk.num_rows, chunk.nbytes
-        while merged and merged[-1].num_rows <= 2 * rows and merged[-1].nbytes + size < _CHUNK_BYTES:
-            run.append(merged.pop())
-            rows, size = rows + run[-1].num_rows, size + run[-1].nbytes
-        merged.append(pa.concat_batches(run[::-1]) if len(run) > 1 else chunk)
-    return merged
+        while groups and groups[-1][1] <= 2 * rows and groups[-1][2] + size < _CHUNK_BYTES:
+            before, more_rows, more_bytes = groups.pop()
+            run, rows, size = before + run, rows + more_rows, size + more_bytes
+        groups.append((run, rows, size))
+    return [pa.concat_batches(run) if len(run) > 1 else run[0] for run, _, _ in groups]

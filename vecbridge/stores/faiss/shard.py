@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,15 +135,20 @@ class Shard:
             StoreLockedError: Another process writes to the collection.
             StorageFullError: No room; nothing was stored.
         """
-        with self._mutex, self._writing():
+        with self._mutex, self._writing(), mapped_errors(f"write to {self._directory}"):
             snapshot = self._view.snapshot
-            self._ids.update(snapshot)
-            old = self._ids.find(batch.column("id"), snapshot)
-            known = np.flatnonzero(old >= 0)
-            with mapped_errors(f"write to {self._directory}"):
-                for file, field in zip(self._vectors, self.spec.vectors, strict=True):
-                    file.append(snapshot.total, vectors(batch, field.name))
-                self._commit(Frame(self._catalogued(batch), old[known], snapshot.total + known))
+            with ThreadPoolExecutor(len(self._vectors)) as disk:  # it is busy while the frame is made
+                written = [
+                    disk.submit(file.append, snapshot.total, vectors(batch, field.name))
+                    for file, field in zip(self._vectors, self.spec.vectors, strict=True)
+                ]
+                self._ids.update(snapshot)
+                old = self._ids.find(batch.column("id"), snapshot)
+                known = np.flatnonzero(old >= 0)
+                frame = Frame(self._catalogued(batch), old[known], snapshot.total + known)
+            for each in written:
+                each.result()
+            self._commit(frame)
 
     def delete(self, rows: Rows) -> None:
         """Commits the death of some live rows."""

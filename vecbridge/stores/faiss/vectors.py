@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 
@@ -40,17 +41,20 @@ class VectorFile:
             view = self._view = mapped.view(np.ndarray)
         return view[:rows]
 
-    def read(self, start: int, stop: int) -> FloatArray:
-        """A copy of some rows, read without touching the map, so that a scan leaves no pages behind."""
-        values = np.empty((stop - start, self.dim), np.float32)
-        data = memoryview(values.data).cast("B")
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(start * self.dim * 4)
-            while data:
-                if not (count := file.readinto(data)):
-                    raise CorruptStoreError(f"{self.path} ends before row {stop}")
-                data = data[count:]
-        return values
+    def window(self, start: int, stop: int) -> FloatArray:
+        """Some rows in a map of their own, which goes with the last reference: a scan leaves nothing behind.
+
+        Raises:
+            CorruptStoreError: The file ends before ``stop``.
+        """
+        low, high = start * self.dim * 4, stop * self.dim * 4
+        begin = low - low % mmap.ALLOCATIONGRANULARITY
+        with self.path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < high:
+                raise CorruptStoreError(f"{self.path} ends before row {stop}")
+            window = mmap.mmap(file.fileno(), high - begin, access=mmap.ACCESS_READ, offset=begin)
+        values = np.frombuffer(window, np.float32, (stop - start) * self.dim, low - begin)
+        return values.reshape(-1, self.dim)
 
     def append(self, first_row: int, values: FloatArray) -> None:
         """Writes rows durably; what stood behind ``first_row`` was never acknowledged.

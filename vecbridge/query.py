@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import ArrayLike
 
 from vecbridge.errors import Failure, SchemaError
 from vecbridge.filters import Filter
@@ -45,11 +46,7 @@ class Query:
     embedder: EmbedderIdentity | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        try:
-            with np.errstate(over="ignore"):  # what overflows becomes Inf, which is refused with its row
-                vectors = np.ascontiguousarray(self.vectors, dtype=np.float32)
-        except (TypeError, ValueError) as exc:
-            raise SchemaError(f"query vectors of shape (dim,) or (n, dim) are wanted: {exc}") from exc
+        vectors = _float32(self.vectors)
         if vectors.ndim == 1:
             vectors = vectors[None, :]
         if vectors.ndim != 2 or vectors.shape[1] == 0:
@@ -64,6 +61,17 @@ class Query:
             object.__setattr__(self, name, int(value))
         if isinstance(self.include, str):
             raise SchemaError(f"include={self.include!r}: a list of columns")
+
+
+def _float32(vectors: ArrayLike) -> FloatArray:
+    """C-contiguous float32; no copy of what is that already."""
+    if isinstance(vectors, np.ndarray) and vectors.dtype == np.float32 and vectors.flags.c_contiguous:
+        return vectors
+    try:
+        with np.errstate(over="ignore"):  # what overflows becomes Inf, which is refused with its row
+            return np.ascontiguousarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as exc:
+        raise SchemaError(f"query vectors of shape (dim,) or (n, dim) are wanted: {exc}") from exc
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,13 +62,11 @@ def bad_vectors(values: FloatArray, metric: Metric) -> list[tuple[int, str]]:
         values: float32, shape (n, dim).
         metric: Under cosine a zero vector has no direction.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.einsum("ij,ij->i", values, values)
-    good = (squares > 0) & (squares < np.inf)  # what is bad is not, nor is what is huge or tiny
+    squares = np.einsum("ij,ij->i", values, values)
     found: list[tuple[int, str]] = []
-    if good.all():
+    if not len(squares) or (squares.min() > 0 and squares.max() < np.inf):  # neither holds for NaN
         return found
-    for row in np.flatnonzero(~good).tolist():
+    for row in np.flatnonzero(~((squares > 0) & (squares < np.inf))).tolist():  # huge and tiny ones, too
         if not np.isfinite(values[row]).all():
             found.append((row, "has NaN or Inf"))
         elif metric is Metric.COSINE and not values[row].any():

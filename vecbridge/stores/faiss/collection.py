@@ -17,7 +17,7 @@ from vecbridge import records
 from vecbridge.capabilities import Capabilities
 from vecbridge.errors import ConfigError, CursorExpiredError, DeadlineError, StoreLockedError
 from vecbridge.filters import Filter
-from vecbridge.query import FloatArray, Hits, Page, Query, Status, WriteReport
+from vecbridge.query import FloatArray, Hits, Ids, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec, Metric
 from vecbridge.stores.faiss.exact import Found
 from vecbridge.stores.faiss.log import Rows
@@ -218,13 +218,12 @@ class FaissCollection:
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
     def _hits(self, view: View, found: Found, metric: Metric, include: Sequence[str] | None) -> list[Hits]:
-        counts = (found.rows >= 0).sum(axis=1).tolist()
-        rows = found.rows[found.rows >= 0]
-        ids = (
-            view.snapshot.ids(rows)
-            if len(rows)
-            else records.python_ids(self._batch(view, rows, []).column("id"))
-        )
+        rows = found.rows.reshape(-1)
+        counts = [found.rows.shape[1]] * len(found.rows)
+        if len(rows) and rows.min() < 0:
+            counts = (found.rows >= 0).sum(axis=1).tolist()
+            rows = rows[rows >= 0]
+        ids = view.snapshot.ids(rows) if len(rows) else self._no_ids()
         batch = None if include is None else self._batch(view, rows, include)
         scores = found.keys if metric is Metric.L2 else -found.keys
         hits = []
@@ -234,6 +233,9 @@ class FaissCollection:
             hits.append(Hits(ids[start : start + count], scores[line, :count], part))
             start += count
         return hits
+
+    def _no_ids(self) -> Ids:
+        return [] if self.spec.id_type == "string" else np.empty(0, np.int64)
 
     def _pages(
         self,

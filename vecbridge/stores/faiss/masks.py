@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from typing import Final
 
@@ -13,6 +15,7 @@ from vecbridge.errors import UnsupportedError
 from vecbridge.filters import And, Cmp, Contains, Filter, In, IsNull, Not, Or
 from vecbridge.stores.faiss.rows import Mask, Snapshot
 
+_PIECE: Final = 1 << 17  # rows that one thread looks at
 _FEW: Final = 4  # values up to which comparing with each beats a hash table
 
 _KERNELS: Final = {
@@ -32,10 +35,25 @@ def mask(filter: Filter, snapshot: Snapshot) -> Mask:
         filter: Normalized.
         snapshot: The rows.
     """
-    found = np.zeros(snapshot.total, np.bool_)
-    for start, chunk in zip(snapshot.starts, snapshot.chunks, strict=False):
-        found[start : start + chunk.num_rows] = _compile(filter, chunk).to_numpy(zero_copy_only=False)
-    found &= snapshot.live
+    found = np.empty(snapshot.total, np.bool_)
+
+    def fill(start: int, piece: pa.RecordBatch) -> None:
+        part = slice(start, start + piece.num_rows)
+        matching = _compile(filter, piece).to_numpy(zero_copy_only=False)
+        np.logical_and(matching, snapshot.live[part], out=found[part])
+
+    pieces = [
+        (start + low, chunk.slice(low, _PIECE))
+        for start, chunk in zip(snapshot.starts, snapshot.chunks, strict=False)
+        for low in range(0, chunk.num_rows, _PIECE)
+    ]
+    if snapshot.total <= _PIECE:
+        for start, piece in pieces:
+            fill(start, piece)
+    else:  # Arrow lets go of the interpreter lock
+        with ThreadPoolExecutor(min(len(pieces), os.cpu_count() or 1)) as pool:
+            for _ in pool.map(fill, *zip(*pieces, strict=True)):
+                pass
     return found
 
 

@@ -31,6 +31,8 @@ _COMPRESSED_FROM: Final = 2048  # matches of a filter that comes again
 _MASKS_KEPT: Final = 16
 _MASKS_BYTES: Final = 256 << 20
 _FETCH_LIMIT: Final = 4096
+_NARROWEST: Final = 0.25  # share of matches below which no more lists are visited
+_NEARLY_ALL: Final = 0.9  # share of live rows from which a search is as broad as it was asked to be
 _LONG: Final = 100.0  # product of lengths from which float32 dot products are off by more than 1e-5
 
 
@@ -222,9 +224,8 @@ def _ask(
     fetch = min(math.ceil(2 * k / share) + 16, index.rows)
     if fetch > _FETCH_LIMIT:
         return Found.none(len(queries))
-    found = index.search(
-        queries, fetch, max(breadth, fetch) if index.is_graph else math.ceil(breadth / share)
-    )
+    wider = max(breadth, fetch) if index.is_graph else math.ceil(breadth / max(share, _NARROWEST))
+    found = index.search(queries, fetch, breadth if share > _NEARLY_ALL else wider)
     rows = np.where((found.rows >= 0) & allowed[found.rows], found.rows, -1)
     keys = np.where(rows < 0, np.float32(np.inf), found.keys)
     return exact.merged([Found(rows, keys)], k)

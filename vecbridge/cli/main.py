@@ -80,7 +80,7 @@ def _version(wanted: bool) -> None:
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # plain help: rich costs a fifth of a second
     pretty_exceptions_enable=False,  # its tracebacks are long, and a bug is better told by Python's own
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -147,7 +147,7 @@ def _load(name: str) -> Any:
     module, _, attribute = COMMANDS[name].partition(":")
     function: Callable[..., None] = getattr(import_module(module), attribute)
     single = typer.Typer(
-        add_completion=False, rich_markup_mode="rich", context_settings=app.info.context_settings
+        add_completion=False, rich_markup_mode=None, context_settings=app.info.context_settings
     )
     single.command(name)(function)
     return typer.main.get_command(single)

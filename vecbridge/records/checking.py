@@ -23,6 +23,7 @@ from vecbridge.schema import (
 )
 
 MAX_ID_BYTES: Final = 512
+_FEW: Final = 16  # numbers that Python compares sooner than NumPy
 
 
 def check(batch: pa.RecordBatch, spec: CollectionSpec) -> pa.RecordBatch:
@@ -64,7 +65,8 @@ def bad_vectors(values: FloatArray, metric: Metric) -> list[tuple[int, str]]:
     """
     squares = np.einsum("ij,ij->i", values, values)
     found: list[tuple[int, str]] = []
-    if not len(squares) or (squares.min() > 0 and squares.max() < np.inf):  # neither holds for NaN
+    ends = squares.tolist() if len(squares) <= _FEW else (squares.min(), squares.max())
+    if all(0 < each < np.inf for each in ends):  # neither holds for NaN
         return found
     for row in np.flatnonzero(~((squares > 0) & (squares < np.inf))).tolist():  # huge and tiny ones, too
         if not np.isfinite(values[row]).all():

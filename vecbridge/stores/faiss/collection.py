@@ -220,7 +220,7 @@ class FaissCollection:
     def _hits(self, view: View, found: Found, metric: Metric, include: Sequence[str] | None) -> list[Hits]:
         rows = found.rows.reshape(-1)
         counts = [found.rows.shape[1]] * len(found.rows)
-        if len(rows) and rows.min() < 0:
+        if not found.full:
             counts = (found.rows >= 0).sum(axis=1).tolist()
             rows = rows[rows >= 0]
         ids = view.snapshot.ids(rows) if len(rows) else self._no_ids()

@@ -42,7 +42,7 @@ class Space:
         if self.metric is not Metric.COSINE:
             return queries
         wide = queries.astype(np.float64)  # in float32 the square of a long or short vector would not fit
-        wide /= np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
+        wide /= np.sqrt(np.vecdot(wide, wide))[:, None]
         return wide.astype(np.float32)
 
 
@@ -57,6 +57,13 @@ class Found:
 
     rows: Rows
     keys: Keys
+
+    @property
+    def full(self) -> bool:
+        """Whether no line is padded."""
+        return not self.rows.size or bool(
+            (self.rows[0, -1] if len(self.rows) == 1 else self.rows[:, -1].min()) >= 0
+        )
 
     @classmethod
     def none(cls, queries: int) -> Found:

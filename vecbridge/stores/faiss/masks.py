@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +11,11 @@ import pyarrow.compute as pc
 
 from vecbridge.errors import UnsupportedError
 from vecbridge.filters import And, Cmp, Contains, Filter, In, IsNull, Not, Or
-from vecbridge.stores.faiss.rows import Mask, Snapshot
+from vecbridge.stores.faiss.rows import Chunk, Mask, Snapshot
 
-_PIECE: Final = 1 << 17  # rows that one thread looks at
+_PIECE: Final = 1 << 17  # rows
 _FEW: Final = 4  # values up to which comparing with each beats a hash table
+_CODED_FROM: Final = 4096  # elements
 
 _KERNELS: Final = {
     "==": pc.equal,
@@ -36,59 +35,103 @@ def mask(filter: Filter, snapshot: Snapshot) -> Mask:
         snapshot: The rows.
     """
     found = np.empty(snapshot.total, np.bool_)
-
-    def fill(start: int, piece: pa.RecordBatch) -> None:
-        part = slice(start, start + piece.num_rows)
-        matching = _compile(filter, piece).to_numpy(zero_copy_only=False)
-        np.logical_and(matching, snapshot.live[part], out=found[part])
-
-    pieces = [
-        (start + low, chunk.slice(low, _PIECE))
-        for start, chunk in zip(snapshot.starts, snapshot.chunks, strict=False)
-        for low in range(0, chunk.num_rows, _PIECE)
-    ]
-    if snapshot.total <= _PIECE:
-        for start, piece in pieces:
-            fill(start, piece)
-    else:  # Arrow lets go of the interpreter lock
-        with ThreadPoolExecutor(min(len(pieces), os.cpu_count() or 1)) as pool:
-            for _ in pool.map(fill, *zip(*pieces, strict=True)):
-                pass
+    uncoded: list[tuple[_Piece, str]] = []
+    for start, chunk in zip(snapshot.starts, snapshot.chunks, strict=False):
+        for low in range(0, chunk.rows, _PIECE):
+            piece = _Piece(chunk, low, uncoded)
+            part = slice(start + low, start + low + piece.rows)
+            matching = _compile(filter, piece).to_numpy(zero_copy_only=False)
+            np.logical_and(matching, snapshot.live[part], out=found[part])
+    if uncoded:  # one a call, so that none is slow
+        piece, name = uncoded[0]
+        piece.code(name)
     return found
 
 
-def _compile(filter: Filter, chunk: pa.RecordBatch) -> pa.Array:
+class _Piece:
+    """Some rows of a chunk, by column: as many as stay in the processor's cache from step to step.
+
+    Args:
+        chunk: The rows.
+        low: The first of them.
+        uncoded: Where columns of lists are noted that codes would have answered sooner.
+    """
+
+    def __init__(self, chunk: Chunk, low: int, uncoded: list[tuple[_Piece, str]]) -> None:
+        self._chunk = chunk
+        self._low = low
+        self._uncoded = uncoded
+        self._batch = chunk.batch.slice(low, _PIECE)
+        self.rows: int = self._batch.num_rows
+
+    def column(self, name: str) -> pa.Array:
+        return self._batch.column(name)
+
+    def equal_elements(self, name: str, value: str) -> Mask:
+        """Which elements of all lists of a column equal a string."""
+        equal: Mask
+        coded = self._chunk.coded.get((name, self._low), ...)
+        if coded is ...:
+            self._uncoded.append((self, name))
+        if coded in (None, ...):
+            equal = pc.equal(self._elements(name), value).to_numpy(zero_copy_only=False)
+        else:
+            codes, distinct = coded
+            equal = codes == distinct[value] if value in distinct else np.zeros(len(codes), np.bool_)
+        return equal
+
+    def code(self, name: str) -> None:
+        """Codes the elements of a column of lists: a byte or two each, compared in a tenth of the time."""
+        self._chunk.coded[name, self._low] = _coded(self._elements(name))
+
+    def _elements(self, name: str) -> pa.StringArray:
+        column = self.column(name)
+        first, last = (column.offsets[end].as_py() for end in (0, len(column)))
+        return column.values.slice(first, last - first)
+
+
+def _coded(elements: pa.StringArray) -> tuple[np.ndarray[Any, Any], dict[str, int]] | None:
+    """A small number for each string, and the number of each distinct string; None if they are many."""
+    if len(elements) < _CODED_FROM or len(elements.slice(0, _CODED_FROM).unique()) > _CODED_FROM // 4:
+        return None
+    encoded = elements.dictionary_encode()
+    if len(encoded.dictionary) > 1 << 16:
+        return None
+    small = np.uint8 if len(encoded.dictionary) <= 1 << 8 else np.uint16
+    distinct = {each: code for code, each in enumerate(encoded.dictionary.to_pylist())}
+    return encoded.indices.to_numpy().astype(small), distinct
+
+
+def _compile(filter: Filter, piece: _Piece) -> pa.Array:
     """A boolean array without nulls; strings compare as bytes of UTF-8, which is the order of code points."""
     match filter:
         case And(items):
-            return _combined(pc.and_, items, chunk, empty=True)
+            return _combined(pc.and_, items, piece, empty=True)
         case Or(items):
-            return _combined(pc.or_, items, chunk, empty=False)
+            return _combined(pc.or_, items, piece, empty=False)
         case IsNull(name):
-            return pc.is_null(chunk.column(name))
+            return pc.is_null(piece.column(name))
         case Not(IsNull(name)):
-            return pc.is_valid(chunk.column(name))
+            return pc.is_valid(piece.column(name))
         case Cmp(name, op, value):
-            column = chunk.column(name)
+            column = piece.column(name)
             return pc.fill_null(_KERNELS[op](column, pa.scalar(value, column.type)), False)
         case In(name, values):
-            return _is_in(chunk.column(name), values)
+            return _is_in(piece.column(name), values)
         case Not(In(name, values)):
-            return pc.and_not(pc.is_valid(chunk.column(name)), _is_in(chunk.column(name), values))
+            return pc.and_not(pc.is_valid(piece.column(name)), _is_in(piece.column(name), values))
         case Contains(name, value):
-            return _contains(chunk.column(name), value)
+            return _contains(piece, name, value)
         case Not(Contains(name, value)):
-            return pc.and_not(pc.is_valid(chunk.column(name)), _contains(chunk.column(name), value))
+            return pc.and_not(pc.is_valid(piece.column(name)), _contains(piece, name, value))
         case _:
             raise UnsupportedError("faiss", f"the filter {filter!r}")
 
 
-def _combined(
-    kernel: pc.Function, items: tuple[Filter, ...], chunk: pa.RecordBatch, *, empty: bool
-) -> pa.Array:
+def _combined(kernel: pc.Function, items: tuple[Filter, ...], piece: _Piece, *, empty: bool) -> pa.Array:
     if not items:
-        return pa.array(np.full(chunk.num_rows, empty))
-    return reduce(kernel, (_compile(each, chunk) for each in items))
+        return pa.array(np.full(piece.rows, empty))
+    return reduce(kernel, (_compile(each, piece) for each in items))
 
 
 def _is_in(column: pa.Array, values: tuple[bool | int | float | str, ...]) -> pa.Array:
@@ -98,10 +141,10 @@ def _is_in(column: pa.Array, values: tuple[bool | int | float | str, ...]) -> pa
     return pc.is_in(column, value_set=pa.array(values, column.type), skip_nulls=True)
 
 
-def _contains(column: pa.ListArray, value: str) -> pa.Array:
-    offsets = column.offsets.to_numpy()  # of this slice, into all of column.values
-    elements = column.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
-    places = np.flatnonzero(pc.equal(elements, value).to_numpy(zero_copy_only=False)) + offsets[0]
+def _contains(piece: _Piece, name: str, value: str) -> pa.Array:
+    column = piece.column(name)
+    offsets = column.offsets.to_numpy()  # of this piece, into the elements of the whole chunk
+    places = np.flatnonzero(piece.equal_elements(name, value)) + offsets[0]
     found = np.zeros(len(column), np.bool_)
     found[np.searchsorted(offsets, places, side="right") - 1] = True
     return pc.and_(pa.array(found), pc.is_valid(column))

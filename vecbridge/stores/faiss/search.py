@@ -184,7 +184,7 @@ def _with_indexes(
     wanted = 4 * k + 64 if query.field.index.quantized else k
     if len(indexes) == 1 and indexes[0].rows == snapshot.live_rows == snapshot.total and selection is None:
         found = _ask(indexes[0], queries, query, min(wanted, snapshot.total), snapshot.total, allowed)
-        if found.rows.min() >= 0:  # the common case, and nothing to merge
+        if found.full:  # the common case, and nothing to merge
             return found
     parts = []
     short = np.zeros(len(queries), np.bool_)

@@ -448,10 +448,10 @@ def _write_log(path: Path, snapshot: Snapshot) -> int:
     try:
         offset = 0
         for chunk in snapshot.chunks:
-            offset = log.append(descriptor, offset, Frame(chunk).encode())
+            offset = log.append(descriptor, offset, Frame(chunk.batch).encode())
         if snapshot.dead:
             dead, successors = np.concatenate(snapshot.dead), np.concatenate(snapshot.successors)
-            nothing = snapshot.chunks[0].slice(0, 0)
+            nothing = snapshot.chunks[0].batch.slice(0, 0)
             offset = log.append(descriptor, offset, Frame(nothing, dead, successors).encode())
         return offset
     finally:

@@ -9,7 +9,9 @@ from vecbridge.records.arrow import (
     arrow_schema,
     arrow_type,
     arrow_vector_type,
+    booleans,
     id_array,
+    numbers,
     python_ids,
     row_bytes,
     split,
@@ -17,7 +19,7 @@ from vecbridge.records.arrow import (
     vectors,
 )
 from vecbridge.records.building import batch
-from vecbridge.records.checking import MAX_ID_BYTES, bad_vectors, canonical_json, check
+from vecbridge.records.checking import MAX_ID_BYTES, bad_vectors, canonical_json, check, invalid
 from vecbridge.records.stamps import require_same_embedder, stamp, stamped
 
 __all__ = [
@@ -27,9 +29,12 @@ __all__ = [
     "arrow_vector_type",
     "bad_vectors",
     "batch",
+    "booleans",
     "canonical_json",
     "check",
     "id_array",
+    "invalid",
+    "numbers",
     "python_ids",
     "require_same_embedder",
     "row_bytes",

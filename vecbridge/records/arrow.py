@@ -75,10 +75,25 @@ def vectors(batch: pa.RecordBatch, name: str = "vector") -> FloatArray:
     """
     column = batch.column(name)
     # flatten() honours the offset of a slice; .values does not
-    view: FloatArray = (
-        column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), column.type.list_size)
-    )
+    view: FloatArray = numbers(column.flatten()).reshape(len(column), column.type.list_size)
     return view
+
+
+def numbers(array: pa.Array) -> np.ndarray[Any, Any]:
+    """Numbers without nulls as a read-only NumPy view.
+
+    Arrow's own ``to_numpy`` imports pandas wherever that is installed: up to a second, once.
+    """
+    view: np.ndarray[Any, Any] = np.from_dlpack(array)
+    return view
+
+
+def booleans(array: pa.BooleanArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Booleans without nulls, one byte each, ten times as fast as by ``to_numpy``."""
+    bits = np.frombuffer(array.buffers()[1] or b"", np.uint8)
+    start, stop = array.offset, array.offset + len(array)
+    unpacked = np.unpackbits(bits[start // 8 : (stop + 7) // 8], bitorder="little")
+    return unpacked[start % 8 : start % 8 + len(array)].view(np.bool_)
 
 
 def vector_array(values: FloatArray) -> pa.FixedSizeListArray:
@@ -91,8 +106,7 @@ def vector_array(values: FloatArray) -> pa.FixedSizeListArray:
 def python_ids(ids: pa.Array) -> list[str] | np.ndarray[Any, np.dtype[np.int64]]:
     """An id column as Hits carries it: list of str, or int64 array."""
     if pa.types.is_integer(ids.type):
-        numbers: np.ndarray[Any, np.dtype[np.int64]] = ids.to_numpy(zero_copy_only=False)
-        return numbers
+        return numbers(ids)
     texts: list[str] = ids.to_pylist()
     return texts
 
@@ -149,13 +163,13 @@ def row_bytes(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
         if pa.types.is_fixed_size_list(type):
             sizes += type.list_size * type.value_type.bit_width // 8
         elif pa.types.is_list(type):
-            lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-            texts = pc.fill_null(pc.binary_length(column.flatten()), 0).to_numpy()
+            lengths = numbers(pc.fill_null(pc.list_value_length(column), 0))
+            texts = numbers(pc.fill_null(pc.binary_length(column.flatten()), 0))
             totals = np.concatenate([[0], np.cumsum(texts)])
             ends = np.cumsum(lengths)
             sizes += totals[ends] - totals[ends - lengths] + 4 * lengths + 4
         elif pa.types.is_string(type):
-            sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy() + 4
+            sizes += numbers(pc.fill_null(pc.binary_length(column), 0)) + 4
         else:
             sizes += 8
     return sizes

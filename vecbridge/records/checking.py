@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from vecbridge.errors import Failure, InvalidRecordError
 from vecbridge.query import FloatArray
-from vecbridge.records.arrow import arrow_schema, arrow_type, arrow_vector_type
+from vecbridge.records.arrow import arrow_schema, arrow_type, arrow_vector_type, booleans, numbers
 from vecbridge.records.stamps import require_same_embedder, stamped
 from vecbridge.schema import (
     CollectionSpec,
@@ -144,11 +144,11 @@ def _check_vectors(batch: pa.RecordBatch, field: VectorField, problems: dict[int
         _note(problems, pc.is_null(column), f"vector {field.name!r} is null")
         return column
     if column.flatten().null_count:
-        parents = np.flatnonzero(pc.is_null(column.flatten()).to_numpy(zero_copy_only=False)) // field.dim
+        parents = np.flatnonzero(booleans(pc.is_null(column.flatten()))) // field.dim
         for row in np.unique(parents).tolist():
             problems.setdefault(row, f"vector {field.name!r} has a null component")
         return column
-    values = column.flatten().to_numpy(zero_copy_only=True).reshape(-1, field.dim)
+    values = numbers(column.flatten()).reshape(-1, field.dim)
     for row, problem in bad_vectors(values, field.metric):
         problems.setdefault(row, f"vector {field.name!r} {problem}")
     return pa.FixedSizeListArray.from_arrays(column.flatten(), type=arrow_vector_type(field.dim))

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vecbridge import records
 from vecbridge.errors import UnsupportedError
 from vecbridge.filters import And, Cmp, Contains, Filter, In, IsNull, Not, Or
 from vecbridge.stores.faiss.rows import Chunk, Mask, Snapshot
@@ -40,7 +41,7 @@ def mask(filter: Filter, snapshot: Snapshot) -> Mask:
         for low in range(0, chunk.rows, _PIECE):
             piece = _Piece(chunk, low, uncoded)
             part = slice(start + low, start + low + piece.rows)
-            matching = _compile(filter, piece).to_numpy(zero_copy_only=False)
+            matching = records.booleans(_compile(filter, piece))
             np.logical_and(matching, snapshot.live[part], out=found[part])
     if uncoded:  # one a call, so that none is slow
         piece, name = uncoded[0]
@@ -74,7 +75,7 @@ class _Piece:
         if coded is ...:
             self._uncoded.append((self, name))
         if coded in (None, ...):
-            equal = pc.equal(self._elements(name), value).to_numpy(zero_copy_only=False)
+            equal = records.booleans(pc.equal(self._elements(name), value))
         else:
             codes, distinct = coded
             equal = codes == distinct[value] if value in distinct else np.zeros(len(codes), np.bool_)
@@ -99,7 +100,7 @@ def _coded(elements: pa.StringArray) -> tuple[np.ndarray[Any, Any], dict[str, in
         return None
     small = np.uint8 if len(encoded.dictionary) <= 1 << 8 else np.uint16
     distinct = {each: code for code, each in enumerate(encoded.dictionary.to_pylist())}
-    return encoded.indices.to_numpy().astype(small), distinct
+    return records.numbers(encoded.indices).astype(small), distinct
 
 
 def _compile(filter: Filter, piece: _Piece) -> pa.Array:
@@ -143,7 +144,7 @@ def _is_in(column: pa.Array, values: tuple[bool | int | float | str, ...]) -> pa
 
 def _contains(piece: _Piece, name: str, value: str) -> pa.Array:
     column = piece.column(name)
-    offsets = column.offsets.to_numpy()  # of this piece, into the elements of the whole chunk
+    offsets = records.numbers(column.offsets)  # of this piece, into the elements of the whole chunk
     places = np.flatnonzero(piece.equal_elements(name, value)) + offsets[0]
     found = np.zeros(len(column), np.bool_)
     found[np.searchsorted(offsets, places, side="right") - 1] = True

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vecbridge.query import Ids
-from vecbridge.records import arrow_schema, python_ids
+from vecbridge.records import arrow_schema, booleans, numbers, python_ids
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.faiss.log import Frame, Rows
 
@@ -154,7 +154,7 @@ class Snapshot:
         norms = _grown(self.norms[name], total, 0)
         start = self.total
         for batch in batches:
-            norms[start : start + batch.num_rows] = batch.column(norm_column(name)).to_numpy()
+            norms[start : start + batch.num_rows] = numbers(batch.column(norm_column(name)))
             start += batch.num_rows
         return norms
 
@@ -242,7 +242,7 @@ class IdIndex:
                 break
             rows = self._rows[position[pending]]
             same = pc.equal(snapshot.take(rows, ["id"]).column("id"), ids.take(pa.array(pending)))
-            equal = same.to_numpy(zero_copy_only=False)
+            equal = booleans(same)
             found[pending[equal]] = rows[equal]
             pending = pending[~equal]
             position[pending] += 1
@@ -263,8 +263,8 @@ class IdIndex:
 
 def _hashes(ids: pa.Array, rows: Rows, texts: list[str] | None) -> Rows:
     if pa.types.is_integer(ids.type):
-        numbers: Rows = ids.to_numpy(zero_copy_only=False)[rows]
-        return numbers
+        found: Rows = numbers(ids)[rows]
+        return found
     texts = ids.to_pylist() if texts is None else texts
     return np.fromiter((hash(texts[row]) for row in rows.tolist()), np.int64, len(rows))
 

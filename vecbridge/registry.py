@@ -32,6 +32,8 @@ class Entry:
 BUILT_IN: Final[dict[str, Entry]] = {
     "memory": Entry("vecbridge.stores.memory:MemoryStore"),
     "faiss": Entry("vecbridge.stores.faiss.store:FaissStore", extra="faiss"),
+    "milvus": Entry("vecbridge.stores.milvus.store:MilvusStore", extra="milvus"),
+    "milvus+lite": Entry("vecbridge.stores.milvus.store:MilvusLiteStore", extra="milvus"),
 }
 
 

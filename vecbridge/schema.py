@@ -181,6 +181,21 @@ class CollectionSpec:
         vector = VectorField("vector", dim, _metric(metric), index, embedder)
         return cls(name, (vector,), tuple(fields), id_type, namespaced)
 
+    @classmethod
+    def foreign(
+        cls, name: str, vectors: tuple[VectorField, ...], fields: tuple[Field, ...], id_type: IdType
+    ) -> CollectionSpec:
+        """The spec of a collection that vecbridge did not make, under the names that it has.
+
+        Such a spec describes; one that is built has names that every backend takes, so that ``create``
+        wants it :meth:`renamed` where its own are none.
+        """
+        spec = object.__new__(cls)
+        values = {"name": name, "vectors": vectors, "fields": fields, "id_type": id_type, "namespaced": False}
+        for key, value in values.items():
+            object.__setattr__(spec, key, value)
+        return spec
+
     @property
     def vector(self) -> VectorField:
         """The default vector field: the first."""

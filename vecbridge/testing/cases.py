@@ -37,7 +37,8 @@ class StoreCase:
         url: Makes its URL, without a collection, from a fresh directory.
         options: Keyword options for :func:`vecbridge.connect`.
         missing: Returns what has to be installed or started first, as a command; None if all is there.
-        known: By name of a test ("test_..."), why this store fails it.
+        known: By name of a test ("test_...", or "test_...[parameters]" without the store's id), why this
+            store fails it.
         examples: Examples a property test; fewer for a slow server.
     """
 
@@ -60,6 +61,17 @@ def package(name: str, *, extra: str) -> Callable[[], str | None]:
 
 
 _ONE_PROCESS: Final = Known("never", "its data lives and dies with one process")
+_SHORT_FLOATS: Final = Known(
+    "notyet", "milvus-lite squares lengths in float32, where they overflow or vanish"
+)
+MILVUS_GAPS: Final = {
+    "test_the_parts_of_a_split_are_disjoint_and_complete": Known(
+        "notimpl", "where primary keys divide evenly is not known without reading them"
+    ),
+    "test_compaction_keeps_the_rows_and_expires_cursors": Known(
+        "never", "Milvus gives back the place of deleted rows by itself, and no cursor minds"
+    ),
+}
 CASES: Final = (
     StoreCase(
         id="memory",
@@ -79,5 +91,16 @@ CASES: Final = (
         id="faiss",
         url=lambda directory: f"faiss://{directory}/store",
         missing=package("faiss", extra="faiss"),
+    ),
+    StoreCase(
+        id="milvus-lite",
+        url=lambda directory: f"milvus+lite://{directory}/store.db",
+        missing=package("milvus_lite", extra="milvus"),
+        known=MILVUS_GAPS
+        | {
+            "test_a_direction_counts_however_long_the_vector_is[1e+30]": _SHORT_FLOATS,
+            "test_a_direction_counts_however_long_the_vector_is[1e-30]": _SHORT_FLOATS,
+        },
+        examples=10,
     ),
 )

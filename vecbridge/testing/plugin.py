@@ -12,7 +12,7 @@ import pytest
 from vecbridge.registry import connect
 from vecbridge.store import Store
 from vecbridge.stores.memory import MemoryStore
-from vecbridge.testing.cases import CASES, StoreCase
+from vecbridge.testing.cases import CASES, Known, StoreCase
 from vecbridge.testing.maker import Maker, Undeclared
 from vecbridge.urls import parse
 
@@ -70,7 +70,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _require_existing_tests(config.stash[_CASES].values())
     for item in items:
         case = _case(item)
-        known = case.known.get(getattr(item, "originalname", "")) if case else None
+        known = _known(case, item) if case else None
         if known:
             item.add_marker(pytest.mark.xfail(reason=f"{known.kind}: {known.reason}", strict=True))
 
@@ -133,11 +133,19 @@ def _case(item: pytest.Item) -> StoreCase | None:
     return callspec.params.get("store_case") if callspec else None
 
 
+def _known(case: StoreCase, item: pytest.Item) -> Known | None:
+    """Why the store fails this test, as a whole or with these parameters."""
+    name = getattr(item, "originalname", "")
+    parameters = item.name.removeprefix(f"{name}[").removesuffix("]")
+    parameters = parameters.replace(case.id, "", 1).strip("-")
+    return case.known.get(name) or case.known.get(f"{name}[{parameters}]")
+
+
 def _require_existing_tests(cases: Iterable[StoreCase]) -> None:
     from vecbridge.testing import suite
 
     names = {name for each in suite.__all__ for name in dir(getattr(suite, each))}
     for case in cases:
         for name in case.known:
-            if name not in names:
+            if name.partition("[")[0] not in names:
                 raise pytest.UsageError(f"store case {case.id!r} marks {name!r}, which is no test")

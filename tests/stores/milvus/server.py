@@ -1,0 +1,103 @@
+"""A genuine Milvus 2.3.5 (`pip install milvus==2.3.5`), started on loopback and stopped by the tests.
+
+One runs per host at a time, since its embedded etcd binds a fixed port: a lock file makes others wait. With
+MILVUS_URL set, that server is tested instead, and nothing is started.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+_LOCK = Path(tempfile.gettempdir()) / "vecbridge-milvus.lock"
+
+
+class GenuineMilvus:
+    """A standalone server with a directory and a port of its own.
+
+    Args:
+        **config: Keys of its configuration template, such as ``authorization_enabled=True``.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        self._config = config
+        self._directory = Path(tempfile.mkdtemp(prefix="vecbridge-milvus-"))
+        self._lock = _LOCK.open("w")
+        self._server: Any = None
+        self.port = _free_port()
+
+    @property
+    def url(self) -> str:
+        """Its URL."""
+        return f"milvus://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Starts it on what its directory holds, and waits until it answers."""
+        from milvus import MilvusServer, MilvusServerConfig
+
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        config = MilvusServerConfig(data_dir=str(self._directory), proxy_port=self.port)
+        self._server = MilvusServer(config)
+        for key, value in self._config.items():
+            config.set(key, value)
+        self._server.start()
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is written any more."""
+        self._server.server_proc.send_signal(signal.SIGKILL)
+        self._server.server_proc.wait()
+        self._server.stop()
+
+    def stop(self) -> None:
+        """Stops it and removes its directory."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> GenuineMilvus:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def missing() -> str | None:
+    """What has to be installed or started before a genuine Milvus can be tested."""
+    if "MILVUS_URL" in os.environ or find_spec("milvus"):
+        return None
+    return "pip install milvus==2.3.5, or set MILVUS_URL to a server"
+
+
+@cache
+def shared() -> GenuineMilvus | None:
+    """The server of this run, started when it is first asked for; None if MILVUS_URL names one."""
+    if "MILVUS_URL" in os.environ:
+        return None
+    server = GenuineMilvus()
+    atexit.register(server.stop)
+    server.start()
+    return server
+
+
+def shared_url() -> str:
+    """The URL of the server of this run."""
+    server = shared()
+    return os.environ["MILVUS_URL"] if server is None else server.url
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,163 @@
+"""Which Milvus field holds which column, and how an id becomes a primary key.
+
+What vecbridge creates: the primary key ``id``, a FLOAT_VECTOR for each vector field, and every scalar in the
+dynamic field, under its own name. A null is a key that is left out, which every Milvus version can keep and ask
+for (``exists``); nullable typed fields came with 2.5 only. The spec stands in the collection's properties.
+
+A primary key is unique in a collection, whatever the partition, so that with namespaces it is "namespace/id".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vecbridge.query import Ids
+from vecbridge.schema import CollectionSpec, FieldType
+
+SPEC_PROPERTY: Final = "vecbridge.spec"
+TOKEN_PROPERTY: Final = "vecbridge.token"
+DYNAMIC: Final = "$meta"
+PK: Final = "id"
+
+#: Words of Milvus's expression language, of every version to 2.6; a field of such a name cannot be filtered.
+_WORDS: Final = frozenset(
+    [
+        "and",
+        "or",
+        "not",
+        "in",
+        "like",
+        "exists",
+        "is",
+        "null",
+        "isnull",
+        "true",
+        "false",
+        "to",
+        "between",
+        "meta",
+        "interval",
+        "iso",
+        "text_match",
+        "phrase_match",
+        "random_sample",
+        "json_contains",
+        "array_contains",
+    ]
+)
+_WORD_STARTS: Final = ("json_", "array_", "st_", "text_", "phrase_", "random_", "x_")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Where a scalar column is.
+
+    Attributes:
+        name: What vecbridge calls it.
+        key: The Milvus field, or the key in the dynamic field.
+        type: Its type.
+        dynamic: Whether it is in the dynamic field.
+        nullable: Whether null can be told; a typed field of an older Milvus has none.
+        source: Milvus's type of a typed field (``schema_pb2.DataType``), 0 in the dynamic field.
+    """
+
+    name: str
+    key: str
+    type: FieldType
+    dynamic: bool = True
+    nullable: bool = True
+    source: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything of a collection is.
+
+    Attributes:
+        pk: The primary key's field.
+        pk_type: "string" or "int64", as Milvus keeps it.
+        id_type: "string" or "int64", as vecbridge shows it.
+        namespaced: Whether primary keys carry a namespace.
+        columns: The scalar columns, by vecbridge's name.
+        extra: The column that takes every dynamic key outside the others (foreign collections), or None.
+        writable: Why rows cannot be written; "" if they can.
+    """
+
+    pk: str
+    pk_type: str
+    id_type: str
+    namespaced: bool
+    columns: Mapping[str, Column]
+    extra: str | None = None
+    writable: str = ""
+
+    @property
+    def has_dynamic(self) -> bool:
+        """Whether the dynamic field is of any use."""
+        return self.extra is not None or any(each.dynamic for each in self.columns.values())
+
+
+def of_spec(spec: CollectionSpec) -> Layout:
+    """The layout of a collection that vecbridge made."""
+    return Layout(
+        PK,
+        "string" if spec.namespaced else spec.id_type,
+        spec.id_type,
+        spec.namespaced,
+        {each.name: Column(each.name, dynamic_key(each.name), each.type) for each in spec.fields},
+    )
+
+
+def dynamic_key(name: str) -> str:
+    """The dynamic key of a column: its name, unless the expression language means something else by it."""
+    lower = name.lower()
+    return f"x_{name}" if lower in _WORDS or lower.startswith(_WORD_STARTS) else name
+
+
+class Keys:
+    """Primary keys of one namespace.
+
+    Args:
+        layout: The collection's layout.
+        namespace: The namespace.
+    """
+
+    def __init__(self, layout: Layout, namespace: str) -> None:
+        self._layout = layout
+        self._prefix = f"{namespace}/" if layout.namespaced else ""
+
+    def encode(self, ids: pa.Array) -> list[str] | list[int]:
+        """Primary keys of some ids."""
+        keys: list[Any] = ids.to_pylist()
+        return [f"{self._prefix}{key}" for key in keys] if self._layout.namespaced else keys
+
+    def decode(self, keys: Sequence[str] | Sequence[int]) -> pa.Array:
+        """Ids of some primary keys of this namespace."""
+        if not self._layout.namespaced:
+            return pa.array(keys, pa.string() if self._layout.id_type == "string" else pa.int64())
+        texts = pc.utf8_slice_codeunits(pa.array(keys, pa.string()), start=len(self._prefix))
+        return texts if self._layout.id_type == "string" else texts.cast(pa.int64())
+
+    def python_ids(self, keys: Sequence[str] | Sequence[int]) -> Ids:
+        """The same as Hits carries them."""
+        if self._layout.namespaced:
+            start = len(self._prefix)
+            texts = [str(key)[start:] for key in keys]
+            return texts if self._layout.id_type == "string" else np.array(texts, np.int64)
+        return list(map(str, keys)) if self._layout.id_type == "string" else np.array(keys, np.int64)
+
+    @property
+    def bounds(self) -> tuple[str, str] | None:
+        """Primary keys from the first on and below the second are this namespace's; None if all are."""
+        return (self._prefix, after_namespace(self._prefix)) if self._layout.namespaced else None
+
+
+def after_namespace(prefix: str) -> str:
+    """The first primary key beyond a namespace ("eu/" → "eu0": 0 is the character after the slash)."""
+    return prefix[:-1] + chr(ord("/") + 1)

@@ -21,11 +21,16 @@ EXTRAS_docs := docs
 export UV_HTTP_TIMEOUT ?= 180
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help demo test lint format bench docs clean python
+# The Milvus stack, docker/README.md: GPU=1 takes the GPU build, ATTU=1 the console along.
+STACK_ENV ?= .env
+STACK = docker compose --env-file $(STACK_ENV) -f docker/milvus/compose.yaml \
+	$(if $(filter 1,$(GPU)),-f docker/milvus/compose.gpu.yaml)
+
+.PHONY: help demo test lint format bench docs stack-up stack-down stack-status stack-needs clean python
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENVS)/demo/.installed ## Index pictures and search them; writes demo/demo.png and demo/demo.html
 	$(VENVS)/demo/bin/vecbridge demo --dir demo
@@ -50,6 +55,15 @@ docs: $(VENVS)/docs/.installed ## Build the documentation into site/
 	$(VENVS)/docs/bin/python docs/generate_matrix.py
 	NO_MKDOCS_2_WARNING=1 $(VENVS)/docs/bin/mkdocs build --strict
 
+stack-up: | stack-needs ## Start Milvus in Docker; GPU=1 for the GPU build, ATTU=1 for the console
+	$(STACK) $(if $(filter 1,$(ATTU)),--profile attu) up --detach --wait --wait-timeout 600
+
+stack-down: | stack-needs ## Stop that Milvus; its data stays
+	$(STACK) --profile attu down
+
+stack-status: | stack-needs ## Show its containers and their health
+	$(STACK) --profile attu ps --all
+
 clean: ## Remove what make made
 	rm -rf $(VENVS) demo site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
@@ -72,3 +86,11 @@ python:
 		echo "vecbridge needs Python 3.11 or later, and $(PYTHON) is older: $$($(PYTHON) -V 2>&1)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+stack-needs:
+	@command -v docker >/dev/null 2>&1 || { \
+		echo "No docker on the path: install Docker with its compose plugin, see docker/README.md" >&2; exit 1; }
+	@docker compose version >/dev/null 2>&1 || { \
+		echo "This docker has no compose plugin: install it, see docker/README.md" >&2; exit 1; }
+	@test -f $(STACK_ENV) || { \
+		echo "No $(STACK_ENV): cp .env.example $(STACK_ENV), then set the passwords of the Milvus stack in it" >&2; exit 1; }

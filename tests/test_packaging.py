@@ -114,7 +114,13 @@ def test_the_wheel_holds_the_whole_package(
 def test_env_example_names_every_setting_and_nothing_else(root: Path) -> None:
     text = (root / ".env.example").read_text("utf-8")
     named = re.findall(r"^# ([A-Z][A-Z0-9_]*)=", text, re.MULTILINE)
-    assert sorted(named) == sorted(variable_name(name) for name in Settings.model_fields)
+    settings = [variable_name(name) for name in Settings.model_fields]
+    stack = {
+        variable
+        for path in (root / "docker").rglob("*.yaml")
+        for variable in re.findall(r"\$\{?([A-Z][A-Z0-9_]*)(?=[}:])", path.read_text("utf-8"))
+    }
+    assert sorted(named) == sorted([*settings, *stack])
     assert all(line.startswith("#") for line in text.splitlines() if line)
 
 

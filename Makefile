@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 
 # What each environment installs. Only the one for the tests has torch.
 EXTRAS_demo := faiss,onnx
-EXTRAS_test := faiss,onnx,clip,dev
+EXTRAS_test := faiss,milvus,onnx,clip,dev
 EXTRAS_lint := dev
 EXTRAS_bench := faiss,onnx,bench
 EXTRAS_docs := docs

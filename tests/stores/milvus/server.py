@@ -18,6 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+#: Shorter periods than a server has by default; every wait is the same, and takes a tenth of the time.
+BRISK = {
+    "proxy.timeTickInterval": 20,
+    "queryCoord.checkInterval": 100,
+    "queryCoord.distPullInterval": 50,
+    "queryCoord.checkHandoffInterval": 500,
+}
 _LOCK = Path(tempfile.gettempdir()) / "vecbridge-milvus.lock"
 
 
@@ -85,7 +92,7 @@ def shared() -> GenuineMilvus | None:
     """The server of this run, started when it is first asked for; None if MILVUS_URL names one."""
     if "MILVUS_URL" in os.environ:
         return None
-    server = GenuineMilvus()
+    server = GenuineMilvus(**BRISK)
     atexit.register(server.stop)
     server.start()
     return server

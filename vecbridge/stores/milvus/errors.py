@@ -54,6 +54,7 @@ _BY_TEXT: Final[tuple[tuple[str, type[VecbridgeError]], ...]] = (
     ("message larger than max", TooLargeError),
     ("message size too large", TooLargeError),
     ("no space left on device", StorageFullError),
+    ("empty grpc client", UnavailableError),
     ("deadline exceeded", DeadlineError),
     ("collection not loaded", UnavailableError),
     ("rate limit exceeded", RateLimitedError),

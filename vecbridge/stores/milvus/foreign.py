@@ -9,7 +9,7 @@ from pymilvus.grpc_gen import schema_pb2
 
 from vecbridge.capabilities import Gap
 from vecbridge.errors import SchemaError
-from vecbridge.schema import CollectionSpec, Field, FieldType, Metric, VectorField
+from vecbridge.schema import CollectionSpec, Field, FieldType, IdType, Metric, VectorField
 from vecbridge.stores.milvus import index_params
 from vecbridge.stores.milvus.layout import DYNAMIC, Column, Layout
 
@@ -67,7 +67,7 @@ def introspected(
     extra = _extra_name([each.name for each in columns]) if schema.enable_dynamic_field else None
     if extra is not None:
         columns.append(Column(extra, DYNAMIC, "json"))
-    key_type = "string" if pk.data_type == _DataType.VarChar else "int64"
+    key_type: IdType = "string" if pk.data_type == _DataType.VarChar else "int64"
     writable = "its primary keys are made by the server (auto_id)" if pk.autoID else ""
     if losses and not writable:
         writable = f"it has fields that vecbridge cannot fill: {', '.join(each.subject for each in losses)}"

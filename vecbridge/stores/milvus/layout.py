@@ -1,8 +1,8 @@
 """Which Milvus field holds which column, and how an id becomes a primary key.
 
 What vecbridge creates: the primary key ``id``, a FLOAT_VECTOR for each vector field, and every scalar in the
-dynamic field, under its own name. A null is a key that is left out, which every Milvus version can keep and ask
-for (``exists``); nullable typed fields came with 2.5 only. The spec stands in the collection's properties.
+dynamic field, under its own name. A null is a key that is left out, which every Milvus version can keep and
+ask for (``exists``); nullable typed fields came with 2.5 only. The spec is in the collection's properties.
 
 A primary key is unique in a collection, whatever the partition, so that with namespaces it is "namespace/id".
 """

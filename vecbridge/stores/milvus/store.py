@@ -382,7 +382,7 @@ class _LiteServers:
                     f"milvus-lite cannot open {path}: is another process using it? One at a time can"
                 )
             self._users[path] = self._users.get(path, 0) + 1
-            return uri.partition("//")[2]
+            return str(uri).partition("//")[2]
 
     def leave(self, path: str) -> None:
         """Stops the server with its last user."""

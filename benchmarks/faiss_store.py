@@ -81,14 +81,18 @@ def main() -> int:
             lines, taken = measured(bench, names, progress)
         finally:
             bench.close()
-    print_table(lines, Console(width=None if sys.stdout.isatty() else 200))
+    print_table(
+        "vecbridge's FAISS store beside raw baselines of the same run",
+        lines,
+        Console(width=None if sys.stdout.isatty() else 200),
+    )
     parameters = {
         "rows": bench.rows, "dim": bench.dim, "rounds": bench.rounds,
         "large_rows": bench.large_rows, "large_dim": bench.large_dim,
         "large_index": bench.large_index, "m": M, "ef_construction": EF_CONSTRUCTION, "ef": EF,
     }  # fmt: skip
     result = {
-        "machine": machine(),
+        "machine": machine("faiss-cpu", "lancedb"),
         "load_average": {"before": before, "after": os.getloadavg()},
         "parameters": parameters,
         "seconds": taken,

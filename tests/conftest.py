@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.stores.milvus import server as milvus
+from vecbridge.testing.cases import MILVUS_GAPS, StoreCase
 
 pytest_plugins = ["pytester", "vecbridge.testing.plugin"]
 
@@ -20,6 +24,27 @@ settings.load_profile("vecbridge")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+MILVUS = StoreCase(
+    id="milvus",
+    url=lambda _: milvus.shared_url(),
+    missing=milvus.missing,
+    known=MILVUS_GAPS,
+    examples=3,
+)
+
+
+def pytest_vecbridge_cases() -> list[StoreCase]:
+    """Stores whose servers the tests start."""
+    return [MILVUS]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers that run at once share a server, which is started before them."""
+    stores = config.getoption("--stores")
+    if config.getoption("numprocesses", None) and MILVUS.id in (stores or MILVUS.id) and not milvus.missing():
+        os.environ["MILVUS_URL"] = milvus.shared_url()
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,6 @@ from rich.table import Table
 import vecbridge as vb
 
 Result = TypeVar("Result")
-PACKAGES = ("numpy", "pyarrow", "faiss-cpu", "lancedb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +162,8 @@ def child(*arguments: str) -> dict[str, float]:
     return dict(json.loads(done.stdout)) | {"process_s": whole}
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were taken on; no names, no paths."""
+def machine(*packages: str) -> dict[str, Any]:
+    """What the figures were taken on, and with which versions of some packages; no names, no paths."""
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
@@ -172,7 +171,7 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "vecbridge": vb.__version__,
-        **{package: version(package) for package in PACKAGES},
+        **{package: version(package) for package in ("numpy", "pyarrow", *packages)},
     }
 
 
@@ -193,9 +192,9 @@ def shown(value: float | None, unit: str) -> str:
     return f"{digits} {unit}".rstrip()
 
 
-def print_table(lines: list[Line], console: Console) -> None:
+def print_table(title: str, lines: list[Line], console: Console) -> None:
     """The result table."""
-    table = Table(title="vecbridge's FAISS store beside raw baselines of the same run")
+    table = Table(title=title)
     for name in ("section", "measured", "figure", "baseline", "against", "ratio", "target", "holds"):
         numeric = name in {"figure", "baseline", "ratio"}
         table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "measured")

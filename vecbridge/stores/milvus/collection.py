@@ -183,7 +183,7 @@ class MilvusCollection:
                 table.connection, table.name, max(deadline - time.monotonic(), 0.1),
                 lambda: self._covered(rows),
             )  # fmt: skip
-        elif table.unbuilt:
+        elif table.unbuilt is not False:
             table.rebuild(timeout)
 
     def close(self) -> None:

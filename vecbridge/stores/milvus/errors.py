@@ -105,6 +105,8 @@ def of_rpc(exc: grpc.RpcError, what: str) -> BackendError:
     if kind is DeadlineError:
         return DeadlineError(f"{what}: no answer within its deadline")
     hint = ""
+    if "failed to connect to all addresses" in details:
+        details = f"nothing answers there: {details.rpartition(': ')[2]}"
     if "SSL" in details or "WRONG_VERSION_NUMBER" in details:
         hint = " (does the server speak TLS? the option is tls=true)"
     return kind(f"{what}: {details or code.name}{hint}")

@@ -57,7 +57,7 @@ class Table:
         self._written_at = float("-inf")
         self._strong_until = float("-inf")
         self._sealed_until = float("-inf")
-        self.unbuilt = not dialect.seals  # on lite: whether anything was written since the index was built
+        self.unbuilt: bool | None = None  # on lite: whether rows wait for the index, if that is known
 
     def call(self, rpc: str, request: Any, *, timeout: float | None = None) -> Any:
         """Sends a request about this collection."""
@@ -113,7 +113,7 @@ class Table:
         """Notes a write."""
         self._written_at = time.monotonic()
         self._sealed_until = float("-inf")
-        self.unbuilt = not self.dialect.seals
+        self.unbuilt = True
 
     @property
     def search_level(self) -> int:

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, Self, get_args, runtime_checkable
 
 import pyarrow as pa
 
-from vecbridge.capabilities import Capabilities
+from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.errors import ConfigError
 from vecbridge.filters import Filter
 from vecbridge.query import Hits, Page, Query, Status, WriteReport
@@ -100,12 +100,14 @@ class Collection(Protocol):
         spec: What it holds.
         namespace: Which namespace it is.
         capabilities: What its backend can do.
+        losses: What a collection holds that ``spec`` cannot say, if vecbridge did not make it.
     """
 
     url: StoreURL
     spec: CollectionSpec
     namespace: str
     capabilities: Capabilities
+    losses: Sequence[Gap]
 
     def upsert(self, batch: pa.RecordBatch) -> WriteReport:
         """Writes whole records of any number, replacing those of the same id.

@@ -146,6 +146,7 @@ def _details(collection: Collection, status: Status, namespaces: list[str]) -> d
         "details": dict(status.details),
         "namespace": collection.namespace,
         "namespaces": namespaces,
+        "losses": [{"kind": each.kind, "detail": each.detail} for each in collection.losses],
     }
 
 
@@ -180,6 +181,7 @@ def _print_info(url: str, spec: CollectionSpec, details: dict[str, Any]) -> None
         lines.append(("  model", model))
     if details["disk_bytes"] is not None:
         lines.append(("on disk", output.size(details["disk_bytes"])))
+    lines += [("not shown", f"{each['kind']}: {each['detail']}") for each in details["losses"]]
     lines += [(key.replace("_", " "), _detail(key, value)) for key, value in details["details"].items()]
     output.show(output.pairs(lines))
     if spec.fields:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from vecbridge import filters, indexes, records
-from vecbridge.capabilities import Capabilities, ResolvedQuery
+from vecbridge.capabilities import Capabilities, Gap, ResolvedQuery
 from vecbridge.errors import (
     CollectionExistsError,
     ConfigError,
@@ -145,6 +145,7 @@ class MemoryCollection:
     """One namespace of a collection in memory; see :class:`vecbridge.store.Collection`."""
 
     capabilities = MemoryStore.capabilities
+    losses: Sequence[Gap] = ()
 
     def __init__(self, url: StoreURL, database: _Database, table: _Table, namespace: str) -> None:
         self.url = url

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from vecbridge import records
-from vecbridge.capabilities import Capabilities
+from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.errors import ConfigError, CursorExpiredError, DeadlineError, StoreLockedError
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray, Hits, Ids, Page, Query, Status, WriteReport
@@ -41,6 +41,8 @@ def _read_vectors(view: View, name: str, rows: Rows) -> FloatArray:
 
 class FaissCollection:
     """One namespace of a collection on disk; see :class:`vecbridge.store.Collection`."""
+
+    losses: Sequence[Gap] = ()
 
     def __init__(
         self,

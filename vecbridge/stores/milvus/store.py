@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 from vecbridge.capabilities import Capabilities
 from vecbridge.errors import (
+    BackendError,
     CollectionExistsError,
     CorruptStoreError,
     InvalidURLError,
@@ -244,11 +245,27 @@ class MilvusStore:
                     ),
                     what=f"create the index of {spec.name!r}",
                 )
+            self._require_as_asked(spec)
             self._table(spec.name).load()
         except BaseException:
             with suppress(VecbridgeError):
                 self.drop(spec.name)
             raise
+
+    def _require_as_asked(self, spec: CollectionSpec) -> None:
+        """Reads the indexes back: a server may take parameters and build something else.
+
+        Raises:
+            BackendError: It did.
+        """
+        described = self._described_indexes(spec.name)
+        for field in spec.vectors:
+            index, metric = index_params.from_milvus(described.get(field.name, {}))
+            if (index, metric) != (field.index, field.metric):
+                raise BackendError(
+                    f"{spec.name!r}: asked for {field.index} and {field.metric}, and the server says "
+                    f"{index} and {metric}"
+                )
 
     def _table(self, name: str) -> Table:
         """What is known of a collection; read again each time, since others may have replaced it.

@@ -13,7 +13,8 @@ import shutil
 import signal
 import socket
 import tempfile
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ BRISK = {
     "queryCoord.distPullInterval": 50,
     "queryCoord.checkHandoffInterval": 500,
 }
+_shared: list[GenuineMilvus] = []
 _LOCK = Path(tempfile.gettempdir()) / "vecbridge-milvus.lock"
 
 
@@ -69,11 +71,15 @@ class GenuineMilvus:
         if self._server is not None:
             self._server.stop()
             self._server = None
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        self._lock.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def __enter__(self) -> GenuineMilvus:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,21 +93,33 @@ def missing() -> str | None:
     return "pip install milvus==2.3.5, or set MILVUS_URL to a server"
 
 
-@cache
 def shared() -> GenuineMilvus | None:
     """The server of this run, started when it is first asked for; None if MILVUS_URL names one."""
     if "MILVUS_URL" in os.environ:
         return None
-    server = GenuineMilvus(**BRISK)
-    atexit.register(server.stop)
-    server.start()
-    return server
+    if not _shared:
+        server = GenuineMilvus(**BRISK)
+        atexit.register(server.stop)
+        _shared.append(server)
+        server.start()
+    return _shared[0]
 
 
 def shared_url() -> str:
     """The URL of the server of this run."""
     server = shared()
     return os.environ["MILVUS_URL"] if server is None else server.url
+
+
+@contextmanager
+def own(**config: Any) -> Iterator[GenuineMilvus]:
+    """A server of the caller's own; that of the run makes room, and is started anew when it is asked for."""
+    while _shared:
+        server = _shared.pop()
+        atexit.unregister(server.stop)
+        server.stop()
+    with GenuineMilvus(**config) as server:
+        yield server
 
 
 def _free_port() -> int:

@@ -1,0 +1,77 @@
+"""What the tests of the Milvus stores share: small collections, and ways to read them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from vecbridge.indexes import Flat
+from vecbridge.query import FloatArray
+from vecbridge.records import batch
+from vecbridge.registry import connect
+from vecbridge.schema import CollectionSpec
+from vecbridge.stores.milvus.collection import MilvusCollection
+from vecbridge.stores.milvus.store import MilvusStore
+
+DIM = 8
+_numbers = itertools.count()
+
+
+def milvus_store(url: str, **options: Any) -> MilvusStore:
+    """A store at a URL."""
+    store = connect(url, **options)
+    assert isinstance(store, MilvusStore)
+    return store
+
+
+def lite_url(directory: Path) -> str:
+    """The URL of a milvus-lite store in a directory."""
+    pytest.importorskip("milvus_lite", reason="pip install 'vecbridge[milvus]'")
+    return f"milvus+lite://{directory}/store.db"
+
+
+def fresh(word: str) -> str:
+    """A name that no other collection of this run has."""
+    return f"{word}_{next(_numbers)}"
+
+
+def small(name: str, **changes: Any) -> CollectionSpec:
+    """A spec of eight dimensions, compared one by one, so that nothing waits for an index."""
+    return CollectionSpec.single(name, **({"dim": DIM, "metric": "l2", "index": Flat()} | changes))
+
+
+@contextmanager
+def made(store: MilvusStore, spec: CollectionSpec, **options: Any) -> Iterator[MilvusCollection]:
+    """A collection, dropped afterwards."""
+    yield store.create(spec, **options)
+    store.drop(spec.name)
+
+
+def random_vectors(count: int, dim: int = DIM, seed: int = 0) -> FloatArray:
+    """Normally distributed vectors, not of length one."""
+    return np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)
+
+
+def rows(spec: CollectionSpec, ids: Sequence[Any], **columns: Any) -> pa.RecordBatch:
+    """Records with random vectors."""
+    columns.setdefault(spec.vector.name, random_vectors(len(ids), spec.vector.dim))
+    return batch(spec, id=ids, **columns)
+
+
+def scanned(collection: MilvusCollection, **options: Any) -> list[Any]:
+    """Ids in the order of a scan."""
+    return [key for page in collection.scan(include=[], **options) for key in page.batch["id"].to_pylist()]
+
+
+def contents(collection: MilvusCollection) -> dict[Any, dict[str, Any]]:
+    """Every record by its id; fails where an id comes twice."""
+    found = [record for page in collection.scan() for record in page.batch.to_pylist()]
+    assert len({each["id"] for each in found}) == len(found)
+    return {each["id"]: each for each in found}

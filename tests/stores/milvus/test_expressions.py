@@ -1,0 +1,187 @@
+"""Filters as expressions: escaped, with the contract's meaning of null, shallow however many terms."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import Any
+
+import pytest
+
+from tests.stores.milvus.helpers import fresh, made, rows, scanned, small
+from vecbridge.filters import INT64_MIN, And, Cmp, Contains, Filter, IsNull, Not, Or, field, normalize
+from vecbridge.query import Query
+from vecbridge.schema import CollectionSpec
+from vecbridge.stores.milvus import expressions, layout
+from vecbridge.stores.milvus.layout import Column, Keys, Layout
+from vecbridge.stores.milvus.store import MilvusStore
+
+SPEC = CollectionSpec.single(
+    "photos", dim=2,
+    fields={"n": "int64", "x": "float64", "s": "string", "b": "bool", "tags": "list<string>", "j": "json"},
+)  # fmt: skip
+NUMBERED = CollectionSpec.single("photos", dim=2, id_type="int64")
+MADE = layout.of_spec(SPEC)
+RESERVED = (
+    "in", "like", "exists", "json_x", "json_contains", "and", "or", "not", "true", "FALSE", "null",
+    "to", "array_x", "is", "text_match", "x_in", "x_", "meta", "between", "interval", "count", "limit",
+    "pk", "e1", "inf", "nan", "isnull", "st_within", "iso", "EXISTS2", "array_length", "random_sample",
+    "contains", "json", "array", "offset", "IN2", "phrase_match", "match", "none", "minimum_should_match",
+)  # fmt: skip
+
+
+def compiled(condition: Filter) -> str:
+    return expressions.compiled(normalize(condition, SPEC), MADE)
+
+
+def depth(expression: str) -> int:
+    """How deep parentheses nest."""
+    deepest = level = 0
+    for character in expression:
+        level += (character == "(") - (character == ")")
+        deepest = max(deepest, level)
+    return deepest
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ('say "no"', '"say \\"no\\""'),
+        ("back\\slash", '"back\\\\slash"'),
+        ('\\"', '"\\\\\\""'),
+        ("a\nb\rc\td", '"a\\nb\\rc\\td"'),
+        ("it's", '"it\'s"'),
+        ("Zürich 🌊 \u2028", '"Zürich 🌊 \u2028"'),
+        ("", '""'),
+        (True, "true"),
+        (False, "false"),
+        (2**63 - 1, "9223372036854775807"),
+        (-7, "-7"),
+        (0.1, "0.1"),
+        (1e300, "1e+300"),
+    ],
+)
+def test_a_literal_is_written_so_that_milvus_reads_the_same_value(value: Any, text: str) -> None:
+    assert expressions.literal(value) == text
+
+
+@pytest.mark.parametrize(
+    ("condition", "text"),
+    [
+        (field("n") == INT64_MIN, f"n < {INT64_MIN + 1}"),
+        (field("n") <= INT64_MIN, f"n < {INT64_MIN + 1}"),
+        (field("n") > INT64_MIN, f"n >= {INT64_MIN + 1}"),
+        (field("n") >= INT64_MIN, "exists n"),
+        (field("n").isin([INT64_MIN]), f"n < {INT64_MIN + 1}"),
+        (field("n").isin([INT64_MIN, 3]), f"(n < {INT64_MIN + 1}) or (n in [3])"),
+        (field("n") < INT64_MIN, expressions.nothing(MADE)),
+    ],
+)
+def test_the_least_integer_which_milvus_cannot_read_is_never_written(condition: Filter, text: str) -> None:
+    assert compiled(condition) == text
+    assert str(INT64_MIN) not in compiled(condition)
+
+
+def test_a_scan_goes_on_behind_the_least_integer_without_writing_it() -> None:
+    numbered = layout.of_spec(NUMBERED)
+    assert expressions.after_key(numbered, INT64_MIN) == f"id >= {INT64_MIN + 1}"
+    assert expressions.of_keys(numbered, [INT64_MIN, 5]) == f"(id < {INT64_MIN + 1}) or (id in [5])"
+
+
+@pytest.mark.parametrize(
+    ("condition", "text"),
+    [
+        (field("n").is_null(), "not (exists n)"),
+        (~field("n").is_null(), "exists n"),
+        (field("n") != 3, "(exists n) and (n != 3)"),
+        (~(field("n") == 3), "(exists n) and (n != 3)"),
+        (~(field("n") < 3), "n >= 3"),
+        (~field("s").isin(["a"]), '(exists s) and (not (s in ["a"]))'),
+        (~field("s").isin([]), "exists s"),
+        (~field("tags").contains("a"), '(exists tags) and (not (json_contains(tags, "a")))'),
+        (field("tags").contains('"'), 'json_contains(tags, "\\"")'),
+        (field("j").is_null(), "not (exists j)"),
+        (field("b").isin([True, False]), "(b == true) or (b == false)"),
+    ],
+)
+def test_null_matches_only_is_null(condition: Filter, text: str) -> None:
+    assert compiled(condition) == text
+
+
+def test_a_typed_field_of_an_older_milvus_has_no_null_and_a_nullable_one_is_asked() -> None:
+    columns = {
+        "old": Column("old", "old", "int64", dynamic=False, nullable=False),
+        "new": Column("new", "new", "int64", dynamic=False),
+        "tags": Column("tags", "tags", "list<string>", dynamic=False, nullable=False),
+    }
+    typed = Layout("key", "int64", "int64", False, columns)
+    assert expressions.compiled(IsNull("old"), typed) == "((key < 0) and (key > 0))"
+    assert expressions.compiled(IsNull("new"), typed) == "new is null"
+    assert expressions.compiled(Not(IsNull("new")), typed) == "new is not null"
+    assert expressions.compiled(Cmp("new", "!=", 1), typed) == "(new is not null) and (new != 1)"
+    assert expressions.compiled(Contains("tags", "a"), typed) == 'array_contains(tags, "a")'
+
+
+@pytest.mark.parametrize("kind", [And, Or])
+def test_three_thousand_terms_nest_a_dozen_deep(kind: type[And] | type[Or]) -> None:
+    terms = tuple(Cmp("n", "!=", number) for number in range(3000))
+    text = expressions.compiled(kind(terms), MADE)
+    assert depth(text) <= 14
+    assert text.count("n != ") == 3000
+    folded = functools.reduce(operator.and_ if kind is And else operator.or_, terms)
+    assert depth(compiled(folded)) <= 14
+
+
+def test_an_empty_choice_matches_nothing_and_an_empty_conjunction_everything() -> None:
+    assert compiled(field("n").isin([])) == 'id == ""'
+    assert expressions.compiled(Or(()), MADE) == 'id == ""'
+    assert expressions.compiled(And(()), MADE) == 'id != ""'
+    numbered = layout.of_spec(NUMBERED)
+    assert expressions.everything(numbered) == f"id <= {2**63 - 1}"
+    assert expressions.nothing(numbered) == "((id < 0) and (id > 0))"
+
+
+def test_a_namespace_is_a_range_of_primary_keys() -> None:
+    spaced = layout.of_spec(CollectionSpec.single("photos", dim=2, id_type="int64", namespaced=True))
+    text = expressions.scoped(spaced, Keys(spaced, "eu"), None)
+    assert text == '(id >= "eu/") and (id < "eu0")'
+    text = expressions.scoped(spaced, Keys(spaced, ""), Or(()))
+    assert text == '(id >= "/") and ((id < "0") and (id == ""))'
+    assert expressions.scoped(MADE, Keys(MADE, ""), None) == ""
+
+
+def test_what_a_filter_cannot_say_raises_instead_of_matching_everything() -> None:
+    with pytest.raises(Exception, match="the filter"):
+        expressions.compiled(Not(And(())), MADE)
+
+
+@pytest.mark.parametrize("name", ["in", "LIKE", "exists", "json_x", "x_in"])
+def test_a_reserved_word_gets_a_key_and_no_two_names_share_one(name: str) -> None:
+    assert layout.dynamic_key(name) == f"x_{name}"
+    assert layout.dynamic_key("tags") == "tags"
+    assert len({layout.dynamic_key(each) for each in RESERVED}) == len(RESERVED)
+
+
+def test_fields_named_by_reserved_words_are_filtered_like_any(store: MilvusStore) -> None:
+    spec = small(fresh("reserved"), fields=dict.fromkeys(RESERVED, "int64"))
+    columns = {name: [place, None, place + 1] for place, name in enumerate(RESERVED)}
+    with made(store, spec) as photos:
+        photos.upsert(rows(spec, ["a", "b", "c"], **columns))
+        for place, name in enumerate(RESERVED):
+            assert scanned(photos, filter=field(name) == place) == ["a"], name
+            assert scanned(photos, filter=field(name) != place) == ["c"], name
+            assert scanned(photos, filter=field(name).is_null()) == ["b"], name
+            assert scanned(photos, filter=field(name).isin([place, place + 1])) == ["a", "c"], name
+        [record] = photos.fetch(["a"]).to_pylist()
+        assert {name: record[name] for name in RESERVED} == {n: i for i, n in enumerate(RESERVED)}
+
+
+def test_three_thousand_terms_are_answered_within_seconds(store: MilvusStore) -> None:
+    spec = small(fresh("terms"), fields={"n": "int64"})
+    with made(store, spec) as photos:
+        photos.upsert(rows(spec, [f"r{n}" for n in range(10)], n=list(range(10))))
+        condition = functools.reduce(operator.or_, (field("n") == 3 * number for number in range(3000)))
+        assert scanned(photos, filter=condition) == ["r0", "r3", "r6", "r9"]
+        photos.flush()
+        [hits] = photos.search(Query([0.0] * 8, k=10, filter=condition))
+        assert set(hits.ids) == {"r0", "r3", "r6", "r9"}

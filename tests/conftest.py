@@ -12,7 +12,8 @@ import pytest
 from hypothesis import settings
 
 from tests.stores.milvus import server as milvus
-from vecbridge.testing.cases import MILVUS_GAPS, StoreCase
+from tests.stores.weaviate import server as weaviate
+from vecbridge.testing.cases import MILVUS_GAPS, WEAVIATE_GAPS, StoreCase
 
 pytest_plugins = ["pytester", "vecbridge.testing.plugin"]
 
@@ -33,18 +34,29 @@ MILVUS = StoreCase(
     known=MILVUS_GAPS,
     examples=3,
 )
+WEAVIATE = StoreCase(
+    id="weaviate",
+    url=lambda _: weaviate.shared_url(),
+    missing=weaviate.missing,
+    known=WEAVIATE_GAPS,
+    examples=5,
+)
 
 
 def pytest_vecbridge_cases() -> list[StoreCase]:
     """Stores whose servers the tests start."""
-    return [MILVUS]
+    return [MILVUS, WEAVIATE]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Workers that run at once share a server, which is started before them."""
+    if not config.getoption("numprocesses", None):
+        return
     stores = config.getoption("--stores")
-    if config.getoption("numprocesses", None) and MILVUS.id in (stores or MILVUS.id) and not milvus.missing():
-        os.environ["MILVUS_URL"] = milvus.shared_url()
+    wanted = [MILVUS.id, WEAVIATE.id] if stores is None else stores.split(",")
+    for case, server in ((MILVUS, milvus), (WEAVIATE, weaviate)):
+        if case.id in wanted and not server.missing():
+            os.environ[f"{case.id.upper()}_URL"] = server.shared_url()
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ BUILT_IN: Final[dict[str, Entry]] = {
     "faiss": Entry("vecbridge.stores.faiss.store:FaissStore", extra="faiss"),
     "milvus": Entry("vecbridge.stores.milvus.store:MilvusStore", extra="milvus"),
     "milvus+lite": Entry("vecbridge.stores.milvus.store:MilvusLiteStore", extra="milvus"),
+    "weaviate": Entry("vecbridge.stores.weaviate.store:WeaviateStore", extra="weaviate"),
 }
 
 

@@ -1,0 +1,332 @@
+"""The Collection protocol over one namespace of one Weaviate collection."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+
+from vecbridge import records
+from vecbridge.capabilities import Capabilities, Gap, ResolvedQuery
+from vecbridge.errors import (
+    BackendError,
+    ConfigError,
+    CursorExpiredError,
+    Failure,
+    Outcome,
+    PartialWriteError,
+    UnsupportedError,
+    VecbridgeError,
+)
+from vecbridge.filters import Filter
+from vecbridge.query import Hits, Page, Query, Status, WriteReport
+from vecbridge.schema import CollectionSpec
+from vecbridge.stores.weaviate import errors, expressions, index_params, layout, limits, mending, wire
+from vecbridge.stores.weaviate.table import Table
+from vecbridge.urls import StoreURL
+
+_PARALLEL: Final = 2  # requests in flight of one upsert
+_EXACT_INTEGERS: Final = 2**53
+
+#: What became of a part: acknowledged but for the rows named by their place, or not at all.
+_Outcome = dict[int, str] | VecbridgeError
+
+
+class WeaviateCollection:
+    """One namespace of a collection; see :class:`vecbridge.store.Collection`.
+
+    Attributes:
+        losses: What of a collection that vecbridge did not make cannot be shown.
+    """
+
+    capabilities: Capabilities = limits.CAPABILITIES
+
+    def __init__(self, url: StoreURL, namespace: str, table: Table) -> None:
+        self.url = url
+        self.spec: CollectionSpec = table.spec
+        self.namespace = namespace
+        self.losses: Sequence[Gap] = table.losses
+        self._table = table
+        self._layout = table.layout
+        self._tenant = table.layout.tenant(namespace)
+
+    def upsert(self, batch: pa.RecordBatch) -> WriteReport:
+        """Writes records in requests of 1,000 rows or 16 MB; see :class:`vecbridge.store.Collection`.
+
+        Raises:
+            UnsupportedError: A collection that vecbridge did not make and cannot write to.
+        """
+        batch = records.check(batch, self.spec)
+        if self._layout.writable:
+            raise UnsupportedError("weaviate", f"writing to {self.spec.name!r}", self._layout.writable)
+        uuids = layout.uuids(self._layout, batch.column("id"))
+        self._require_storable(batch, uuids)
+        if not batch.num_rows:
+            return WriteReport()
+        self._table.require_current()
+        parts = list(
+            records.split(batch, max_rows=self.capabilities.max_rows, max_bytes=self.capabilities.max_bytes)
+        )
+        starts = np.cumsum([0, *(part.num_rows for part in parts)]).tolist()
+        outcomes = self._send(parts, [uuids[low:high] for low, high in itertools.pairwise(starts)])
+        return self._reported(batch, starts, outcomes)
+
+    def search(self, query: Query) -> list[Hits]:
+        """The nearest rows; see :class:`vecbridge.store.Collection`.
+
+        A server takes one vector a request; several requests are in flight at a time.
+        """
+        resolved = self.capabilities.resolve(query, self.spec)
+        condition = self._compiled(resolved.filter)
+        if condition is False:
+            return [self._hits(resolved, wire.Answer((), self._layout)) for _ in resolved.vectors]
+        requests = [
+            wire.search_request(
+                self._layout, self._tenant, limit=resolved.k, columns=resolved.include or (),
+                filters=None if condition is True else condition,
+                near=(resolved.field.name, vector.astype("<f4").tobytes()), uuid=not self._layout.own_ids,
+            )
+            for vector in resolved.vectors
+        ]  # fmt: skip
+        what = f"search {self.spec.name!r}"
+        try:
+            return [
+                self._hits(resolved, wire.Answer(each.results, self._layout))
+                for each in self._table.connection.call_each("Search", requests, what=what)
+            ]
+        except errors.TenantNotFoundError:
+            return [self._hits(resolved, wire.Answer((), self._layout)) for _ in resolved.vectors]
+
+    def fetch(self, ids: Iterable[str | int], *, include: Sequence[str] | None = None) -> pa.RecordBatch:
+        """Records by id; see :class:`vecbridge.store.Collection`."""
+        wanted = records.id_array(self.spec, ids)
+        schema = records.arrow_schema(self.spec, include)
+        columns = schema.names[1:]
+        uuids = [each for each in layout.uuids(self._layout, wanted) if each]
+        rows = self._table.page_rows(columns)
+        parts = [
+            self._table.rows(self._tenant, uuids[start : start + rows], columns).batch(self.spec, include)
+            for start in range(0, len(uuids), rows)
+        ]
+        return pa.concat_batches(parts) if parts else pa.RecordBatch.from_pylist([], schema=schema)
+
+    def delete(self, ids: Iterable[str | int] | None = None, *, filter: Filter | None = None) -> int:
+        """Removes rows; see :class:`vecbridge.store.Collection`."""
+        if (ids is None) == (filter is None):
+            raise ConfigError("delete() takes ids or filter=, exactly one of them")
+        if ids is not None:
+            wanted = layout.uuids(self._layout, records.id_array(self.spec, ids))
+            uuids = [each for each in wanted if each]
+            self._table.require_current()
+            return sum(
+                self._table.delete(self._tenant, expressions.of_uuids(uuids[start : start + limits.WINDOW]))
+                for start in range(0, len(uuids), limits.WINDOW)
+            )
+        condition = self._compiled(self._resolved(filter))
+        self._table.require_current()
+        if condition is True:
+            return self._table.clear(self._tenant)
+        return 0 if condition is False else self._table.delete(self._tenant, condition)
+
+    def scan(
+        self,
+        *,
+        include: Sequence[str] | None = None,
+        filter: Filter | None = None,
+        batch_rows: int = 10_000,
+        cursor: str | None = None,
+    ) -> Iterator[Page]:
+        """Records in the order of their UUIDs; see :class:`vecbridge.store.Collection`."""
+        columns = records.arrow_schema(self.spec, include).names[1:]
+        condition = self._compiled(self._resolved(filter))
+        if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or batch_rows < 1:
+            raise ConfigError(f"batch_rows={batch_rows!r}: a whole number from 1")
+        after, upto = ("", "") if cursor is None else self._read_cursor(cursor)
+        return self._pages(include, columns, condition, batch_rows, after, upto)
+
+    def split(self, parts: int) -> list[str]:
+        """Start cursors of equal ranges of UUIDs; see :class:`vecbridge.store.Splittable`."""
+        if isinstance(parts, bool) or not isinstance(parts, int) or parts < 1:
+            raise ConfigError(f"parts={parts!r}: a whole number from 1")
+        bounds = ["", *(str(uuid.UUID(int=(part << 128) // parts)) for part in range(1, parts)), ""]
+        return [self._cursor(after, upto) for after, upto in itertools.pairwise(bounds)]
+
+    def count(self, filter: Filter | None = None) -> int:
+        """How many rows there are, or match."""
+        condition = self._compiled(self._resolved(filter))
+        if condition is False:
+            return 0
+        return self._table.count(self._tenant, None if condition is True else condition)
+
+    def status(self) -> Status:
+        """Rows of the namespace, and whether vectors wait for the index."""
+        waiting = self._table.indexing()
+        mine = waiting.get(self._tenant, 0) if self._layout.tenants else sum(waiting.values())
+        state = "building" if mine else "ready"
+        return Status(
+            self.count(), {each.name: state for each in self.spec.vectors}, {"waiting_vectors": mine}
+        )
+
+    def flush(self, timeout: float = 60.0) -> None:
+        """Waits where the server indexes after it acknowledged (ASYNC_INDEXING); else returns at once."""
+        self._table.wait(timeout)
+
+    def wait_ready(self, timeout: float = 600.0) -> None:
+        """Waits until no vector waits for the index."""
+        self._table.wait(timeout)
+
+    def close(self) -> None:
+        """Releases nothing: the connection is the store's."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _resolved(self, filter: Filter | None) -> Filter | None:
+        return None if filter is None else self.capabilities.resolve_filter(filter, self.spec)
+
+    def _compiled(self, condition: Filter | None) -> Any:
+        return True if condition is None else expressions.compiled(condition, self._layout)
+
+    def _require_storable(self, batch: pa.RecordBatch, uuids: Sequence[str]) -> None:
+        """Refuses rows that a collection made elsewhere cannot hold as they are."""
+        problems = {
+            row: "the collection was made elsewhere, and its ids are UUIDs in small letters"
+            for row, each in enumerate(uuids)
+            if not each
+        }
+        for column in self._layout.columns.values():
+            if column.codec != "int":
+                continue
+            for row, value in enumerate(batch.column(column.name).to_pylist()):
+                if value is not None and abs(value) > _EXACT_INTEGERS:
+                    problems[row] = f"{column.name!r} is an INT, which is exact to 2^53"
+        if problems:
+            raise records.invalid(problems, batch.column("id"))
+
+    def _send(self, parts: Sequence[pa.RecordBatch], uuids: Sequence[Sequence[str]]) -> list[_Outcome]:
+        """What became of each part. After an error no further part is begun."""
+        outcomes: list[_Outcome] = [{} for _ in parts]
+        stopped: list[VecbridgeError] = []
+
+        def send(number: int) -> None:
+            if stopped:
+                outcomes[number] = _NotSentError(str(stopped[0]))
+                return
+            try:
+                outcomes[number] = self._write(parts[number], uuids[number])
+            except VecbridgeError as exc:
+                outcomes[number] = exc
+                stopped.append(exc)
+
+        if len(parts) == 1:
+            send(0)
+        else:
+            with ThreadPoolExecutor(_PARALLEL) as pool:
+                list(pool.map(send, range(len(parts))))
+        return outcomes
+
+    def _write(self, part: pa.RecordBatch, uuids: Sequence[str]) -> dict[int, str]:
+        """Writes one request; by place, what the server says of rows that it did not take."""
+        table, tenant = self._table, self._tenant
+        twice = mending.unindexed(table, tenant, part, uuids)
+        try:
+            if twice:
+                again = part.take(pa.array(twice))
+                again_uuids = [uuids[row] for row in twice]
+                refused = table.write(
+                    wire.batch_request(
+                        self.spec, self._layout, tenant, again, again_uuids, mending.changed(table, again)
+                    )
+                )
+                if refused:
+                    first = next(iter(refused.values()))
+                    raise BackendError(f"rows of an interrupted write cannot be mended: {first}")
+            refused = table.write(wire.batch_request(self.spec, self._layout, tenant, part, uuids))
+        except VecbridgeError as exc:
+            if not errors.never_sent(exc):
+                table.doubt(tenant, uuids)
+            raise
+        table.trust(tenant, [each for row, each in enumerate(uuids) if row not in refused])
+        table.doubt(tenant, [uuids[row] for row in refused])  # some of them are stored all the same
+        return refused
+
+    def _reported(
+        self, batch: pa.RecordBatch, starts: Sequence[int], outcomes: Sequence[_Outcome]
+    ) -> WriteReport:
+        whole = [each for each in outcomes if isinstance(each, VecbridgeError)]
+        if not whole and not any(outcomes):
+            return WriteReport(written=batch.num_rows)
+        first = next((each for each in whole if not isinstance(each, _NotSentError)), None)
+        if first is not None and len(whole) == len(outcomes) and all(map(_certain, whole)):
+            raise first
+        failures: list[Failure] = []
+        ids = batch.column("id")
+        for start, end, outcome in zip(starts, starts[1:], outcomes, strict=False):
+            told = outcome if isinstance(outcome, dict) else dict.fromkeys(range(end - start), str(outcome))
+            kind: Outcome = "unknown"
+            if isinstance(outcome, VecbridgeError) and _certain(outcome):
+                kind = "rejected"
+            failures += [
+                Failure(start + row, ids[start + row].as_py(), error, kind) for row, error in told.items()
+            ]
+        report = WriteReport(
+            written=batch.num_rows - len(failures), failed=len(failures), failures=tuple(failures)
+        )
+        cause = first
+        if cause is None:
+            told_first = errors.of_text(failures[0].error, f"write to {self.spec.name!r}")
+            cause = told_first
+        raise PartialWriteError(report) from cause
+
+    def _hits(self, query: ResolvedQuery, answer: wire.Answer) -> Hits:
+        scores = index_params.scores(query.field.metric, answer.distances())
+        ids = layout.python_ids(self._layout, answer.id_texts())
+        if query.include is None:
+            return Hits(ids, scores)
+        return Hits(ids, scores, answer.batch(self.spec, query.include))
+
+    def _pages(
+        self, include: Sequence[str] | None, columns: Sequence[str], condition: Any, rows: int,
+        after: str, upto: str,
+    ) -> Iterator[Page]:  # fmt: skip
+        for answer in self._table.pages(
+            self._tenant, columns, rows=rows, filters=condition, after=after, upto=upto
+        ):
+            yield Page(answer.batch(self.spec, include), self._cursor(answer.uuids()[-1], upto))
+
+    def _cursor(self, after: str, upto: str) -> str:
+        state = json.dumps([self._table.token, self.namespace, after, upto])
+        return base64.urlsafe_b64encode(state.encode()).decode()
+
+    def _read_cursor(self, cursor: str) -> tuple[str, str]:
+        try:
+            token, namespace, *bounds = json.loads(base64.urlsafe_b64decode(cursor))
+            after, upto = (str(uuid.UUID(each)) if each else "" for each in bounds)
+        except (ValueError, TypeError, AttributeError) as exc:
+            raise ConfigError(f"cursor {cursor!r} is none of this collection's") from exc
+        if namespace != self.namespace:
+            raise ConfigError(f"the cursor belongs to namespace {namespace!r}, not {self.namespace!r}")
+        if token != self._table.token:
+            raise CursorExpiredError(f"{self.spec.name!r} was replaced since: scan from the start")
+        return after, upto
+
+
+class _NotSentError(VecbridgeError):
+    """A part that was not begun, because one before it failed."""
+
+
+def _certain(error: VecbridgeError) -> bool:
+    return isinstance(error, _NotSentError) or errors.never_sent(error)

@@ -1,0 +1,88 @@
+"""Rows that an interrupted write left behind: stored, and not in the index.
+
+A server that dies in the middle of a batch may keep objects that no search finds. Sending such a row
+again changes nothing, because the server leaves the index alone where the vector is the one that it has. So
+the row is written twice: first with the last bit of one component changed, which makes the server index it
+anew, then as it is. Deleting it first would do as well, and would lose a row that was acknowledged before if
+this process died in between.
+
+Rows whose write failed in this process are remembered. In a collection that this process did not make, those
+that are stored with the very vector that is written are looked for by that vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from vecbridge import records
+from vecbridge.query import FloatArray
+from vecbridge.stores.weaviate import wire
+from vecbridge.stores.weaviate.table import Table
+
+_NEIGHBOURS: Final = 10
+
+
+def unindexed(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str]) -> list[int]:
+    """Places of the rows that have to be written twice.
+
+    Args:
+        table: The collection.
+        tenant: The namespace's.
+        batch: What is about to be written.
+        uuids: Of its rows.
+    """
+    doubted = set(table.doubted(tenant, uuids))
+    if not table.fresh:
+        doubted |= _left_over(table, tenant, batch, uuids)
+    return [row for row, uuid in enumerate(uuids) if uuid in doubted]
+
+
+def changed(table: Table, batch: pa.RecordBatch) -> dict[str, FloatArray]:
+    """By vector field, the vectors of a batch with one bit changed."""
+    result = {}
+    for each in table.spec.vectors:
+        values = records.vectors(batch, each.name).copy()
+        values[:, 0] = np.nextafter(values[:, 0], np.float32(0 if each.dim > 1 else np.inf))
+        untouched = values[:, 0] == records.vectors(batch, each.name)[:, 0]  # it was zero
+        values[untouched, 0] = np.float32(1e-30)
+        result[each.name] = values
+    return result
+
+
+def _left_over(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str]) -> set[str]:
+    """Rows that are stored as they are about to be written, and that a search for their vector misses."""
+    names = [each.name for each in table.spec.vectors]
+    known = table.existing(tenant, uuids)
+    if not known:
+        return set()
+    places = [row for row, uuid in enumerate(uuids) if uuid in known]
+    missed: set[str] = set()
+    rows = table.page_rows(names)
+    for start in range(0, len(places), rows):
+        among = places[start : start + rows]
+        stored = table.rows(tenant, [uuids[row] for row in among], names)
+        place = {uuid: row for row, uuid in enumerate(stored.uuids())}
+        for each in table.spec.vectors:
+            mine = records.vectors(batch, each.name)
+            theirs = stored.vectors(each.name, each.dim)
+            same = [
+                row
+                for row in among
+                if uuids[row] in place and mine[row].tobytes() == theirs[place[uuids[row]]].tobytes()
+            ]
+            requests = [
+                wire.search_request(
+                    table.layout, tenant, limit=_NEIGHBOURS, columns=None,
+                    near=(each.name, mine[row].astype("<f4").tobytes()),
+                )
+                for row in same
+            ]  # fmt: skip
+            answers = table.connection.call_each("Search", requests, what=f"look into {table.spec.name!r}")
+            for row, answer in zip(same, answers, strict=True):
+                if uuids[row] not in wire.Answer(answer.results, table.layout).uuids():
+                    missed.add(uuids[row])
+    return missed

@@ -128,7 +128,12 @@ def missing() -> str | None:
     """What has to be installed or started before a genuine Weaviate can be tested."""
     if "WEAVIATE_URL" in os.environ or _executable():
         return None
-    return "put weaviate-server (or weaviate) into PATH, or set WEAVIATE_URL=weaviate://host:port?grpc_port=…"
+    return f"{missing_executable()}, or set WEAVIATE_URL=weaviate://host:port?grpc_port=…"
+
+
+def missing_executable() -> str | None:
+    """What has to be installed before a test can start, kill and configure a server of its own."""
+    return None if _executable() else "put weaviate-server (or weaviate) into PATH"
 
 
 def shared_url() -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import grpc
 import httpx
 
-from vecbridge.errors import UnsupportedError
+from vecbridge.errors import UnsupportedError, VecbridgeError
 from vecbridge.stores.weaviate import errors
 from vecbridge.stores.weaviate.limits import OLDEST_VERSION
 from vecbridge.stores.weaviate.stubs import weaviate_pb2_grpc
@@ -84,10 +84,11 @@ class Connection:
             VecbridgeError: What the server or gRPC said; see :mod:`.errors`.
         """
         seconds = self.timeout if timeout is None else timeout
+        stub = self._stubs()
         try:
-            return getattr(self._stubs(), rpc)(request, timeout=seconds, metadata=self._metadata())
+            return getattr(stub, rpc)(request, timeout=seconds, metadata=self._metadata())
         except grpc.RpcError as exc:
-            raise errors.of_rpc(exc, self._where(what or rpc)) from exc
+            raise self._failed(exc, stub, what or rpc) from exc
 
     def call_each(self, rpc: str, requests: Sequence[Any], *, what: str = "") -> Iterator[Any]:
         """Sends several gRPC requests, some of them at once; yields the answers in order.
@@ -103,7 +104,8 @@ class Connection:
         if len(requests) == 1:
             yield self.call(rpc, requests[0], what=what)
             return
-        send = getattr(self._stubs(), rpc).future
+        stub = self._stubs()
+        send = getattr(stub, rpc).future
         waiting: list[Any] = []
         try:
             for number in range(len(requests) + _AT_ONCE):
@@ -115,7 +117,7 @@ class Connection:
                     try:
                         answer = waiting.pop(0).result()
                     except grpc.RpcError as exc:
-                        raise errors.of_rpc(exc, self._where(what or rpc)) from exc
+                        raise self._failed(exc, stub, what or rpc) from exc
                     yield answer
         finally:
             for each in waiting:
@@ -130,8 +132,16 @@ class Connection:
                 self._channel.close()
             self._client = self._channel = self._stub = None
 
-    def _where(self, what: str) -> str:
-        return f"{what} at {self.target} (gRPC)"
+    def _failed(self, exc: grpc.RpcError, stub: Any, what: str) -> VecbridgeError:
+        """The error of a gRPC call; after an outage the next call makes a channel of its own.
+
+        A channel that has failed goes on failing for seconds after the server is back, up to a minute.
+        """
+        if exc.code() is grpc.StatusCode.UNAVAILABLE:
+            with self._lock:
+                if self._stub is stub:  # calls in flight keep the old channel; it goes with the last of them
+                    self._channel = self._stub = None
+        return errors.of_rpc(exc, f"{what} at {self.target} (gRPC)")
 
     def _metadata(self) -> list[tuple[str, str]]:
         return list(self._headers.items())

@@ -28,6 +28,7 @@ class TenantNotFoundError(NotFoundError):
 #: What tells more than a status does; looked for in small letters, in this order.
 _BY_TEXT: Final[tuple[tuple[str, type[VecbridgeError]], ...]] = (
     ("tenant not found", TenantNotFoundError),
+    ("request was without tenant", TenantNotFoundError),  # the default namespace of a class made elsewhere
     ("could not find class", NotFoundError),
     ("class not found", NotFoundError),
     ("already exists", CollectionExistsError),

@@ -24,6 +24,7 @@ _OPERATORS: Final = {
     ">=": _Filters.OPERATOR_GREATER_THAN_EQUAL,
 }
 _UUID: Final = "_id"
+FIRST_UUID: Final = "00000000-0000-0000-0000-000000000000"
 
 #: True is every row, False is none.
 Compiled: TypeAlias = Any
@@ -33,6 +34,11 @@ def of_uuids(uuids: Iterable[str]) -> Any:
     """The rows of some UUIDs, of which there must be one."""
     values = base_pb2.TextArray(values=uuids)
     return _leaf(_UUID, _Filters.OPERATOR_CONTAINS_ANY, value_text_array=values)
+
+
+def any_uuid() -> Any:
+    """Every row that the inverted index knows, found there and not among the objects."""
+    return _leaf(_UUID, _Filters.OPERATOR_GREATER_THAN_EQUAL, value_text=FIRST_UUID)
 
 
 def both(one: Compiled, other: Compiled) -> Compiled:

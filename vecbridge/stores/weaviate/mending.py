@@ -1,13 +1,14 @@
-"""Rows that an interrupted write left behind: stored, and not in the index.
+"""Rows that an interrupted write left behind: stored, and not in the indexes.
 
-A server that dies in the middle of a batch may keep objects that no search finds. Sending such a row
-again changes nothing, because the server leaves the index alone where the vector is the one that it has. So
-the row is written twice: first with the last bit of one component changed, which makes the server index it
-anew, then as it is. Deleting it first would do as well, and would lose a row that was acknowledged before if
-this process died in between.
+A server that dies in the middle of a batch may keep objects that no search finds, and some that no filter
+finds, nor a look-up by UUID, which is a filter to it. Sending such a row again changes nothing, because the
+server leaves the indexes alone where the vector is the one that it has. So the row is written twice: first
+with the last bit of one component changed, which makes the server index it anew, then as it is. Deleting it
+first would do as well, and would lose a row that was acknowledged before if this process died in between.
 
-Rows whose write failed in this process are remembered. In a collection that this process did not make, those
-that are stored with the very vector that is written are looked for by that vector.
+Rows whose write failed in this process are remembered. In a collection that this process did not make, the
+first write compares the number of objects with that of the inverted index, and looks for the difference; and
+rows that are stored with the very vector that is written are looked for by that vector.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pyarrow as pa
 
 from vecbridge import records
 from vecbridge.query import FloatArray
-from vecbridge.stores.weaviate import wire
+from vecbridge.stores.weaviate import expressions, wire
 from vecbridge.stores.weaviate.table import Table
 
 _NEIGHBOURS: Final = 10
@@ -37,6 +38,10 @@ def unindexed(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[
     """
     doubted = set(table.doubted(tenant, uuids))
     if not table.fresh:
+        if tenant not in table.examined:
+            table.doubt(tenant, _unlisted(table, tenant))
+            table.examined.add(tenant)
+            doubted = set(table.doubted(tenant, uuids))
         doubted |= _left_over(table, tenant, batch, uuids)
     return [row for row, uuid in enumerate(uuids) if uuid in doubted]
 
@@ -51,6 +56,17 @@ def changed(table: Table, batch: pa.RecordBatch) -> dict[str, FloatArray]:
         values[untouched, 0] = np.float32(1e-30)
         result[each.name] = values
     return result
+
+
+def _unlisted(table: Table, tenant: str) -> list[str]:
+    """Rows that are stored and that the inverted index does not know."""
+    if table.count(tenant) == table.count(tenant, expressions.any_uuid()):
+        return []
+    found: list[str] = []
+    for uuids in table.uuids(tenant):
+        listed = table.existing(tenant, uuids)
+        found += [each for each in uuids if each not in listed]
+    return found
 
 
 def _left_over(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str]) -> set[str]:

@@ -88,6 +88,12 @@ class WeaviateStore:
         check_namespace(spec, namespace)
         with self._mutex:
             existing = self._described(spec.name)
+            if existing is not None and schema.stored(existing) is None:
+                # a name with a capital is the only one that Weaviate has, and it is somebody else's
+                raise CollectionExistsError(
+                    f"collection {existing['class']!r}, which vecbridge did not make, has the name that "
+                    f"{spec.name!r} would have in Weaviate: choose another, or drop it first"
+                )
             if existing is not None and if_exists == "error":
                 raise CollectionExistsError(f'collection {spec.name!r} exists: if_exists="open" or "replace"')
             if existing is not None and if_exists == "open":

@@ -20,7 +20,6 @@ from vecbridge.stores.weaviate.stubs import batch_delete_pb2
 _PAGE_BYTES: Final = 16 << 20
 _PAGE_ROWS: Final = 1_000
 _POLL_SECONDS: Final = 0.2
-_BEFORE_ALL: Final = "00000000-0000-0000-0000-000000000000"
 _LAST: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
@@ -46,6 +45,7 @@ class Table:
         self.token = token
         self.losses = tuple(losses)
         self.fresh = fresh
+        self.examined: set[str] = set()  # tenants in which leftovers were looked for
         self._doubtful: dict[str, set[str]] = {}
         self._lock = threading.Lock()
 
@@ -174,6 +174,10 @@ class Table:
         except TenantNotFoundError:
             return set()
 
+    def uuids(self, tenant: str) -> Iterator[list[str]]:
+        """UUIDs of all rows, as they are stored; no index is asked."""
+        return (page.uuids() for page in self._cursor(tenant, None, _PAGE_ROWS, "", ""))
+
     def pages(
         self, tenant: str, columns: Sequence[str], *, rows: int, filters: Any = True,
         after: str = "", upto: str = "",
@@ -250,7 +254,7 @@ class Table:
     def _cursor(
         self, tenant: str, columns: Sequence[str] | None, rows: int, after: str, upto: str
     ) -> Iterator[wire.Answer]:
-        after = after or _BEFORE_ALL
+        after = after or expressions.FIRST_UUID
         while True:
             request = wire.search_request(self.layout, tenant, limit=rows, columns=columns, after=after)
             try:

@@ -1,0 +1,37 @@
+"""Stores on a genuine Weaviate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import pytest
+
+if find_spec("weaviate") is None:  # importing it here would warn of authlib, and warnings are errors
+    pytest.skip("pip install 'vecbridge[weaviate]'", allow_module_level=True)
+
+from tests.stores.weaviate import server
+from tests.stores.weaviate.helpers import weaviate_store
+from vecbridge.stores.weaviate.store import WeaviateStore
+
+
+@pytest.fixture
+def executable() -> None:
+    """A server that a test can start for itself."""
+    if (absent := server.missing_executable()) is not None:
+        pytest.skip(f"no Weaviate of one's own: {absent}")
+
+
+@pytest.fixture
+def server_url() -> str:
+    """The URL of the genuine server of this run."""
+    if (absent := server.missing()) is not None:
+        pytest.skip(f"no genuine Weaviate: {absent}")
+    return server.shared_url()
+
+
+@pytest.fixture
+def store(server_url: str) -> Iterator[WeaviateStore]:
+    """A store on the genuine server."""
+    with weaviate_store(server_url) as opened:
+        yield opened

@@ -23,6 +23,7 @@ from vecbridge.errors import (
     Failure,
     Outcome,
     PartialWriteError,
+    UnavailableError,
     UnsupportedError,
     VecbridgeError,
 )
@@ -180,8 +181,16 @@ class WeaviateCollection:
         self._table.wait(timeout)
 
     def wait_ready(self, timeout: float = 600.0) -> None:
-        """Waits until no vector waits for the index."""
+        """Waits until no vector waits for the index.
+
+        Where the server went away during a write of this process, every row is looked for by its own vector
+        and written again if it is not found, which takes a millisecond a row and is not cut short by
+        ``timeout``; nobody else should write meanwhile.
+        """
         self._table.wait(timeout)
+        if self._tenant in self._table.interrupted and not self._layout.writable:
+            mending.mend(self._table, self._tenant)
+            self._table.interrupted.discard(self._tenant)
 
     def close(self) -> None:
         """Releases nothing: the connection is the store's."""
@@ -258,6 +267,8 @@ class WeaviateCollection:
         except VecbridgeError as exc:
             if not errors.never_sent(exc):
                 table.doubt(tenant, uuids)
+                if isinstance(exc, UnavailableError):
+                    table.interrupted.add(tenant)
             raise
         table.trust(tenant, [each for row, each in enumerate(uuids) if row not in refused])
         table.doubt(tenant, [uuids[row] for row in refused])  # some of them are stored all the same

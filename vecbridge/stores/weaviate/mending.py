@@ -25,6 +25,7 @@ from vecbridge.stores.weaviate import expressions, wire
 from vecbridge.stores.weaviate.table import Table
 
 _NEIGHBOURS: Final = 10
+_PAGE_ROWS: Final = 1_000
 
 
 def unindexed(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str]) -> list[int]:
@@ -90,15 +91,47 @@ def _left_over(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence
                 for row in among
                 if uuids[row] in place and mine[row].tobytes() == theirs[place[uuids[row]]].tobytes()
             ]
-            requests = [
-                wire.search_request(
-                    table.layout, tenant, limit=_NEIGHBOURS, columns=None,
-                    near=(each.name, mine[row].astype("<f4").tobytes()),
-                )
-                for row in same
-            ]  # fmt: skip
-            answers = table.connection.call_each("Search", requests, what=f"look into {table.spec.name!r}")
-            for row, answer in zip(same, answers, strict=True):
-                if uuids[row] not in wire.Answer(answer.results, table.layout).uuids():
-                    missed.add(uuids[row])
+            missed |= {uuids[row] for row in _missed(table, tenant, each.name, mine, uuids, same)}
     return missed
+
+
+def mend(table: Table, tenant: str) -> int:
+    """Looks for every row by its own vector, and writes those twice that are not found; how many there were.
+
+    A server that was killed loses links of rows that it had acknowledged, too: they are all there, and some
+    no search finds any more.
+    """
+    names = [each.name for each in table.spec.vectors]
+    mended = 0
+    for page in table.pages(tenant, table.spec.column_names[1:], rows=_PAGE_ROWS):
+        batch, uuids = page.batch(table.spec, None), page.uuids()
+        everything = range(len(uuids))
+        rows = set()
+        for name in names:
+            rows |= set(_missed(table, tenant, name, records.vectors(batch, name), uuids, everything))
+        if rows:
+            again = batch.take(pa.array(sorted(rows)))
+            again_uuids = [uuids[row] for row in sorted(rows)]
+            for vectors in (changed(table, again), None):
+                table.write(wire.batch_request(table.spec, table.layout, tenant, again, again_uuids, vectors))
+            mended += len(rows)
+    return mended
+
+
+def _missed(
+    table: Table, tenant: str, name: str, vectors: FloatArray, uuids: Sequence[str], rows: Sequence[int]
+) -> list[int]:
+    """Those of some rows that a search for their own vector does not find."""
+    requests = [
+        wire.search_request(
+            table.layout, tenant, limit=_NEIGHBOURS, columns=None,
+            near=(name, vectors[row].astype("<f4").tobytes()),
+        )
+        for row in rows
+    ]  # fmt: skip
+    answers = table.connection.call_each("Search", requests, what=f"look into {table.spec.name!r}")
+    return [
+        row
+        for row, answer in zip(rows, answers, strict=True)
+        if uuids[row] not in wire.Answer(answer.results, table.layout).uuids()
+    ]

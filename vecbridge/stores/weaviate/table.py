@@ -46,6 +46,7 @@ class Table:
         self.losses = tuple(losses)
         self.fresh = fresh
         self.examined: set[str] = set()  # tenants in which leftovers were looked for
+        self.interrupted: set[str] = set()  # tenants of which a write was cut short by the server's end
         self._doubtful: dict[str, set[str]] = {}
         self._lock = threading.Lock()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from vecbridge.errors import NotFoundError
 from vecbridge.indexes import Flat
 from vecbridge.query import FloatArray
 from vecbridge.records import batch
@@ -21,6 +23,7 @@ from vecbridge.stores.milvus.collection import MilvusCollection
 from vecbridge.stores.milvus.store import MilvusStore
 
 DIM = 8
+_RUN = uuid.uuid4().hex[:8]
 _numbers = itertools.count()
 
 
@@ -38,8 +41,8 @@ def lite_url(directory: Path) -> str:
 
 
 def fresh(word: str) -> str:
-    """A name that no other collection of this run has."""
-    return f"{word}_{next(_numbers)}"
+    """A name that no other collection of the server has."""
+    return f"{word}_{_RUN}_{next(_numbers)}"
 
 
 def small(name: str, **changes: Any) -> CollectionSpec:
@@ -50,8 +53,11 @@ def small(name: str, **changes: Any) -> CollectionSpec:
 @contextmanager
 def made(store: MilvusStore, spec: CollectionSpec, **options: Any) -> Iterator[MilvusCollection]:
     """A collection, dropped afterwards."""
-    yield store.create(spec, **options)
-    store.drop(spec.name)
+    try:
+        yield store.create(spec, **options)
+    finally:
+        with suppress(NotFoundError):
+            store.drop(spec.name)
 
 
 def random_vectors(count: int, dim: int = DIM, seed: int = 0) -> FloatArray:

@@ -176,7 +176,7 @@ def _langchain(bench: MilvusBench) -> float:
         enable_dynamic_field=True,
     )
     texts = [each.get("title", "") for each in bench.entities]
-    metadatas = [{"year": each.get("year", 0)} for each in bench.entities]
+    metadatas = [{key: each[key] for key in ("year", "tags") if key in each} for each in bench.entities]
     ids = [each["id"] for each in bench.entities]
     vectors = bench.vectors.tolist()
     try:

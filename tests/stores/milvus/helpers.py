@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from pymilvus import MilvusClient
 
 from vecbridge.errors import NotFoundError
 from vecbridge.indexes import Flat
@@ -20,7 +21,7 @@ from vecbridge.records import batch
 from vecbridge.registry import connect
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.milvus.collection import MilvusCollection
-from vecbridge.stores.milvus.store import MilvusStore
+from vecbridge.stores.milvus.store import MilvusLiteStore, MilvusStore
 
 DIM = 8
 _RUN = uuid.uuid4().hex[:8]
@@ -81,3 +82,10 @@ def contents(collection: MilvusCollection) -> dict[Any, dict[str, Any]]:
     found = [record for page in collection.scan() for record in page.batch.to_pylist()]
     assert len({each["id"] for each in found}) == len(found)
     return {each["id"]: each for each in found}
+
+
+def client_of(store: MilvusStore) -> MilvusClient:
+    """Milvus's own client of the same server, as another program would use it."""
+    if isinstance(store, MilvusLiteStore):
+        return MilvusClient(store._url.path)
+    return MilvusClient(f"http://{store.connection().target}")

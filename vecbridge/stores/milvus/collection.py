@@ -274,9 +274,10 @@ class MilvusCollection:
         self, query: ResolvedQuery, vectors: FloatArray, expression: str, fields: Sequence[str]
     ) -> list[Hits]:
         table, k = self._table, query.k
-        params = index_params.search_params(query.field.index, k, query.ef, query.nprobe)
+        filtered = query.filter is not None
+        params = index_params.search_params(query.field.index, k, query.ef, query.nprobe, filtered=filtered)
         matches: int | None = None
-        if query.filter is not None and self._loses_matches(query.field.index):
+        if filtered and self._loses_matches(query.field.index):
             matches = table.count(expression, level=table.search_level)
             if matches <= _EXACT_ROWS:
                 return self._compared(query, vectors, expression, fields)

@@ -159,9 +159,12 @@ class MilvusCollection:
         """Rows of the namespace, and how far the collection's indexes cover its rows."""
         rows = self.count()
         if not self._table.dialect.seals:
-            state = "building" if self._table.unbuilt and rows else "ready"
-            return Status(rows, {each.name: state for each in self.spec.vectors})
-        found = readiness.coverage(self._table.connection, self._table.name)
+            waits = self._table.unbuilt and rows
+            return Status(rows, {
+                each.name: "building" if waits and not isinstance(each.index, Flat) else "ready"
+                for each in self.spec.vectors
+            })  # fmt: skip
+        found = self._table.coverage()
         details = {"growing_rows": found.growing, "unindexed_rows": found.unindexed + found.small}
         return Status(rows, readiness.states(self.spec, found), details)
 
@@ -178,11 +181,7 @@ class MilvusCollection:
             deadline = time.monotonic() + timeout
             table.load()
             table.flush(timeout)
-            rows = table.count("")
-            readiness.wait(
-                table.connection, table.name, max(deadline - time.monotonic(), 0.1),
-                lambda: self._covered(rows),
-            )  # fmt: skip
+            table.wait_sealed(max(deadline - time.monotonic(), 0.1))
         elif table.unbuilt is not False:
             table.rebuild(timeout)
 
@@ -392,11 +391,6 @@ class MilvusCollection:
         if token != self._table.token:
             raise CursorExpiredError(f"{self.spec.name!r} was replaced since: scan from the start")
         return key if isinstance(key, int) else str(key)
-
-    def _covered(self, rows: int) -> bool:
-        """Whether the segments hold as many rows as were counted, so that none is on its way between two."""
-        found = readiness.coverage(self._table.connection, self._table.name)
-        return found.indexed + found.small >= rows or self._table.count("") < rows
 
 
 class _NotSentError(VecbridgeError):

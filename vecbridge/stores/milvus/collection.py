@@ -72,6 +72,9 @@ class MilvusCollection:
         batch = records.check(batch, self.spec)
         if self._layout.writable:
             raise UnsupportedError("milvus", f"writing to {self.spec.name!r}", self._layout.writable)
+        if self._layout.extra is not None and self._table.dialect.merges_upserts:
+            hint = "keys of a row's dynamic field that are not written again would stay"
+            raise UnsupportedError(self.capabilities.backend, f"writing to {self.spec.name!r}", hint)
         dynamic: list[bytes] = []
         if self._layout.has_dynamic:
             merges = self._table.dialect.merges_upserts

@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -63,7 +64,9 @@ class GenuineMilvus:
                 head = f"\n{section}:\n"
                 config.template_text = config.template_text.replace(head, f"{head}  {name}: {value}\n")
             config.set(key, value)
-        self._server.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # it leaves the sockets of ports in use open
+            self._server.start()
 
     def kill(self) -> None:
         """SIGKILL: nothing is written any more."""

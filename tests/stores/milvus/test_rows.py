@@ -154,13 +154,13 @@ def test_on_milvus_lite_a_scan_of_many_rows_shows_each_once_and_goes_on_in_anoth
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     url = lite_url(tmp_path_factory.mktemp("lite"))
-    count = 40_000
+    count = 20_000
     spec = small("many", fields={"n": "int64"})
     with milvus_store(url) as store:
         photos = store.create(spec)
         photos.upsert(rows(spec, NAMES[:count], vector=VECTORS[:count], n=list(range(count))))
         assert scanned(photos) == NAMES[:count]
-        assert scanned(photos, filter=field("n") >= count - 20_000, batch_rows=999) == NAMES[20_000:count]
+        assert scanned(photos, filter=field("n") >= 2_000, batch_rows=999) == NAMES[2_000:count]
         assert photos.count() == count
         page = next(photos.scan(include=[], batch_rows=17_000))
     command = [sys.executable, "-c", ELSEWHERE, url, spec.name, page.cursor, "9000"]

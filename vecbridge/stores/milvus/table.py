@@ -133,7 +133,7 @@ class Table:
     def coverage(self, *, level: int = STRONG) -> readiness.Coverage:
         """How its rows are searched."""
         # no list of segments tells what is growing: the rows that are missing without them do
-        growing = self.count("", level=level) - self.count("", level=level, sealed_only=True)
+        growing = self._added_up(level, sealed_only=False) - self._added_up(level, sealed_only=True)
         return readiness.coverage(self.connection, self.name, max(growing, 0))
 
     def sealed(self) -> bool:
@@ -163,13 +163,19 @@ class Table:
                 timeout=max(deadline - time.monotonic(), 0.1))  # fmt: skip
             self.load()
 
-    def count(self, expression: str, *, level: int = STRONG, sealed_only: bool = False) -> int:
+    def count(self, expression: str, *, level: int = STRONG) -> int:
         """How many rows satisfy an expression; "" is all of them."""
-        # without one a server adds up what its segments say, which upserts under way distort
-        expression = expression or (expressions.everything(self.layout) if self.dialect.seals else "")
+        if not (expression or self.dialect.seals):
+            return self._added_up(level, sealed_only=False)
+        # without an expression a server adds up what its segments say, which upserts under way distort
         request = wire.query_request(
-            self.name, expression, ["count(*)"], level=level, sealed_only=sealed_only
+            self.name, expression or expressions.everything(self.layout), ["count(*)"], level=level
         )
+        return int(self.read("Query", request).fields_data[0].scalars.long_data.data[0])
+
+    def _added_up(self, level: int, *, sealed_only: bool) -> int:
+        """How many rows the segments say that they hold, without looking at one."""
+        request = wire.query_request(self.name, "", ["count(*)"], level=level, sealed_only=sealed_only)
         return int(self.read("Query", request).fields_data[0].scalars.long_data.data[0])
 
     def page_rows(self, fields: Sequence[str]) -> int:

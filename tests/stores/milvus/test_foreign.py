@@ -252,7 +252,7 @@ def test_every_vector_that_is_not_read_is_named() -> None:
     )
     assert [each.name for each in spec.vectors] == ["dense"]
     assert [each.kind for each in losses] == ["vector:odd", "vector:bits", "vector:half", "sparse"]
-    assert "bits" in layout.writable
+    assert "bits" in layout.read_only
 
 
 def test_keys_that_the_server_makes_are_read_and_cannot_be_written(store: MilvusStore) -> None:

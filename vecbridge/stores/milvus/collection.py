@@ -70,8 +70,8 @@ class MilvusCollection:
             InvalidRecordError: Also a row whose scalars take more than 65,536 bytes of JSON.
         """
         batch = records.check(batch, self.spec)
-        if self._layout.writable:
-            raise UnsupportedError("milvus", f"writing to {self.spec.name!r}", self._layout.writable)
+        if self._layout.read_only:
+            raise UnsupportedError("milvus", f"writing to {self.spec.name!r}", self._layout.read_only)
         if self._layout.extra is not None and self._table.dialect.merges_upserts:
             hint = "keys of a row's dynamic field that are not written again would stay"
             raise UnsupportedError(self.capabilities.backend, f"writing to {self.spec.name!r}", hint)

@@ -86,7 +86,7 @@ class Layout:
         namespaced: Whether primary keys carry a namespace.
         columns: The scalar columns, by vecbridge's name.
         extra: The column that takes every dynamic key outside the others (foreign collections), or None.
-        writable: Why rows cannot be written; "" if they can.
+        read_only: Why rows cannot be written; "" if they can be.
     """
 
     pk: str
@@ -95,7 +95,7 @@ class Layout:
     namespaced: bool
     columns: Mapping[str, Column]
     extra: str | None = None
-    writable: str = ""
+    read_only: str = ""
 
     @property
     def has_dynamic(self) -> bool:

@@ -22,13 +22,15 @@ from tests.stores.milvus.helpers import (
     rows,
     small,
 )
-from vecbridge.errors import BackendError, DeadlineError, NotFoundError, UnsupportedError
+from vecbridge.errors import BackendError, DeadlineError, NotFoundError, UnavailableError, UnsupportedError
 from vecbridge.filters import field
 from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IndexParams, IVFFlat, Other
 from vecbridge.query import FloatArray, Query
+from vecbridge.records import batch
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.milvus import index_params
 from vecbridge.stores.milvus.collection import MilvusCollection
+from vecbridge.stores.milvus.connection import Connection
 from vecbridge.stores.milvus.store import MilvusStore
 
 ROWS, WIDTH, K = 20_000, 32, 10
@@ -275,3 +277,25 @@ def test_on_milvus_lite_a_wider_search_finds_more_once_it_is_ready(
     assert photos.status().index == "building"
     [hits] = photos.search(Query(STORED[0], 2))
     assert "new" in hits.ids
+
+
+def test_an_index_of_milvus_lite_that_could_not_be_built_is_not_called_ready(
+    lite: MilvusStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = CollectionSpec.single("broken", dim=2, index=HNSW())
+    collection = lite.create(spec)
+    collection.upsert(batch(spec, id=["a"], vector=[[1.0, 0.0]]))
+    call = Connection.call
+
+    def failing(self: Connection, rpc: str, request: Any, **options: Any) -> Any:
+        if rpc == "LoadCollection":
+            raise UnavailableError("out of order")
+        return call(self, rpc, request, **options)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Connection, "call", failing)
+        with pytest.raises(UnavailableError):
+            collection.wait_ready()
+    assert collection.status().index == "building"
+    collection.wait_ready()
+    assert collection.status().index == "ready"

@@ -25,7 +25,7 @@ TOKEN_PROPERTY: Final = "vecbridge.token"
 DYNAMIC: Final = "$meta"
 PK: Final = "id"
 
-#: Words of Milvus's expression language, of every version to 2.6; a field of such a name cannot be filtered.
+#: Words that Milvus's expressions take for themselves: a field of such a name can be made and not filtered.
 _WORDS: Final = frozenset(
     [
         "and",

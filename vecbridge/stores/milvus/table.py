@@ -151,17 +151,20 @@ class Table:
 
     def rebuild(self, timeout: float) -> None:
         """On lite: builds the index over everything that was written."""
+        deadline = time.monotonic() + timeout
         with self._lock:
-            self.unbuilt = False
-            deadline = time.monotonic() + timeout
-            self.call("Flush", milvus_pb2.FlushRequest(collection_names=[self.name]), timeout=timeout)
-            self._loaded = False
-            self.call("ReleaseCollection", milvus_pb2.ReleaseCollectionRequest(collection_name=self.name),
-                      timeout=max(deadline - time.monotonic(), 0.1))  # fmt: skip
-            self.call("LoadCollection", milvus_pb2.LoadCollectionRequest(
-                collection_name=self.name, replica_number=1),
-                timeout=max(deadline - time.monotonic(), 0.1))  # fmt: skip
-            self.load()
+            self.unbuilt = False  # a write from here on says otherwise
+            try:
+                self.call("Flush", milvus_pb2.FlushRequest(collection_names=[self.name]), timeout=timeout)
+                self._loaded = False
+                release = milvus_pb2.ReleaseCollectionRequest(collection_name=self.name)
+                self.call("ReleaseCollection", release, timeout=max(deadline - time.monotonic(), 0.1))
+                load = milvus_pb2.LoadCollectionRequest(collection_name=self.name, replica_number=1)
+                self.call("LoadCollection", load, timeout=max(deadline - time.monotonic(), 0.1))
+                self.load()
+            except BaseException:
+                self.unbuilt = True
+                raise
 
     def count(self, expression: str, *, level: int = STRONG) -> int:
         """How many rows satisfy an expression; "" is all of them."""

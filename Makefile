@@ -18,7 +18,7 @@ STORES := memory,faiss,milvus-lite
 EXTRAS_demo := faiss,onnx
 EXTRAS_test := faiss,milvus,onnx,clip,dev
 EXTRAS_lint := dev
-EXTRAS_bench := faiss,onnx,bench
+EXTRAS_bench := faiss,milvus,onnx,bench
 EXTRAS_docs := docs
 
 # uv installs several times faster than pip; where it cannot, pip does the same.

@@ -1,7 +1,7 @@
 """The Milvus store beside hand-written pymilvus and langchain-milvus, on a server that is running.
 
-    python benchmarks/milvus_store.py milvus://127.0.0.1:19530        # milvus==2.3.5: run `milvus-server`
-    python benchmarks/milvus_store.py milvus+lite:./bench.db
+    python benchmarks/milvus_store.py                                 # milvus-lite, in a temporary directory
+    python benchmarks/milvus_store.py milvus://127.0.0.1:19530        # after `milvus-server` of milvus==2.3.5
 
 Prints a table and writes results/milvus_store-SERVER.json and a figure beside it, and the recall curves as
 results/milvus_recall-SERVER.json and .png. Collections that it makes are dropped. The exit code is 1 if a
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("url", help="the server")
+    parser.add_argument("url", nargs="?", help="the server; without one, milvus-lite")
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
@@ -51,10 +52,12 @@ def main() -> int:
     """Measure, print, write; 1 if a target does not hold."""
     options = arguments()
     progress = Console(stderr=True)
-    lite = parse(options.url).scheme == "milvus+lite"
+    work = tempfile.TemporaryDirectory(prefix=".bench-", dir=HERE)
+    url = options.url or f"milvus+lite://{work.name}/bench.db"
+    lite = parse(url).scheme == "milvus+lite"
     names = [name for name in SECTIONS if options.only is None or name in options.only]
     lines: list[Line] = []
-    with MilvusBench(options.url, options.rows, options.dim, options.rounds) as bench:
+    with work, MilvusBench(url, options.rows, options.dim, options.rounds) as bench:
         for name in names:
             start = time.perf_counter()
             lines += SECTIONS[name](bench)

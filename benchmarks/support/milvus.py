@@ -176,11 +176,12 @@ def _langchain(bench: MilvusBench) -> float:
         enable_dynamic_field=True,
     )
     texts = [each.get("title", "") for each in bench.entities]
-    metadatas = [{"year": each.get("year", 0)} for each in bench.entities]
+    metadatas = [{key: each[key] for key in ("year", "tags") if key in each} for each in bench.entities]
     ids = [each["id"] for each in bench.entities]
     vectors = bench.vectors.tolist()
     try:
-        return seconds(partial(store.add_embeddings, texts, vectors, metadatas, ids=ids))
+        store.add_embeddings(texts[:1], vectors[:1], metadatas[:1], ids=ids[:1])  # makes the collection
+        return seconds(partial(store.add_embeddings, texts[1:], vectors[1:], metadatas[1:], ids=ids[1:]))
     finally:
         bench.client.drop_collection(name)
 

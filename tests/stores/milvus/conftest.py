@@ -14,9 +14,9 @@ from tests.stores.milvus.helpers import lite_url, milvus_store
 from vecbridge.stores.milvus.store import MilvusStore
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server_url() -> str:
-    """The URL of the genuine server of this run."""
+    """The URL of the genuine server of this run; a module with a server of its own may have replaced it."""
     if (absent := server.missing()) is not None:
         pytest.skip(f"no genuine Milvus: {absent}")
     return server.shared_url()

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from pymilvus import MilvusClient
 
+from vecbridge.errors import NotFoundError
 from vecbridge.indexes import Flat
 from vecbridge.query import FloatArray
 from vecbridge.records import batch
 from vecbridge.registry import connect
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.milvus.collection import MilvusCollection
-from vecbridge.stores.milvus.store import MilvusStore
+from vecbridge.stores.milvus.store import MilvusLiteStore, MilvusStore
 
 DIM = 8
+_RUN = uuid.uuid4().hex[:8]
 _numbers = itertools.count()
 
 
@@ -38,8 +42,8 @@ def lite_url(directory: Path) -> str:
 
 
 def fresh(word: str) -> str:
-    """A name that no other collection of this run has."""
-    return f"{word}_{next(_numbers)}"
+    """A name that no other collection of the server has."""
+    return f"{word}_{_RUN}_{next(_numbers)}"
 
 
 def small(name: str, **changes: Any) -> CollectionSpec:
@@ -50,8 +54,11 @@ def small(name: str, **changes: Any) -> CollectionSpec:
 @contextmanager
 def made(store: MilvusStore, spec: CollectionSpec, **options: Any) -> Iterator[MilvusCollection]:
     """A collection, dropped afterwards."""
-    yield store.create(spec, **options)
-    store.drop(spec.name)
+    try:
+        yield store.create(spec, **options)
+    finally:
+        with suppress(NotFoundError):
+            store.drop(spec.name)
 
 
 def random_vectors(count: int, dim: int = DIM, seed: int = 0) -> FloatArray:
@@ -75,3 +82,10 @@ def contents(collection: MilvusCollection) -> dict[Any, dict[str, Any]]:
     found = [record for page in collection.scan() for record in page.batch.to_pylist()]
     assert len({each["id"] for each in found}) == len(found)
     return {each["id"]: each for each in found}
+
+
+def client_of(store: MilvusStore) -> MilvusClient:
+    """Milvus's own client of the same server, as another program would use it."""
+    if isinstance(store, MilvusLiteStore):
+        return MilvusClient(store._url.path)
+    return MilvusClient(f"http://{store.connection().target}")

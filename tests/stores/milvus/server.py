@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -25,6 +26,7 @@ BRISK = {
     "queryCoord.checkInterval": 100,
     "queryCoord.distPullInterval": 50,
     "queryCoord.checkHandoffInterval": 500,
+    "queryCoord.UpdateNextTargetInterval": 1,
 }
 _shared: list[GenuineMilvus] = []
 _LOCK = Path(tempfile.gettempdir()) / "vecbridge-milvus.lock"
@@ -57,8 +59,14 @@ class GenuineMilvus:
         config = MilvusServerConfig(data_dir=str(self._directory), proxy_port=self.port)
         self._server = MilvusServer(config)
         for key, value in self._config.items():
+            section, _, name = key.partition(".")
+            if name and f"  {name}:" not in config.template_text:
+                head = f"\n{section}:\n"
+                config.template_text = config.template_text.replace(head, f"{head}  {name}: {value}\n")
             config.set(key, value)
-        self._server.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # it leaves the sockets of ports in use open
+            self._server.start()
 
     def kill(self) -> None:
         """SIGKILL: nothing is written any more."""

@@ -70,8 +70,11 @@ class MilvusCollection:
             InvalidRecordError: Also a row whose scalars take more than 65,536 bytes of JSON.
         """
         batch = records.check(batch, self.spec)
-        if self._layout.writable:
-            raise UnsupportedError("milvus", f"writing to {self.spec.name!r}", self._layout.writable)
+        if self._layout.read_only:
+            raise UnsupportedError("milvus", f"writing to {self.spec.name!r}", self._layout.read_only)
+        if self._layout.extra is not None and self._table.dialect.merges_upserts:
+            hint = "keys of a row's dynamic field that are not written again would stay"
+            raise UnsupportedError(self.capabilities.backend, f"writing to {self.spec.name!r}", hint)
         dynamic: list[bytes] = []
         if self._layout.has_dynamic:
             merges = self._table.dialect.merges_upserts
@@ -159,9 +162,12 @@ class MilvusCollection:
         """Rows of the namespace, and how far the collection's indexes cover its rows."""
         rows = self.count()
         if not self._table.dialect.seals:
-            state = "building" if self._table.unbuilt and rows else "ready"
-            return Status(rows, {each.name: state for each in self.spec.vectors})
-        found = readiness.coverage(self._table.connection, self._table.name)
+            waits = self._table.unbuilt and rows
+            return Status(rows, {
+                each.name: "building" if waits and not isinstance(each.index, Flat) else "ready"
+                for each in self.spec.vectors
+            })  # fmt: skip
+        found = self._table.coverage()
         details = {"growing_rows": found.growing, "unindexed_rows": found.unindexed + found.small}
         return Status(rows, readiness.states(self.spec, found), details)
 
@@ -178,11 +184,7 @@ class MilvusCollection:
             deadline = time.monotonic() + timeout
             table.load()
             table.flush(timeout)
-            rows = table.count("")
-            readiness.wait(
-                table.connection, table.name, max(deadline - time.monotonic(), 0.1),
-                lambda: self._covered(rows),
-            )  # fmt: skip
+            table.wait_sealed(max(deadline - time.monotonic(), 0.1))
         elif table.unbuilt is not False:
             table.rebuild(timeout)
 
@@ -274,9 +276,10 @@ class MilvusCollection:
         self, query: ResolvedQuery, vectors: FloatArray, expression: str, fields: Sequence[str]
     ) -> list[Hits]:
         table, k = self._table, query.k
-        params = index_params.search_params(query.field.index, k, query.ef, query.nprobe)
+        filtered = query.filter is not None
+        params = index_params.search_params(query.field.index, k, query.ef, query.nprobe, filtered=filtered)
         matches: int | None = None
-        if query.filter is not None and self._loses_matches(query.field.index):
+        if filtered and self._loses_matches(query.field.index):
             matches = table.count(expression, level=table.search_level)
             if matches <= _EXACT_ROWS:
                 return self._compared(query, vectors, expression, fields)
@@ -391,11 +394,6 @@ class MilvusCollection:
         if token != self._table.token:
             raise CursorExpiredError(f"{self.spec.name!r} was replaced since: scan from the start")
         return key if isinstance(key, int) else str(key)
-
-    def _covered(self, rows: int) -> bool:
-        """Whether the segments hold as many rows as were counted, so that none is on its way between two."""
-        found = readiness.coverage(self._table.connection, self._table.name)
-        return found.indexed + found.small >= rows or self._table.count("") < rows
 
 
 class _NotSentError(VecbridgeError):

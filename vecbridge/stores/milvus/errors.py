@@ -69,6 +69,16 @@ _BY_GRPC: Final[dict[grpc.StatusCode, type[BackendError]]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: RateLimitedError,
 }
 
+#: How connections fail where one side speaks TLS and the other does not, or not to this one.
+_HANDSHAKES: Final = (
+    ("WRONG_VERSION_NUMBER", "the server does not speak TLS: leave out tls=true"),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "its certificate is not trusted; GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names a file of roots that are",
+    ),
+    ("Socket closed", "the server hung up; if it speaks TLS, the option is tls=true"),
+)
+
 
 def of_status(status: Any, what: str) -> VecbridgeError | None:
     """The error that a ``common_pb2.Status`` stands for; None if it stands for none.
@@ -104,12 +114,12 @@ def of_rpc(exc: grpc.RpcError, what: str) -> BackendError:
     kind = _BY_GRPC.get(code, BackendError)
     if kind is DeadlineError:
         return DeadlineError(f"{what}: no answer within its deadline")
-    hint = ""
+    for text, meaning in _HANDSHAKES:
+        if text in details:
+            return kind(f"{what}: {meaning}")
     if "failed to connect to all addresses" in details:
         details = f"nothing answers there: {details.rpartition(': ')[2]}"
-    if "SSL" in details or "WRONG_VERSION_NUMBER" in details:
-        hint = " (does the server speak TLS? the option is tls=true)"
-    return kind(f"{what}: {details or code.name}{hint}")
+    return kind(f"{what}: {details or code.name}")
 
 
 def never_sent(error: BaseException) -> bool:

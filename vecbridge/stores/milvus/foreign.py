@@ -68,11 +68,11 @@ def introspected(
     if extra is not None:
         columns.append(Column(extra, DYNAMIC, "json"))
     key_type: IdType = "string" if pk.data_type == _DataType.VarChar else "int64"
-    writable = "its primary keys are made by the server (auto_id)" if pk.autoID else ""
-    if losses and not writable:
-        writable = f"it has fields that vecbridge cannot fill: {', '.join(each.subject for each in losses)}"
+    read_only = "its primary keys are made by the server (auto_id)" if pk.autoID else ""
+    if losses and not read_only:
+        read_only = f"it has fields that vecbridge cannot fill: {', '.join(each.subject for each in losses)}"
     layout = Layout(
-        pk.name, key_type, key_type, False, {each.name: each for each in columns}, extra, writable
+        pk.name, key_type, key_type, False, {each.name: each for each in columns}, extra, read_only
     )
     fields = tuple(Field(each.name, each.type) for each in columns)
     return CollectionSpec.foreign(schema.name, tuple(vectors), fields, key_type), layout, tuple(losses)

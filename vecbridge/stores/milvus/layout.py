@@ -25,7 +25,7 @@ TOKEN_PROPERTY: Final = "vecbridge.token"
 DYNAMIC: Final = "$meta"
 PK: Final = "id"
 
-#: Words of Milvus's expression language, of every version to 2.6; a field of such a name cannot be filtered.
+#: Words that Milvus's expressions take for themselves: a field of such a name can be made and not filtered.
 _WORDS: Final = frozenset(
     [
         "and",
@@ -86,7 +86,7 @@ class Layout:
         namespaced: Whether primary keys carry a namespace.
         columns: The scalar columns, by vecbridge's name.
         extra: The column that takes every dynamic key outside the others (foreign collections), or None.
-        writable: Why rows cannot be written; "" if they can.
+        read_only: Why rows cannot be written; "" if they can be.
     """
 
     pk: str
@@ -95,7 +95,7 @@ class Layout:
     namespaced: bool
     columns: Mapping[str, Column]
     extra: str | None = None
-    writable: str = ""
+    read_only: str = ""
 
     @property
     def has_dynamic(self) -> bool:

@@ -44,16 +44,22 @@ class Coverage:
         return not (self.growing or self.unindexed or any(self.pending.values()))
 
 
-def coverage(connection: Connection, name: str) -> Coverage:
-    """What the query nodes say of their segments, and the index nodes of their work."""
+def coverage(connection: Connection, name: str, growing: int) -> Coverage:
+    """What the query nodes say of their segments, and the index nodes of their work.
+
+    Args:
+        connection: The server.
+        name: The collection.
+        growing: Rows outside sealed segments; the query nodes list no growing ones.
+    """
     segments = connection.call(
         "GetQuerySegmentInfo", milvus_pb2.GetQuerySegmentInfoRequest(collectionName=name)
     ).infos
-    growing = unindexed = small = indexed = 0
+    unindexed = small = indexed = 0
     for each in segments:
         if each.state not in _SEALED:
-            growing += each.num_rows
-        elif each.index_name:
+            continue
+        if each.index_name:
             indexed += each.num_rows
         elif each.num_rows < SMALLEST_INDEXED:
             small += each.num_rows
@@ -84,21 +90,21 @@ def states(spec: CollectionSpec, found: Coverage) -> dict[str, str]:
     return result
 
 
-def wait(connection: Connection, name: str, timeout: float, sealed: Callable[[], bool]) -> None:
+def wait(connection: Connection, name: str, timeout: float, covered: Callable[[], Coverage]) -> None:
     """Seals what is growing and waits until every large segment has its index.
 
     Args:
         connection: The server.
         name: The collection.
         timeout: Seconds.
-        sealed: Whether every row that was written is among the segments by now.
+        covered: Asks how its rows are searched by now.
 
     Raises:
         DeadlineError: Not within ``timeout``; says what is missing.
     """
     deadline = time.monotonic() + timeout
     _seal(connection, name, deadline)
-    while not ((found := coverage(connection, name)).complete and sealed()):
+    while not (found := covered()).complete:
         if time.monotonic() + _POLL_SECONDS >= deadline:
             raise DeadlineError(
                 f"the index of {name!r} is not ready after {timeout:g} s: {found.growing} rows not sealed, "

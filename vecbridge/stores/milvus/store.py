@@ -12,6 +12,8 @@ from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
+from pydantic import Field
+
 from vecbridge.capabilities import Capabilities
 from vecbridge.errors import (
     BackendError,
@@ -66,7 +68,7 @@ class MilvusOptions(StoreOptions):
 
     token: str = ""
     tls: bool = False
-    timeout: float = 30.0
+    timeout: float = Field(30.0, gt=0, allow_inf_nan=False)
     consistency: Literal["strong", "bounded", "eventually"] = "bounded"
 
 
@@ -286,7 +288,7 @@ class MilvusStore:
                 what=f"open {name!r}",
             )
         except NotFoundError as exc:
-            if "database" in str(exc).lower():
+            if "database not found" in str(exc).lower():
                 raise
             hint = suggestion(name, self.collections())
             raise NotFoundError(f"no collection {name!r} at {connection.target}{hint}") from exc

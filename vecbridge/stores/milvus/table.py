@@ -23,7 +23,7 @@ _PAGE_BYTES: Final = 16 << 20
 _LOAD_SECONDS: Final = 300.0
 _POLL_SECONDS: Final = 0.1
 _RECENT_SECONDS: Final = 30.0  # after flush(), how long a write is looked for with a strong read
-_KNOWN_SECONDS: Final = 5.0  # how long it is believed that every row is in a sealed segment
+_KNOWN_SECONDS: Final = 5.0  # how long it is believed that every row is in a sealed segment, or not
 
 
 class Table:
@@ -56,7 +56,7 @@ class Table:
         self._loaded = False
         self._written_at = float("-inf")
         self._strong_until = float("-inf")
-        self._sealed_until = float("-inf")
+        self._sealed = False, float("-inf")  # whether every row has its index; until when it is believed
         self.unbuilt: bool | None = None  # on lite: whether rows wait for the index, if that is known
 
     def call(self, rpc: str, request: Any, *, timeout: float | None = None) -> Any:
@@ -112,7 +112,7 @@ class Table:
     def wrote(self) -> None:
         """Notes a write."""
         self._written_at = time.monotonic()
-        self._sealed_until = float("-inf")
+        self._sealed = False, self._written_at + _KNOWN_SECONDS
         self.unbuilt = True
 
     @property
@@ -130,34 +130,55 @@ class Table:
         self.call("Query", request, timeout=timeout)
         self._strong_until = self._written_at + _RECENT_SECONDS
 
+    def coverage(self, *, level: int = STRONG) -> readiness.Coverage:
+        """How its rows are searched."""
+        # no list of segments tells what is growing: the rows that are missing without them do
+        growing = self._added_up(level, sealed_only=False) - self._added_up(level, sealed_only=True)
+        return readiness.coverage(self.connection, self.name, max(growing, 0))
+
     def sealed(self) -> bool:
         """Whether every row is in a sealed segment with its index, as far as was known seconds ago."""
-        if time.monotonic() >= self._sealed_until:
-            found = readiness.coverage(self.connection, self.name)
-            if not found.complete:
-                return False
-            self._sealed_until = time.monotonic() + _KNOWN_SECONDS
-        return True
+        known, until = self._sealed
+        if time.monotonic() >= until:
+            known = self.coverage(level=self.search_level).complete
+            self._sealed = known, time.monotonic() + _KNOWN_SECONDS
+        return known
+
+    def wait_sealed(self, timeout: float) -> None:
+        """Seals what is growing and waits until every large segment has its index."""
+        self._sealed = False, float("-inf")
+        readiness.wait(self.connection, self.name, timeout, self.coverage)
 
     def rebuild(self, timeout: float) -> None:
         """On lite: builds the index over everything that was written."""
+        deadline = time.monotonic() + timeout
         with self._lock:
-            self.unbuilt = False
-            deadline = time.monotonic() + timeout
-            self.call("Flush", milvus_pb2.FlushRequest(collection_names=[self.name]), timeout=timeout)
-            self._loaded = False
-            self.call("ReleaseCollection", milvus_pb2.ReleaseCollectionRequest(collection_name=self.name),
-                      timeout=max(deadline - time.monotonic(), 0.1))  # fmt: skip
-            self.call("LoadCollection", milvus_pb2.LoadCollectionRequest(
-                collection_name=self.name, replica_number=1),
-                timeout=max(deadline - time.monotonic(), 0.1))  # fmt: skip
-            self.load()
+            self.unbuilt = False  # a write from here on says otherwise
+            try:
+                self.call("Flush", milvus_pb2.FlushRequest(collection_names=[self.name]), timeout=timeout)
+                self._loaded = False
+                release = milvus_pb2.ReleaseCollectionRequest(collection_name=self.name)
+                self.call("ReleaseCollection", release, timeout=max(deadline - time.monotonic(), 0.1))
+                load = milvus_pb2.LoadCollectionRequest(collection_name=self.name, replica_number=1)
+                self.call("LoadCollection", load, timeout=max(deadline - time.monotonic(), 0.1))
+                self.load()
+            except BaseException:
+                self.unbuilt = True
+                raise
 
     def count(self, expression: str, *, level: int = STRONG) -> int:
         """How many rows satisfy an expression; "" is all of them."""
-        # without one a server adds up what its segments say, which upserts under way distort
-        expression = expression or (expressions.everything(self.layout) if self.dialect.seals else "")
-        request = wire.query_request(self.name, expression, ["count(*)"], level=level)
+        if not (expression or self.dialect.seals):
+            return self._added_up(level, sealed_only=False)
+        # without an expression a server adds up what its segments say, which upserts under way distort
+        request = wire.query_request(
+            self.name, expression or expressions.everything(self.layout), ["count(*)"], level=level
+        )
+        return int(self.read("Query", request).fields_data[0].scalars.long_data.data[0])
+
+    def _added_up(self, level: int, *, sealed_only: bool) -> int:
+        """How many rows the segments say that they hold, without looking at one."""
+        request = wire.query_request(self.name, "", ["count(*)"], level=level, sealed_only=sealed_only)
         return int(self.read("Query", request).fields_data[0].scalars.long_data.data[0])
 
     def page_rows(self, fields: Sequence[str]) -> int:

@@ -284,10 +284,11 @@ def schema_message(spec: CollectionSpec, layout: Layout, id_bytes: int) -> Any:
 
 
 def query_request(
-    name: str, expression: str, fields: Sequence[str], *, level: int, limit: int | None = None
-) -> Any:
+    name: str, expression: str, fields: Sequence[str], *, level: int, limit: int | None = None,
+    sealed_only: bool = False,
+) -> Any:  # fmt: skip
     """A query; with a limit its rows come in the order of their primary keys."""
-    more: dict[str, Any] = {"ignore_growing": "False", "reduce_stop_for_best": "False"}
+    more: dict[str, Any] = {"ignore_growing": str(sealed_only), "reduce_stop_for_best": "False"}
     if limit is not None:
         more |= {"limit": str(limit), "iterator": "True"}
     return milvus_pb2.QueryRequest(

@@ -1,0 +1,301 @@
+"""What is asked of an index is what the server builds; its knobs change answers; ready is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pymilvus import MilvusClient
+
+from tests.stores.milvus.helpers import (
+    client_of,
+    fresh,
+    lite_url,
+    made,
+    milvus_store,
+    random_vectors,
+    rows,
+    small,
+)
+from vecbridge.errors import BackendError, DeadlineError, NotFoundError, UnavailableError, UnsupportedError
+from vecbridge.filters import field
+from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IndexParams, IVFFlat, Other
+from vecbridge.query import FloatArray, Query
+from vecbridge.records import batch
+from vecbridge.schema import CollectionSpec
+from vecbridge.stores.milvus import index_params
+from vecbridge.stores.milvus.collection import MilvusCollection
+from vecbridge.stores.milvus.connection import Connection
+from vecbridge.stores.milvus.store import MilvusStore
+
+ROWS, WIDTH, K = 20_000, 32, 10
+STORED = random_vectors(ROWS, WIDTH, seed=3)
+QUERIES = random_vectors(50, WIDTH, seed=4)
+
+#: By what is asked: the type that the server names, and the parameters that it reads back.
+ASKED: list[tuple[IndexParams, str, dict[str, int]]] = [
+    (Auto(), "AUTOINDEX", {}),
+    (Flat(), "FLAT", {}),
+    (IVFFlat(nlist=37), "IVF_FLAT", {"nlist": 37}),
+    (IVFSQ8(nlist=41), "IVF_SQ8", {"nlist": 41}),
+    (IVFPQ(nlist=43, m=4, nbits=7), "IVF_PQ", {"nlist": 43, "m": 4, "nbits": 7}),
+    (HNSW(m=11, ef_construction=77), "HNSW", {"M": 11, "efConstruction": 77}),
+]
+LARGE: dict[str, IndexParams] = {
+    "hnsw": HNSW(m=8, ef_construction=60),
+    "ivf_flat": IVFFlat(nlist=64),
+    "ivf_sq8": IVFSQ8(nlist=64),
+    "ivf_pq": IVFPQ(nlist=64, m=16, nbits=8),
+}
+
+
+def recall(photos: MilvusCollection, **options: Any) -> float:
+    """The share of the true neighbours that a search finds."""
+    answers = photos.search(Query(QUERIES, K, **options))
+    pairs = zip(answers, truth(QUERIES), strict=True)
+    return sum(len(set(each.ids) & set(best)) for each, best in pairs) / (K * len(QUERIES))
+
+
+def truth(queries: FloatArray) -> list[list[str]]:
+    """The nearest rows by brute force."""
+    distances = ((queries[:, None, :].astype(np.float64) - STORED[None]) ** 2).sum(axis=2)
+    return [[f"r{place:05d}" for place in line] for line in np.argsort(distances, axis=1)[:, :K].tolist()]
+
+
+@pytest.fixture(scope="module")
+def large(server_url: str) -> Iterator[dict[str, MilvusCollection]]:
+    """One collection a kind of index on the genuine server, each with 20,000 rows that were just written."""
+    with milvus_store(server_url) as store:
+        made_here = {kind: store.create(large_spec(index)) for kind, index in LARGE.items()}
+        try:
+            yield made_here
+        finally:
+            for each in made_here.values():
+                with suppress(NotFoundError):
+                    store.drop(each.spec.name)
+
+
+def large_spec(index: IndexParams) -> CollectionSpec:
+    return small(fresh(index.kind), dim=WIDTH, index=index, fields={"n": "int64"})
+
+
+def fill(photos: MilvusCollection) -> None:
+    names = [f"r{number:05d}" for number in range(ROWS)]
+    photos.upsert(rows(photos.spec, names, vector=STORED, n=list(range(ROWS))))
+
+
+@pytest.mark.parametrize(("index", "kind", "params"), ASKED, ids=[each[0].kind for each in ASKED])
+def test_the_server_reads_back_the_index_that_was_asked_for(
+    store: MilvusStore, index: IndexParams, kind: str, params: dict[str, int]
+) -> None:
+    if index.kind not in store.capabilities.indexes:
+        with pytest.raises(UnsupportedError, match="ivf_pq"):
+            store.create(small(fresh("index"), index=index))
+        return
+    spec = small(fresh("index"), index=index, metric="cosine")
+    with made(store, spec) as photos:
+        client = client_of(store)
+        described = client.describe_index(spec.name, client.list_indexes(spec.name)[0])
+        client.close()
+        assert described["field_name"] == "vector"
+        nested = described.get("params")
+        flat = described | (nested if isinstance(nested, dict) else {})
+        assert (flat["index_type"], flat["metric_type"]) == (kind, "COSINE")
+        assert {name: int(flat[name]) for name in params} == params
+        assert photos.spec == spec
+        assert store.open(spec.name).spec == spec
+
+
+@pytest.mark.parametrize(("index", "kind", "params"), ASKED, ids=[each[0].kind for each in ASKED])
+def test_what_the_server_says_of_an_index_is_read_back_flat_or_nested(
+    index: IndexParams, kind: str, params: dict[str, int]
+) -> None:
+    flat = {"index_type": kind, "metric_type": "L2"} | {name: str(value) for name, value in params.items()}
+    assert index_params.from_milvus(flat) == (index, "l2")
+    nested = {"index_type": kind, "metric_type": "IP", "params": str(params).replace("'", '"')}
+    assert index_params.from_milvus(nested) == (index, "dot")
+
+
+def test_an_index_of_another_kind_is_other_and_cannot_be_built(genuine: MilvusStore) -> None:
+    described = {"index_type": "SCANN", "metric_type": "COSINE", "nlist": "9"}
+    assert index_params.from_milvus(described) == (Other("SCANN", {"nlist": "9"}), "cosine")
+    assert index_params.from_milvus({"index_type": "BIN_FLAT", "metric_type": "JACCARD"})[1] is None
+    with pytest.raises(UnsupportedError, match="foreign index"):
+        genuine.create(small("never", index=Other("SCANN", {})))
+    for index in (HNSW(quantizer="pq"), HNSW(ef=50)):
+        with pytest.raises(UnsupportedError):
+            genuine.create(small("never", index=index))
+    assert "never" not in genuine.collections()
+
+
+def test_an_index_that_the_server_refuses_leaves_no_collection_behind(
+    genuine: MilvusStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = small(fresh("refused"), index=HNSW())
+    monkeypatch.setattr(index_params, "to_milvus", lambda _: ("NO_SUCH_INDEX", {}))
+    with pytest.raises(BackendError, match="NO_SUCH_INDEX") as caught:
+        genuine.create(spec)
+    assert not caught.value.retryable
+    assert spec.name not in genuine.collections()
+
+
+def test_rows_just_written_are_building_and_after_waiting_sealed_and_indexed(
+    large: dict[str, MilvusCollection],
+) -> None:
+    for photos in large.values():
+        fill(photos)
+        assert photos.status().index == "building"
+        assert photos.count() == ROWS
+    with pytest.raises(DeadlineError, match="rows not sealed"):
+        large["hnsw"].wait_ready(timeout=0.2)
+    with ThreadPoolExecutor(len(large)) as pool:
+        list(pool.map(lambda each: each.wait_ready(timeout=120), large.values()))
+    for photos in large.values():
+        status = photos.status()
+        assert (status.rows, status.index) == (ROWS, "ready")
+        assert status.details == {"growing_rows": 0, "unindexed_rows": 0}
+        client = MilvusClient(f"http://{photos._table.connection.target}")
+        segments = client.list_loaded_segments(photos.spec.name)
+        assert sum(each.num_rows for each in segments) == ROWS
+        assert {each.state for each in segments} <= {3, 4, "Sealed", "Flushed"}, segments
+        described = client.describe_index(photos.spec.name, "vb_vector")
+        assert described["pending_index_rows"] == 0
+        assert described["indexed_rows"] == described["total_rows"] == ROWS
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "narrow", "wide", "least"),
+    [
+        ("hnsw", {"ef": 1}, {"ef": 500}, 0.95),
+        ("hnsw", {"ef": 10}, {"ef": 500}, 0.95),
+        ("ivf_flat", {"nprobe": 1}, {"nprobe": 64}, 1.0),
+        ("ivf_sq8", {"nprobe": 1}, {"nprobe": 64}, 0.9),
+        ("ivf_pq", {"nprobe": 1}, {"nprobe": 64}, 0.4),
+    ],
+)
+def test_a_wider_search_finds_more(
+    large: dict[str, MilvusCollection], kind: str, narrow: dict[str, int], wide: dict[str, int], least: float
+) -> None:
+    photos = large[kind]
+    if not photos.count():
+        fill(photos)
+    photos.wait_ready(timeout=120)
+    assert photos.status().index == "ready"
+    little, much = recall(photos, **narrow), recall(photos, **wide)
+    assert much >= least
+    assert little <= much - 0.1, "the knob changes nothing"
+    assert little <= recall(photos) <= max(much, 1.0)
+    assert recall(photos, **wide, filter=field("n") >= 0) >= least - 0.02
+
+
+def test_rows_written_again_wait_for_the_index_although_their_segments_have_one(
+    large: dict[str, MilvusCollection],
+) -> None:
+    photos = large["ivf_flat"]
+    if not photos.count():
+        fill(photos)
+    photos.wait_ready(timeout=120)
+    fill(photos)
+    assert photos.status().index == "building"
+    assert photos.status().details["growing_rows"] == ROWS
+    # one row in a thousand: an index over what is not sealed finds few of them
+    few = [Query(each, 10, filter=field("n").isin(list(range(0, ROWS, 1000)))) for each in QUERIES[:5]]
+    for query in few:
+        assert len(photos.search(query)[0]) == 10
+    photos.wait_ready(timeout=120)
+    assert photos.status().index == "ready"
+    assert photos.count() == ROWS
+    assert recall(photos, nprobe=64) == 1.0
+
+
+def test_a_knob_of_another_index_is_refused(large: dict[str, MilvusCollection]) -> None:
+    for kind, knob in (("hnsw", "nprobe"), ("ivf_flat", "ef"), ("ivf_pq", "ef")):
+        with pytest.raises(UnsupportedError, match=knob):
+            large[kind].search(Query(QUERIES, K, **{knob: 5}))
+
+
+def test_a_small_collection_stays_exact_and_says_how_many_rows_are_wanting(genuine: MilvusStore) -> None:
+    spec = small(fresh("few"), index=HNSW())
+    with made(genuine, spec) as photos:
+        photos.upsert(rows(spec, [f"r{number}" for number in range(100)]))
+        photos.wait_ready(timeout=60)
+        assert photos.status().index == "exact: needs 924 more"
+        assert photos.status().rows == 100
+
+
+def test_a_flat_index_is_ready_whatever_was_written(store: MilvusStore) -> None:
+    spec = small(fresh("flat"))
+    with made(store, spec) as photos:
+        assert photos.status().index == "ready"
+        photos.upsert(rows(spec, [f"r{number}" for number in range(100)]))
+        photos.wait_ready(timeout=10)
+        assert photos.status().index == "ready"
+
+
+@pytest.fixture(scope="module")
+def large_lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, MilvusCollection]]:
+    """One collection a kind of index on milvus-lite."""
+    place: Path = tmp_path_factory.mktemp("lite")
+    with milvus_store(lite_url(place)) as store:
+        yield {
+            kind: store.create(large_spec(index))
+            for kind, index in LARGE.items()
+            if kind in store.capabilities.indexes
+        }
+
+
+@pytest.mark.parametrize(
+    ("kind", "narrow", "wide", "least"),
+    [
+        ("hnsw", {"ef": 10}, {"ef": 500}, 0.95),
+        ("ivf_flat", {"nprobe": 1}, {"nprobe": 64}, 1.0),
+        ("ivf_sq8", {"nprobe": 1}, {"nprobe": 64}, 0.9),
+    ],
+)
+def test_on_milvus_lite_a_wider_search_finds_more_once_it_is_ready(
+    large_lite: dict[str, MilvusCollection],
+    kind: str,
+    narrow: dict[str, int],
+    wide: dict[str, int],
+    least: float,
+) -> None:
+    photos = large_lite[kind]
+    fill(photos)
+    assert photos.status().index == "building"
+    photos.wait_ready(timeout=120)
+    assert photos.status().index == "ready"
+    little, much = recall(photos, **narrow), recall(photos, **wide)
+    assert much >= least
+    assert little <= much - 0.1, "the knob changes nothing"
+    photos.upsert(rows(photos.spec, ["new"], vector=STORED[:1], n=[0]))
+    assert photos.status().index == "building"
+    [hits] = photos.search(Query(STORED[0], 2))
+    assert "new" in hits.ids
+
+
+def test_an_index_of_milvus_lite_that_could_not_be_built_is_not_called_ready(
+    lite: MilvusStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = CollectionSpec.single("broken", dim=2, index=HNSW())
+    collection = lite.create(spec)
+    collection.upsert(batch(spec, id=["a"], vector=[[1.0, 0.0]]))
+    call = Connection.call
+
+    def failing(self: Connection, rpc: str, request: Any, **options: Any) -> Any:
+        if rpc == "LoadCollection":
+            raise UnavailableError("out of order")
+        return call(self, rpc, request, **options)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Connection, "call", failing)
+        with pytest.raises(UnavailableError):
+            collection.wait_ready()
+    assert collection.status().index == "building"
+    collection.wait_ready()
+    assert collection.status().index == "ready"

@@ -18,7 +18,7 @@ STORES := memory,faiss,milvus-lite
 EXTRAS_demo := faiss,onnx
 EXTRAS_test := faiss,milvus,onnx,clip,dev
 EXTRAS_lint := dev
-EXTRAS_bench := faiss,milvus,onnx,bench
+EXTRAS_bench := faiss,milvus,weaviate,onnx,bench
 EXTRAS_docs := docs
 
 # uv installs several times faster than pip; where it cannot, pip does the same.
@@ -53,8 +53,9 @@ format: $(VENVS)/lint/.installed ## Sort imports and format the code
 	$(VENVS)/lint/bin/ruff check --fix .
 	$(VENVS)/lint/bin/ruff format .
 
+# 77 is a server that is not there; the script has said which.
 bench: $(VENVS)/bench/.installed ## Run the benchmarks, each against a raw baseline
-	@for script in benchmarks/*.py; do echo "== $$script"; $(VENVS)/bench/bin/python $$script || exit; done
+	@for script in benchmarks/*.py; do echo "== $$script"; $(VENVS)/bench/bin/python $$script || [ $$? = 77 ] || exit; done
 
 docs: $(VENVS)/docs/.installed ## Build the documentation into site/
 	$(VENVS)/docs/bin/python docs/generate_matrix.py

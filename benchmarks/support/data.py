@@ -53,6 +53,15 @@ class Mixture:
         self._map = random.standard_normal((latent, dim), np.float32) / np.float32(np.sqrt(latent))
         self.dim = dim
 
+    @property
+    def parameters(self) -> dict[str, float]:
+        """What the vectors were drawn with, for JSON."""
+        latent, _ = self._map.shape
+        return {
+            "clusters": CLUSTERS, "latent_dimensions": latent, "spread": _SPREAD, "noise": _NOISE,
+            "seed": _SEED,
+        }  # fmt: skip
+
     def draw(self, rows: int, seed: int, clusters: range = range(CLUSTERS)) -> Drawn:
         """Some vectors of some clusters; the same for the same seed."""
         random = np.random.default_rng([_SEED, seed])

@@ -76,7 +76,7 @@ def _label(line: Line) -> str:
     return f"{what} / {line.against}" if line.section in {"write", "load", "search", "scan"} else what
 
 
-def draw_recall(result: dict[str, Any], path: Path) -> None:
+def draw_recall(result: dict[str, Any], server: str, path: Path) -> None:
     """Recall over the knob, and over the time of a query."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
     for name, curve in result["curves"].items():
@@ -84,13 +84,14 @@ def draw_recall(result: dict[str, Any], path: Path) -> None:
         recalls = [each["recall"] for each in points]
         axes[0].plot([each[knob] for each in points], recalls, marker="o", label=f"{name}: {knob}")
         axes[1].plot([each["p50_ms"] for each in points], recalls, marker="o", label=name)
-    axes[0].set(xscale="log", xlabel="ef or nprobe", ylabel="recall@10 against exact search")
+    knobs = dict.fromkeys(curve["knob"] for curve in result["curves"].values())
+    axes[0].set(xscale="log", xlabel=" or ".join(knobs), ylabel="recall@10 against exact search")
     axes[1].set(xlabel="p50 of a query, ms")
     axes[0].legend(frameon=False)
     for place in axes:
         place.grid(alpha=0.3)
         place.spines[["top", "right"]].set_visible(False)
     parameters = result["parameters"]
-    figure.suptitle(f"Milvus {result['server']}: {parameters['rows']:,} x {parameters['dim']}, cosine")
+    figure.suptitle(f"{server}: {parameters['rows']:,} x {parameters['dim']}, cosine")
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -1,0 +1,343 @@
+"""Writing to, searching and scanning a Weaviate server, beside the ways that weaviate-client offers."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cached_property, partial
+from operator import methodcaller
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import vecbridge as vb
+from support import data
+from support.harness import Line, Samples, Target, compared, in_turns, seconds
+from support.servers import (
+    EFS,
+    READY_SECONDS,
+    K,
+    ServerBench,
+    allowed_overhead,
+    in_pairs,
+    recall_lines,
+    recalled,
+    require,
+)
+from vecbridge.indexes import IndexParams
+from vecbridge.query import FloatArray, Ids
+from vecbridge.store import Collection
+from vecbridge.stores.weaviate import layout, wire
+from vecbridge.stores.weaviate.store import WeaviateOptions, addresses
+from vecbridge.urls import parse, read_options
+
+# authlib, which the client imports, warns of its own future
+with warnings.catch_warnings(record=True):
+    import weaviate
+    from weaviate.classes.config import Reconfigure
+    from weaviate.classes.data import DataObject
+    from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+    from weaviate.classes.query import MetadataQuery
+
+INDEXES: dict[str, IndexParams] = {"HNSW": vb.HNSW(16, 200), "flat": vb.Flat()}
+TARGETS = {"HNSW": Target("ratio", ">=", 1.2)}
+EF = 64
+CHUNKS = (200, 1_000, 5_000)
+SIZES = ((200, 2), (1_000, 2), (1_000, 4), (5_000, 2))  # rows a request, requests in flight
+STREAMS = (1, 2, 4)
+THREADS = 2
+CACHES = (100, 1_000, 5_000)  # the first is the client's own choice
+CURVES = {
+    "HNSW(m=16, ef_construction=200)": vb.HNSW(16, 200, ef=EF),
+    "the same, quantizer='rq'": vb.HNSW(16, 200, "rq", ef=EF),
+    "the same, quantizer='pq'": vb.HNSW(16, 200, "pq", ef=EF),
+}
+CHECKED = 100  # rows written by hand that are read back as records
+POLL_SECONDS = 0.1
+
+#: A record as a hand-written loop has it: UUID, properties, vector.
+Entity = tuple[str, dict[str, Any], dict[str, list[float]]]
+Form = Callable[["WeaviateBench", Any], None]
+
+
+def missing() -> str | None:
+    """What has to be there before a server can be started; None if it is."""
+    needed: str | None = _tests().missing_executable()
+    return needed
+
+
+@contextmanager
+def serving(url: str | None) -> Iterator[str]:
+    """A server's URL: the one given, or of a server from PATH that goes afterwards."""
+    if url is not None:
+        yield url
+        return
+    with _tests().own() as server:
+        yield server.url
+
+
+def _tests() -> Any:
+    """How the tests start one."""
+    root = str(Path(__file__).parents[2])
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    from tests.stores.weaviate import server
+
+    return server
+
+
+class WeaviateBench(ServerBench):
+    """A server, its two clients, and the records; see :class:`support.servers.ServerBench`."""
+
+    def __init__(self, url: str, rows: int, dim: int, rounds: int) -> None:
+        super().__init__(url, rows, dim, rounds)
+        options = read_options(WeaviateOptions, parse(url), {})
+        rest_url, target = addresses(parse(url), options)
+        rest, grpc = urlsplit(rest_url), urlsplit(f"//{target}")
+        key = options.api_key or parse(url).password
+        self.client = weaviate.connect_to_custom(
+            http_host=rest.hostname or "",
+            http_port=rest.port or 0,
+            http_secure=rest.scheme == "https",
+            grpc_host=grpc.hostname or "",
+            grpc_port=grpc.port or 0,
+            grpc_secure=rest.scheme == "https",
+            auth_credentials=Auth.api_key(key) if key else None,
+            additional_config=AdditionalConfig(timeout=Timeout(insert=300)),
+            skip_init_checks=True,  # one of them asks the package index for a newer client
+        )
+        self.version = str(self.client.get_meta()["version"])
+
+    def close(self) -> None:
+        """Closes both clients."""
+        self.client.close()
+        super().close()
+
+    def raw(self, collection: Collection) -> Any:
+        """The same collection, as the client has it."""
+        return self.client.collections.use(layout.class_name(collection.spec.name))
+
+    @cached_property
+    def entities(self) -> list[Entity]:
+        """The records with the values that vecbridge stores, and lists, which the client packs fastest."""
+        where = layout.of_spec(data.spec("bench", self.dim, vb.Flat()))
+        found: list[Entity] = []
+        for batch in self.batches:
+            columns = {each.key: wire.encoded(each.codec, batch.column(each.name))
+                       for each in where.columns.values()}  # fmt: skip
+            columns[layout.ID] = batch.column("id").to_pylist()
+            rows = zip(
+                layout.uuids(where, batch.column("id")), vb.vectors(batch).tolist(), *columns.values(),
+                strict=True,
+            )  # fmt: skip
+            for uuid, vector, *values in rows:
+                held = dict(zip(columns, values, strict=True))
+                found.append(
+                    (uuid, {key: each for key, each in held.items() if each is not None}, {"vector": vector})
+                )
+        return found
+
+
+def writes(bench: WeaviateBench) -> list[Line]:
+    """Upserts of all records, in collections of the same layout; the client in the best of its forms."""
+    _require_same_records(bench)
+    forms: dict[str, Form] = {
+        **{f"insert_many of {rows:,}": partial(_insert_many, rows=rows) for rows in CHUNKS},
+        **{
+            f"batch.fixed_size({rows:,}, {at_once})": partial(
+                _batched, begin=methodcaller("fixed_size", batch_size=rows, concurrent_requests=at_once)
+            )
+            for rows, at_once in SIZES
+        },
+        **{
+            f"batch.stream(concurrency={at_once})": partial(
+                _batched, begin=methodcaller("stream", concurrency=at_once)
+            )
+            for at_once in STREAMS
+        },
+        "batch.dynamic()": partial(_batched, begin=methodcaller("dynamic")),
+    }
+    lines = []
+    for kind in INDEXES:
+        tried = {name: _seconds_of(bench, kind, form) for name, form in forms.items()}
+        bench.details[f"weaviate_client_rows_per_s, {kind}"] = {
+            name: round(bench.rows / taken) for name, taken in tried.items()
+        }
+        best = min(tried, key=lambda name: tried[name])
+        lines += _beside(bench, kind, best, forms[best])
+    return lines
+
+
+def _beside(bench: WeaviateBench, kind: str, best: str, form: Form) -> list[Line]:
+    """Vecbridge in turns with the client's best form, and with threads around insert_many."""
+    threads = f"insert_many of 1,000 from {THREADS} threads"
+    actions: dict[str, Callable[[], float]] = {
+        "own": partial(bench.seconds_of, INDEXES[kind], bench.write),
+        best: partial(_seconds_of, bench, kind, form),
+        threads: partial(_seconds_of, bench, kind, partial(_insert_many, rows=1_000, threads=THREADS)),
+    }
+    times = in_turns(actions, bench.rounds)
+    rates: dict[str, Samples] = {name: bench.rates(each) for name, each in times.items()}
+    what = f"of {bench.rows:,} x {bench.dim}, {kind}"
+    return [
+        compared("write", f"upsert {what}", "rows/s", rates["upsert"], rates[best], best, TARGETS.get(kind)),
+        compared("write", f"upsert {what}", "rows/s", rates["upsert"], rates[threads], threads),
+        compared("write", f"vb.write {what}", "rows/s", rates["vb.write"], rates[best], best),
+    ]
+
+
+def _seconds_of(bench: WeaviateBench, kind: str, form: Form) -> float:
+    require(len(bench.entities), bench.rows, "prepared")  # before the clock starts
+    return bench.seconds_of(INDEXES[kind], lambda collection: form(bench, bench.raw(collection)))
+
+
+def _upsert(bench: WeaviateBench, collection: Collection) -> None:
+    for batch in bench.batches:
+        collection.upsert(batch)
+
+
+def _insert_many(bench: WeaviateBench, raw: Any, rows: int, threads: int = 1) -> None:
+    """What somebody writes by hand: requests of so many objects."""
+
+    def send(start: int) -> None:
+        _insert(raw, bench.entities[start : start + rows])
+
+    starts = range(0, bench.rows, rows)
+    if threads == 1:
+        for start in starts:
+            send(start)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(send, starts))
+
+
+def _insert(raw: Any, entities: Sequence[Entity]) -> None:
+    answer = raw.data.insert_many(
+        [DataObject(properties, uuid, vector) for uuid, properties, vector in entities]
+    )
+    if answer.has_errors:
+        raise RuntimeError(f"insert_many: {next(iter(answer.errors.values())).message}")
+
+
+def _batched(bench: WeaviateBench, raw: Any, begin: Callable[[Any], Any]) -> None:
+    """What the client's documentation shows: a batch context and one object after the other."""
+    with begin(raw.batch) as batch:
+        for uuid, properties, vector in bench.entities:
+            batch.add_object(properties=properties, uuid=uuid, vector=vector)
+    if failed := raw.batch.failed_objects:
+        raise RuntimeError(f"batch: {failed[0].message}")
+
+
+def _require_same_records(bench: WeaviateBench) -> None:
+    """Both write the same: what is written by hand reads back as the records."""
+    records = bench.batches[0].slice(0, CHECKED)
+    with bench.collection(vb.Flat()) as collection:
+        _insert(bench.raw(collection), bench.entities[:CHECKED])
+        found = collection.fetch(records.column("id").to_pylist())
+    if not found.equals(records.select(found.schema.names)):
+        raise RuntimeError("rows written by hand differ from those that vecbridge writes")
+
+
+def searches(bench: WeaviateBench) -> list[Line]:
+    """One query at a time on a collection whose index is ready, in turns with query.near_vector."""
+    with bench.filled(vb.HNSW(16, 200, ef=EF)) as collection:
+        client = bench.raw(collection)
+        metadata = MetadataQuery(distance=True)
+
+        def raw(query: list[float]) -> list[str]:
+            answer = client.query.near_vector(
+                query, limit=K, target_vector="vector", return_properties=[layout.ID],
+                return_metadata=metadata,
+            )  # fmt: skip
+            return [each.properties[layout.ID] for each in answer.objects]
+
+        def own(query: FloatArray) -> Ids:
+            return collection.search(vb.Query(query, k=K))[0].ids
+
+        lists = bench.queries.tolist()  # as the client takes them fastest
+        for query, listed in zip(bench.queries[:10], lists, strict=False):
+            if list(own(query)) != raw(listed):
+                raise RuntimeError("near_vector finds other rows")
+        figures = in_pairs(
+            [partial(own, query) for query in bench.queries], [partial(raw, query) for query in lists]
+        )
+        share = recalled(bench, collection).recall
+        return [
+            compared("search", "one query, p50", "µs", figures["own"], figures["raw"], "query.near_vector",
+                     allowed_overhead(figures["raw"])),
+            Line("search", f"recall@{K}, ef={EF}", "", share, 1.0, "brute force"),
+        ]  # fmt: skip
+
+
+def scans(bench: WeaviateBench) -> list[Line]:
+    """Vectors and properties of every record, in turns with iterator() at its best cache size."""
+    with bench.filled(vb.Flat()) as collection:
+        raw = bench.raw(collection)
+        tried = {size: _iterated(bench, raw, size) for size in CACHES}
+        best = min(tried, key=lambda size: tried[size])
+        bench.details["iterator_rows_per_s"] = {str(k): round(bench.rows / v) for k, v in tried.items()}
+        times = in_turns(
+            {"own": partial(bench.scanned, collection), "raw": partial(_iterated, bench, raw, best)},
+            bench.rounds,
+        )
+        own, other = bench.rates(times["own"]), bench.rates(times["raw"])
+        against = f"iterator(include_vector=True), cache_size={best:,}"
+        return [compared("scan", "all columns", "rows/s", own, other, against, Target("ratio", ">=", 3))]
+
+
+def _iterated(bench: WeaviateBench, raw: Any, size: int) -> float:
+    rows: list[int] = []
+    taken = seconds(lambda: rows.append(sum(1 for _ in raw.iterator(include_vector=True, cache_size=size))))
+    require(sum(rows), bench.rows, "iterated over")
+    return taken
+
+
+def recall(bench: WeaviateBench) -> list[Line]:
+    """Recall at 10 against exact search as ef grows, by quantizer, and what a query costs then.
+
+    A server that does not index asynchronously trains PQ when a setting of a collection with rows is
+    updated, which the first ef does; searches wait for it here.
+    """
+    curves = {}
+    for name, index in CURVES.items():
+        with bench.filled(index) as collection:
+            _set_ef(bench, collection, EFS[0])
+            settling = seconds(partial(_settle, bench, collection, index.quantizer is not None))
+            points = []
+            for ef in EFS:
+                _set_ef(bench, collection, ef)
+                points.append({"ef": ef} | asdict(recalled(bench, collection)))
+            curves[name] = {"knob": "ef", "quantizing_s": round(settling, 1), "points": points}
+    bench.details["recall"] = curves
+    return recall_lines(curves)
+
+
+def _set_ef(bench: WeaviateBench, collection: Collection, ef: int) -> None:
+    """It belongs to the collection, not to the query."""
+    bench.raw(collection).config.update(
+        vector_config=Reconfigure.Vectors.update(
+            name="vector", vector_index_config=Reconfigure.VectorIndex.hnsw(ef=ef)
+        )
+    )
+
+
+def _settle(bench: WeaviateBench, collection: Collection, quantized: bool) -> None:
+    """Waits until every shard says that it is quantized, or that it is not."""
+    name = layout.class_name(collection.spec.name)
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        shards = [
+            shard
+            for node in bench.client.cluster.nodes(name, output="verbose")
+            for shard in node.shards or []
+        ]
+        if all(each.compressed is quantized and each.vector_indexing_status == "READY" for each in shards):
+            return
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{collection.spec.vectors[0].index}: not so after {READY_SECONDS} s")
+        time.sleep(POLL_SECONDS)

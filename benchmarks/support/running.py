@@ -85,7 +85,7 @@ def reported(
     print_table(title, lines, Console(width=None if sys.stdout.isatty() else 200))
     name, curves = names
     if options.only is not None:
-        name += "-" + "-".join(options.only)
+        name += "-" + "-".join(dict.fromkeys(line.section for line in lines))
     options.out.mkdir(parents=True, exist_ok=True)
     plots.draw(lines, _written(options.out / f"{name}.json", result))
     if "recall" in bench.details:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,20 +18,27 @@ import pyarrow as pa
 from vecbridge import records
 from vecbridge.capabilities import Capabilities, Gap, ResolvedQuery
 from vecbridge.errors import (
-    BackendError,
     ConfigError,
     CursorExpiredError,
     Failure,
     Outcome,
     PartialWriteError,
-    UnavailableError,
     UnsupportedError,
     VecbridgeError,
 )
 from vecbridge.filters import Filter
 from vecbridge.query import Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.weaviate import errors, expressions, index_params, layout, limits, mending, wire
+from vecbridge.stores.weaviate import (
+    errors,
+    expressions,
+    index_params,
+    layout,
+    limits,
+    mending,
+    readiness,
+    wire,
+)
 from vecbridge.stores.weaviate.table import Table
 from vecbridge.urls import StoreURL
 
@@ -66,13 +74,13 @@ class WeaviateCollection:
             UnsupportedError: A collection that vecbridge did not make and cannot write to.
         """
         batch = records.check(batch, self.spec)
-        if self._layout.writable:
-            raise UnsupportedError("weaviate", f"writing to {self.spec.name!r}", self._layout.writable)
+        self._require_writable()
         uuids = layout.uuids(self._layout, batch.column("id"))
         self._require_storable(batch, uuids)
         if not batch.num_rows:
             return WriteReport()
         self._table.require_current()
+        self._table.begin_writing(self._tenant)
         parts = list(
             records.split(batch, max_rows=self.capabilities.max_rows, max_bytes=self.capabilities.max_bytes)
         )
@@ -168,29 +176,46 @@ class WeaviateCollection:
         return self._table.count(self._tenant, None if condition is True else condition)
 
     def status(self) -> Status:
-        """Rows of the namespace, and whether vectors wait for the index."""
-        waiting = self._table.indexing()
-        mine = waiting.get(self._tenant, 0) if self._layout.tenants else sum(waiting.values())
-        state = "building" if mine else "ready"
-        return Status(
-            self.count(), {each.name: state for each in self.spec.vectors}, {"waiting_vectors": mine}
-        )
+        """Rows of the namespace, and whether vectors wait for the index or a quantizer for its training."""
+        found, rows = readiness.shard(self._table, self._tenant), self.count()
+        return Status(rows, readiness.states(self.spec, found, rows), {"waiting_vectors": found.waiting})
 
     def flush(self, timeout: float = 60.0) -> None:
         """Waits where the server indexes after it acknowledged (ASYNC_INDEXING); else returns at once."""
-        self._table.wait(timeout)
+        readiness.wait_for_queue(self._table, self._tenant, timeout)
 
     def wait_ready(self, timeout: float = 600.0) -> None:
-        """Waits until no vector waits for the index.
+        """Waits until every vector is in the index; trains a quantizer that learns from the rows (PQ, SQ).
 
-        Where the server went away during a write of this process, every row is looked for by its own vector
-        and written again if it is not found, which takes a millisecond a row and is not cut short by
-        ``timeout``; nobody else should write meanwhile.
+        Where the server was started anew since this process first wrote, or an interrupted write was found,
+        :meth:`mend` is part of it.
+
+        Raises:
+            DeadlineError: Not within ``timeout`` seconds; the next call goes on from there.
         """
-        self._table.wait(timeout)
-        if self._tenant in self._table.interrupted and not self._layout.writable:
-            mending.mend(self._table, self._tenant)
-            self._table.interrupted.discard(self._tenant)
+        deadline = time.monotonic() + timeout
+        readiness.wait(self._table, self._tenant, timeout)
+        if self._table.is_suspect(self._tenant, self._table.connection.incarnation()):
+            self.mend(max(deadline - time.monotonic(), 0))
+
+    def mend(self, timeout: float = 600.0) -> int:
+        """Looks for every row by its own vector, and has the server index those anew that it does not find.
+
+        A server that is killed while somebody writes loses the last moments of its graph, which other rows
+        may hang on. :meth:`wait_ready` calls this where this process can know; after a crash in the time of
+        another one, call it. It takes about a millisecond a row. No other process should write meanwhile.
+
+        Returns:
+            How many rows were written again.
+
+        Raises:
+            DeadlineError: Not within ``timeout`` seconds; the next call goes on from there.
+        """
+        self._require_writable()
+        incarnation = self._table.connection.incarnation()
+        mended = mending.mend(self._table, self._tenant, timeout)
+        self._table.trust_index(self._tenant, incarnation)
+        return mended
 
     def close(self) -> None:
         """Releases nothing: the connection is the store's."""
@@ -208,6 +233,10 @@ class WeaviateCollection:
 
     def _compiled(self, condition: Filter | None) -> Any:
         return True if condition is None else expressions.compiled(condition, self._layout)
+
+    def _require_writable(self) -> None:
+        if self._layout.read_only:
+            raise UnsupportedError("weaviate", f"writing to {self.spec.name!r}", self._layout.read_only)
 
     def _require_storable(self, batch: pa.RecordBatch, uuids: Sequence[str]) -> None:
         """Refuses rows that a collection made elsewhere cannot hold as they are."""
@@ -250,26 +279,17 @@ class WeaviateCollection:
     def _write(self, part: pa.RecordBatch, uuids: Sequence[str]) -> dict[int, str]:
         """Writes one request; by place, what the server says of rows that it did not take."""
         table, tenant = self._table, self._tenant
-        twice = mending.unindexed(table, tenant, part, uuids)
-        try:
-            if twice:
-                again = part.take(pa.array(twice))
-                again_uuids = [uuids[row] for row in twice]
-                refused = table.write(
-                    wire.batch_request(
-                        self.spec, self._layout, tenant, again, again_uuids, mending.changed(table, again)
-                    )
-                )
-                if refused:
-                    first = next(iter(refused.values()))
-                    raise BackendError(f"rows of an interrupted write cannot be mended: {first}")
-            refused = table.write(wire.batch_request(self.spec, self._layout, tenant, part, uuids))
-        except VecbridgeError as exc:
-            if not errors.never_sent(exc):
-                table.doubt(tenant, uuids)
-                if isinstance(exc, UnavailableError):
-                    table.interrupted.add(tenant)
-            raise
+        with table.gate.among_others():
+            twice = mending.unindexed(table, tenant, part, uuids)
+            try:
+                if twice:
+                    again = part.take(pa.array(twice))
+                    mending.touch(table, tenant, again, [uuids[row] for row in twice])
+                refused = table.write(wire.batch_request(self.spec, self._layout, tenant, part, uuids))
+            except VecbridgeError as exc:
+                if not errors.never_sent(exc):
+                    table.doubt(tenant, uuids)
+                raise
         table.trust(tenant, [each for row, each in enumerate(uuids) if row not in refused])
         table.doubt(tenant, [uuids[row] for row in refused])  # some of them are stored all the same
         return refused

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import grpc
 import httpx
 
-from vecbridge.errors import UnsupportedError, VecbridgeError
+from vecbridge.errors import AuthError, NotFoundError, UnsupportedError, VecbridgeError
 from vecbridge.stores.weaviate import errors
 from vecbridge.stores.weaviate.limits import OLDEST_VERSION
 from vecbridge.stores.weaviate.stubs import weaviate_pb2_grpc
@@ -25,6 +26,34 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 _AT_ONCE: Final = 4  # searches in flight of one query
+
+
+class Call:
+    """A gRPC request on its way.
+
+    Args:
+        sent: As gRPC gives it.
+        failed: What to raise for gRPC's error.
+    """
+
+    def __init__(self, sent: grpc.Future, failed: Callable[[grpc.RpcError], VecbridgeError]) -> None:
+        self._sent = sent
+        self._failed = failed
+
+    def answer(self) -> Any:
+        """Waits for the answer, within the deadline of the call.
+
+        Raises:
+            VecbridgeError: What the server or gRPC said; see :mod:`.errors`.
+        """
+        try:
+            return self._sent.result()
+        except grpc.RpcError as exc:
+            raise self._failed(exc) from exc
+
+    def cancel(self) -> None:
+        """Wants no answer any more; nothing, if it is there."""
+        self._sent.cancel()
 
 
 class Connection:
@@ -90,6 +119,12 @@ class Connection:
         except grpc.RpcError as exc:
             raise self._failed(exc, stub, what or rpc) from exc
 
+    def begin(self, rpc: str, request: Any, *, what: str = "") -> Call:
+        """Sends one gRPC request and does not wait for its answer; see :meth:`call`."""
+        stub = self._stubs()
+        sent = getattr(stub, rpc).future(request, timeout=self.timeout, metadata=self._metadata())
+        return Call(sent, lambda exc: self._failed(exc, stub, what or rpc))
+
     def call_each(self, rpc: str, requests: Sequence[Any], *, what: str = "") -> Iterator[Any]:
         """Sends several gRPC requests, some of them at once; yields the answers in order.
 
@@ -101,27 +136,28 @@ class Connection:
         Raises:
             VecbridgeError: As of :meth:`call`; the others are cancelled.
         """
-        if len(requests) == 1:
-            yield self.call(rpc, requests[0], what=what)
-            return
-        stub = self._stubs()
-        send = getattr(stub, rpc).future
-        waiting: list[Any] = []
+        waiting: deque[Call] = deque()
         try:
-            for number in range(len(requests) + _AT_ONCE):
-                if number < len(requests):
-                    waiting.append(send(requests[number], timeout=self.timeout, metadata=self._metadata()))
-                if number >= _AT_ONCE or number >= len(requests):
-                    if not waiting:
-                        return
-                    try:
-                        answer = waiting.pop(0).result()
-                    except grpc.RpcError as exc:
-                        raise self._failed(exc, stub, what or rpc) from exc
-                    yield answer
+            for request in requests:
+                waiting.append(self.begin(rpc, request, what=what))
+                if len(waiting) > _AT_ONCE:
+                    yield waiting.popleft().answer()
+            while waiting:
+                yield waiting.popleft().answer()
         finally:
             for each in waiting:
                 each.cancel()
+
+    def incarnation(self) -> str:
+        """What changes when the server is started anew; "" if it does not say.
+
+        It is the term of the consensus, which each start of a single node, or of a cluster's leader, raises.
+        """
+        try:
+            answer = self.rest("GET", "/v1/cluster/statistics", what="ask for the server's term")
+        except (AuthError, NotFoundError):
+            return ""
+        return max((str(each["raft"]["term"]) for each in answer.get("statistics") or []), default="")
 
     def close(self) -> None:
         """Closes both; the next call opens them again."""

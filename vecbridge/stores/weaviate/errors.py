@@ -39,6 +39,8 @@ _BY_TEXT: Final[tuple[tuple[str, type[VecbridgeError]], ...]] = (
     ("no space left on device", StorageFullError),
     ("disk usage too high", StorageFullError),
     ("not enough memory", RateLimitedError),
+    ("updatevectorindexconfig", UnavailableError),  # a quantizer is trained, and then it goes on
+    ("update vector index config", UnavailableError),
     ("read-only", StorageFullError),
     ("unauthorized", AuthError),
     ("anonymous access not enabled", AuthError),

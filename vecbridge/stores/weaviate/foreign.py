@@ -45,10 +45,10 @@ def introspected(
         told = "; ".join(f"{each.subject}: {each.detail}" for each in losses)
         raise SchemaError(f"collection {name!r} has no vectors that can be searched: {told or 'none at all'}")
     columns = _columns(described, {each.name.lower() for each in vectors}, losses)
-    writable = ""
+    read_only = ""
     if losses:
-        writable = f"it has what vecbridge cannot fill: {', '.join(each.subject for each in losses)}"
-    where = Layout(name, "string", False, tenants, sources, columns, writable)
+        read_only = f"it has what vecbridge cannot fill: {', '.join(each.subject for each in losses)}"
+    where = Layout(name, "string", False, tenants, sources, columns, read_only)
     fields = tuple(Field(each.name, each.type) for each in columns.values())
     spec = CollectionSpec.foreign(name, tuple(vectors), fields, "string", namespaced=tenants)
     return spec, where, "", tuple(losses)

@@ -79,7 +79,7 @@ class Layout:
         tenants: Whether the class has tenants.
         vectors: Named vector of each vector field; "" is the one without a name.
         columns: The scalar columns, by vecbridge's name.
-        writable: Why rows cannot be written; "" if they can.
+        read_only: Why rows cannot be written; "" if they can.
     """
 
     class_name: str
@@ -88,7 +88,7 @@ class Layout:
     tenants: bool
     vectors: Mapping[str, str]
     columns: Mapping[str, Column]
-    writable: str = ""
+    read_only: str = ""
 
     def tenant(self, namespace: str) -> str:
         """The tenant of a namespace; "" where there are none.

@@ -1,31 +1,39 @@
-"""Rows that an interrupted write left behind: stored, and not in the indexes.
+"""Rows that a killed server left behind: stored, and not in the indexes.
 
-A server that dies in the middle of a batch may keep objects that no search finds, and some that no filter
-finds, nor a look-up by UUID, which is a filter to it. Sending such a row again changes nothing, because the
-server leaves the indexes alone where the vector is the one that it has. So the row is written twice: first
-with the last bit of one component changed, which makes the server index it anew, then as it is. Deleting it
-first would do as well, and would lose a row that was acknowledged before if this process died in between.
+A server that is killed while it writes may keep objects that no search finds, and some that no filter finds,
+nor a look-up by UUID, which is a filter to it. Sending such a row again changes nothing, because the server
+leaves the indexes alone where the vector is the one that it has. So the row is written twice: first with the
+last bit of one component changed, which makes the server index it anew, then as it is. Deleting it first
+would do as well, and would lose a row that was acknowledged before if this process died in between.
 
-Rows whose write failed in this process are remembered. In a collection that this process did not make, the
-first write compares the number of objects with that of the inverted index, and looks for the difference; and
-rows that are stored with the very vector that is written are looked for by that vector.
+Two kinds of rows need that. Those of the interrupted write itself are mended when they are sent again: the
+process whose write it was remembers them; in a collection that it did not make, the first write compares the
+number of objects with that of the inverted index, and rows that are stored with the very vector that is
+written are looked for by that vector. And rows that had been acknowledged: the server writes the end of its
+graph's log a little later than it acknowledges, and rows of the graph may hang on others that are gone. They
+are found by looking for every row, which :func:`mend` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from vecbridge import records
+from vecbridge.errors import BackendError, DeadlineError
 from vecbridge.query import FloatArray
 from vecbridge.stores.weaviate import expressions, wire
 from vecbridge.stores.weaviate.table import Table
 
 _NEIGHBOURS: Final = 10
-_PAGE_ROWS: Final = 1_000
+_PAGE_ROWS: Final = 500
+
+_log = logging.getLogger(__name__)
 
 
 def unindexed(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str]) -> list[int]:
@@ -40,14 +48,83 @@ def unindexed(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[
     doubted = set(table.doubted(tenant, uuids))
     if not table.fresh:
         if tenant not in table.examined:
-            table.doubt(tenant, _unlisted(table, tenant))
+            if unlisted := _unlisted(table, tenant):
+                table.doubt(tenant, unlisted)
+                table.suspect(tenant)
             table.examined.add(tenant)
             doubted = set(table.doubted(tenant, uuids))
-        doubted |= _left_over(table, tenant, batch, uuids)
+        if left_over := _left_over(table, tenant, batch, uuids):
+            table.suspect(tenant)
+            doubted |= left_over
     return [row for row, uuid in enumerate(uuids) if uuid in doubted]
 
 
-def changed(table: Table, batch: pa.RecordBatch) -> dict[str, FloatArray]:
+def touch(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str]) -> None:
+    """Writes rows with one bit changed; written as they are, they are indexed anew.
+
+    Raises:
+        BackendError: It did not take one of them.
+    """
+    _write(table, tenant, batch, uuids, _changed(table, batch))
+
+
+def mend(table: Table, tenant: str, timeout: float) -> int:
+    """Looks for every row by its own vector, and writes those twice that are not found; how many there were.
+
+    It goes on where a call before ran out of time. Writes of this process wait meanwhile, a page at a time.
+
+    Raises:
+        DeadlineError: Not within ``timeout`` seconds; says how far it came.
+    """
+    deadline = time.monotonic() + timeout
+    names = [each.name for each in table.spec.vectors]
+    looked_at = mended = 0
+    while True:
+        with table.gate.alone(deadline):
+            after = table.proven.get(tenant, "")
+            pages = table.pages(tenant, table.spec.column_names[1:], rows=_PAGE_ROWS, after=after)
+            if (page := next(pages, None)) is None:
+                break
+            batch, uuids = page.batch(table.spec, None), page.uuids()
+            everything = range(len(uuids))
+            rows: set[int] = set()
+            for name in names:
+                rows |= set(_missed(table, tenant, name, records.vectors(batch, name), uuids, everything))
+            if rows:
+                again, again_uuids = batch.take(pa.array(sorted(rows))), [uuids[row] for row in sorted(rows)]
+                touch(table, tenant, again, again_uuids)
+                _write(table, tenant, again, again_uuids, None)
+            table.proven[tenant] = uuids[-1]
+        looked_at += len(uuids)
+        mended += len(rows)
+        if time.monotonic() > deadline:
+            raise DeadlineError(
+                f"the server of {table.spec.name!r} was started anew since it was written to, so that each "
+                f"row is looked for by its own vector: {looked_at:,} in {timeout:g} s; call again to go on"
+            )
+    table.proven.pop(tenant, None)
+    if mended:
+        _log.warning(
+            "%s: %d of %d rows were in no index after the server was started anew, and were written again",
+            table.spec.name, mended, looked_at,
+        )  # fmt: skip
+    return mended
+
+
+def _write(
+    table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str],
+    vectors: Mapping[str, FloatArray] | None,
+) -> None:  # fmt: skip
+    request = wire.batch_request(table.spec, table.layout, tenant, batch, uuids, vectors)
+    if refused := table.write(request):
+        row, error = next(iter(refused.items()))
+        raise BackendError(
+            f"{table.spec.name!r}: row {batch.column('id')[row].as_py()!r}, which an interrupted write left "
+            f"out of the index, cannot be written again: {error}"
+        )
+
+
+def _changed(table: Table, batch: pa.RecordBatch) -> dict[str, FloatArray]:
     """By vector field, the vectors of a batch with one bit changed."""
     result = {}
     for each in table.spec.vectors:
@@ -93,29 +170,6 @@ def _left_over(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence
             ]
             missed |= {uuids[row] for row in _missed(table, tenant, each.name, mine, uuids, same)}
     return missed
-
-
-def mend(table: Table, tenant: str) -> int:
-    """Looks for every row by its own vector, and writes those twice that are not found; how many there were.
-
-    A server that was killed loses links of rows that it had acknowledged, too: they are all there, and some
-    no search finds any more.
-    """
-    names = [each.name for each in table.spec.vectors]
-    mended = 0
-    for page in table.pages(tenant, table.spec.column_names[1:], rows=_PAGE_ROWS):
-        batch, uuids = page.batch(table.spec, None), page.uuids()
-        everything = range(len(uuids))
-        rows = set()
-        for name in names:
-            rows |= set(_missed(table, tenant, name, records.vectors(batch, name), uuids, everything))
-        if rows:
-            again = batch.take(pa.array(sorted(rows)))
-            again_uuids = [uuids[row] for row in sorted(rows)]
-            for vectors in (changed(table, again), None):
-                table.write(wire.batch_request(table.spec, table.layout, tenant, again, again_uuids, vectors))
-            mended += len(rows)
-    return mended
 
 
 def _missed(

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from vecbridge.capabilities import Gap
-from vecbridge.errors import BackendError, DeadlineError, NotFoundError, TooLargeError
+from vecbridge.errors import BackendError, NotFoundError, TooLargeError
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.weaviate import expressions, schema, wire
-from vecbridge.stores.weaviate.connection import Connection
+from vecbridge.stores.weaviate.connection import Call, Connection
 from vecbridge.stores.weaviate.errors import TenantNotFoundError
+from vecbridge.stores.weaviate.gate import Gate
 from vecbridge.stores.weaviate.layout import Layout
 from vecbridge.stores.weaviate.limits import WINDOW
 from vecbridge.stores.weaviate.stubs import batch_delete_pb2
 
 _PAGE_BYTES: Final = 16 << 20
 _PAGE_ROWS: Final = 1_000
-_POLL_SECONDS: Final = 0.2
 _LAST: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+_SUSPECT: Final = "?"  # no start of a server is called so
 
 
 class Table:
@@ -46,7 +46,9 @@ class Table:
         self.losses = tuple(losses)
         self.fresh = fresh
         self.examined: set[str] = set()  # tenants in which leftovers were looked for
-        self.interrupted: set[str] = set()  # tenants of which a write was cut short by the server's end
+        self.gate = Gate()
+        self.proven: dict[str, str] = {}  # by tenant, up to which UUID its rows were found by search again
+        self._whole: dict[str, str] = {}  # by tenant, the start of the server since which no row was left out
         self._doubtful: dict[str, set[str]] = {}
         self._lock = threading.Lock()
 
@@ -71,6 +73,24 @@ class Table:
         stored = schema.stored(described)
         if (stored.token if stored else "") != self.token:
             raise gone
+
+    def begin_writing(self, tenant: str) -> None:
+        """Notes which start of the server is written to."""
+        if tenant not in self._whole:
+            self.trust_index(tenant, self.connection.incarnation())
+
+    def trust_index(self, tenant: str, incarnation: str) -> None:
+        """Notes that this start of the server has every row of a tenant in its index."""
+        with self._lock:
+            self._whole[tenant] = incarnation
+
+    def suspect(self, tenant: str) -> None:
+        """Notes that an interrupted write, whosever it was, may have left rows out of the index."""
+        self.trust_index(tenant, _SUSPECT)
+
+    def is_suspect(self, tenant: str, incarnation: str) -> bool:
+        """Whether rows may be missing in the index of this start of the server."""
+        return self._whole.get(tenant, incarnation) != incarnation
 
     def doubt(self, tenant: str, uuids: Sequence[str]) -> None:
         """Notes rows of a write that may have been cut short."""
@@ -212,35 +232,6 @@ class Table:
                 if len(answer := self.rows(tenant, uuids[start : start + rows], columns, filters)):
                     yield answer
 
-    def indexing(self, timeout: float | None = None) -> dict[str, int]:
-        """How many vectors wait for the index, by shard; a server that indexes at once has none."""
-        answer = self.connection.rest(
-            "GET", f"/v1/nodes/{self.layout.class_name}?output=verbose", timeout=timeout,
-            what=f"status of {self.spec.name!r}",
-        )  # fmt: skip
-        waiting: dict[str, int] = {}
-        for node in answer.get("nodes") or []:
-            for shard in node.get("shards") or []:
-                queued = int(shard.get("vectorQueueLength") or 0)
-                busy = shard.get("vectorIndexingStatus") == "INDEXING"
-                waiting[shard["name"]] = max(queued, int(busy))
-        return waiting
-
-    def wait(self, timeout: float) -> None:
-        """Waits until no vector waits for the index.
-
-        Raises:
-            DeadlineError: Not within ``timeout`` seconds.
-        """
-        deadline = time.monotonic() + timeout
-        while waiting := sum(self.indexing(max(deadline - time.monotonic(), 0.1)).values()):
-            if time.monotonic() + _POLL_SECONDS >= deadline:
-                raise DeadlineError(
-                    f"the index of {self.spec.name!r} is not ready after {timeout:g} s: "
-                    f"{waiting} vectors wait"
-                )
-            time.sleep(_POLL_SECONDS)
-
     def _few(self, tenant: str, filters: Any) -> list[str] | None:
         """UUIDs of the rows that match; None if there are too many for one answer."""
         if self.count(tenant, filters) > WINDOW // 2:
@@ -255,25 +246,37 @@ class Table:
     def _cursor(
         self, tenant: str, columns: Sequence[str] | None, rows: int, after: str, upto: str
     ) -> Iterator[wire.Answer]:
+        """Pages of all rows; each is asked for while the one before is read."""
         after = after or expressions.FIRST_UUID
-        while True:
+        what = f"scan {self.spec.name!r}"
+
+        def asked() -> Call:
             request = wire.search_request(self.layout, tenant, limit=rows, columns=columns, after=after)
-            try:
-                results = list(self.call("Search", request).results)
-            except TenantNotFoundError:
-                return
-            except TooLargeError:
-                if rows == 1:
-                    raise
-                rows //= 2
-                continue
-            if not results:
-                return
-            after = results[-1].metadata.id
-            past = bool(upto) and after > upto
-            if past:
-                results = [each for each in results if each.metadata.id <= upto]
-            if results:
-                yield wire.Answer(results, self.layout)
-            if past:
-                return
+            return self.connection.begin("Search", request, what=what)
+
+        call = asked()
+        try:
+            while True:
+                try:
+                    results = list(call.answer().results)
+                except TenantNotFoundError:
+                    return
+                except TooLargeError:
+                    if rows == 1:
+                        raise
+                    rows //= 2
+                    call = asked()
+                    continue
+                if not results:
+                    return
+                after = results[-1].metadata.id
+                if past := bool(upto) and after > upto:
+                    results = [each for each in results if each.metadata.id <= upto]
+                else:
+                    call = asked()
+                if results:
+                    yield wire.Answer(results, self.layout)
+                if past:
+                    return
+        finally:
+            call.cancel()

@@ -35,3 +35,10 @@ def store(server_url: str) -> Iterator[WeaviateStore]:
     """A store on the genuine server."""
     with weaviate_store(server_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def genuine_store(server_url: str) -> Iterator[WeaviateStore]:
+    """A store on the genuine server, whose graphs and quantizers an exact search has not."""
+    with weaviate_store(server_url) as opened:
+        yield opened

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +14,12 @@ import pyarrow as pa
 import pytest
 
 import vecbridge as vb
+from tests.conftest import ROOT
 from tests.stores.weaviate import server
 from tests.stores.weaviate.helpers import missed, random_vectors, rows, scanned, weaviate_store
 from vecbridge import records
-from vecbridge.errors import PartialWriteError, VecbridgeError
+from vecbridge.bulk.writer import Progress
+from vecbridge.errors import DeadlineError, PartialWriteError, VecbridgeError
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.weaviate.collection import WeaviateCollection
 
@@ -36,6 +40,9 @@ def genuine() -> Iterator[server.GenuineWeaviate]:
 def part(start: int) -> pa.RecordBatch:
     end = start + PART
     return rows(SPEC, IDS[start:end], vector=VECTORS[start:end], number=list(range(start, min(end, ROWS))))
+
+
+PARTS = [part(start) for start in range(0, ROWS, PART)]
 
 
 def assert_complete(collection: WeaviateCollection) -> None:
@@ -79,8 +86,8 @@ def test_a_write_that_the_server_interrupts_can_be_repeated_by_another_process(
     with weaviate_store(genuine.url) as store:  # which knows nothing of the write before
         collection = store.open("crash")
         assert acknowledged <= set(scanned(collection))
-        for start in range(0, ROWS, PART):
-            assert collection.upsert(part(start)).written == PART
+        for each in PARTS:
+            assert collection.upsert(each).written == PART
         assert_complete(collection)
 
 
@@ -97,11 +104,63 @@ def test_a_bulk_write_goes_on_by_itself_when_the_server_comes_back(
         collection = store.create(SPEC)
         breaker = threading.Thread(target=outage)
         breaker.start()
-        report = vb.write(
-            collection, map(part, range(0, ROWS, PART)), workers=2, journal=str(tmp_path / "run.journal")
-        )
+        report = vb.write(collection, PARTS, workers=2, journal=str(tmp_path / "run.journal"))
         breaker.join()
         assert (report.written, report.failed) == (ROWS, 0)
         assert report.retried
-        collection.wait_ready()  # a server that was killed forgets links of acknowledged rows, too
+        collection.wait_ready()
         assert_complete(collection)
+
+
+def write_all(url: str, journal: str) -> list[Progress]:
+    """The run that is interrupted and continued; says each time that rows were acknowledged."""
+    seen: list[Progress] = []
+
+    def show(progress: Progress) -> None:
+        seen.append(progress)
+        print(progress.written)
+
+    with weaviate_store(url) as store:
+        vb.write(store.create(SPEC, if_exists="open"), PARTS, journal=journal, progress=show)
+    return seen
+
+
+def test_a_journal_is_continued_by_another_process_and_mend_finds_what_the_graph_lost(
+    genuine: server.GenuineWeaviate, tmp_path: Path
+) -> None:
+    journal = str(tmp_path / "run.journal")
+    program = f"from {__name__} import write_all; write_all({genuine.url!r}, {journal!r})"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as writer:
+        assert writer.stdout is not None
+        while int(writer.stdout.readline()) < ROWS // 2:
+            pass
+        genuine.kill()
+        writer.kill()
+    genuine.start()
+    continued = write_all(genuine.url, journal)[-1]
+    assert (continued.written, continued.failed) == (ROWS, 0)
+    assert ROWS // 2 <= continued.skipped < ROWS
+    with weaviate_store(genuine.url) as store:
+        collection = store.open("crash")
+        collection.mend()
+        assert_complete(collection)
+
+
+def test_a_restart_between_two_writes_is_noticed(genuine: server.GenuineWeaviate) -> None:
+    half = len(PARTS) // 2
+    with weaviate_store(genuine.url) as store:
+        collection = store.create(SPEC)
+        for each in PARTS[:half]:
+            collection.upsert(each)
+        genuine.kill()
+        genuine.start()
+        vb.write(collection, PARTS[half:])
+        with pytest.raises(DeadlineError, match="call again to go on"):
+            collection.wait_ready(timeout=0.5)
+        collection.wait_ready()
+        assert_complete(collection)
+        started = time.monotonic()
+        collection.wait_ready()  # and once is enough
+        assert time.monotonic() - started < 1

@@ -1,0 +1,94 @@
+"""What is asked of an index is what is built: read back, and shown by answers that change with it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from tests.stores.weaviate.helpers import fresh, made, random_vectors, rows
+from vecbridge.errors import DeadlineError
+from vecbridge.indexes import HNSW
+from vecbridge.query import Query
+from vecbridge.schema import CollectionSpec
+from vecbridge.stores.weaviate.gate import Gate
+from vecbridge.stores.weaviate.readiness import Shard, shard, states
+from vecbridge.stores.weaviate.store import WeaviateStore
+
+COUNT, DIM = 2000, 32
+
+
+def spec_of(index: HNSW) -> CollectionSpec:
+    return CollectionSpec.single(fresh("index"), dim=DIM, metric="l2", index=index)
+
+
+def recall(store: WeaviateStore, index: HNSW) -> float:
+    """The share of the 10 nearest rows that a graph finds, of 100 queries."""
+    vectors, queries = random_vectors(COUNT, DIM), random_vectors(100, DIM, seed=1)
+    squares = ((queries[:, None, :] - vectors[None, :, :]) ** 2).sum(axis=2)
+    nearest = squares.argsort(axis=1)[:, :10].tolist()
+    spec = spec_of(index)
+    with made(store, spec) as collection:
+        collection.upsert(rows(spec, list(map(str, range(COUNT))), vector=vectors))
+        found = collection.search(Query(queries, k=10))
+    right = sum(
+        len({int(key) for key in hits.ids} & set(ids)) for hits, ids in zip(found, nearest, strict=True)
+    )
+    return right / 1000
+
+
+def test_the_stored_ef_is_obeyed(genuine_store: WeaviateStore) -> None:
+    assert recall(genuine_store, HNSW(ef=10)) < 0.9 < recall(genuine_store, HNSW(ef=400))
+
+
+def test_the_width_of_the_graph_is_obeyed(genuine_store: WeaviateStore) -> None:
+    thin, thick = HNSW(m=4, ef_construction=8, ef=20), HNSW(m=64, ef_construction=200, ef=20)
+    assert recall(genuine_store, thin) + 0.2 < recall(genuine_store, thick)
+
+
+@pytest.mark.parametrize("quantizer", ["pq", "sq"])
+def test_a_quantizer_that_learns_is_trained_by_wait_ready(
+    genuine_store: WeaviateStore, quantizer: str
+) -> None:
+    spec = spec_of(HNSW(quantizer=quantizer))
+    with made(genuine_store, spec) as collection:
+        collection.upsert(rows(spec, list(map(str, range(COUNT)))))
+        assert collection.status().index == "building"
+        collection.wait_ready()
+        assert shard(collection._table, "").compressed
+        assert collection.status().index == "ready"
+        assert collection.upsert(rows(spec, ["one more"])).written == 1
+
+
+def test_too_few_rows_to_train_on_are_no_reason_to_wait(genuine_store: WeaviateStore) -> None:
+    spec = spec_of(HNSW(quantizer="pq"))
+    with made(genuine_store, spec) as collection:
+        collection.upsert(rows(spec, ["a", "b"]))
+        collection.wait_ready()
+        assert collection.status().index == "ready"
+
+
+def test_vectors_that_wait_are_told() -> None:
+    spec = spec_of(HNSW())
+    assert states(spec, Shard(waiting=3, busy=False, compressed=False), rows=9) == {"vector": "building"}
+    assert states(spec, Shard(waiting=0, busy=True, compressed=False), rows=9) == {"vector": "building"}
+    assert states(spec, Shard(waiting=0, busy=False, compressed=False), rows=9) == {"vector": "ready"}
+
+
+def test_one_who_is_alone_waits_for_the_others_and_keeps_them_out() -> None:
+    gate, order = Gate(), []
+
+    def other() -> None:
+        with gate.among_others():
+            order.append("other")
+
+    with gate.among_others(), pytest.raises(DeadlineError), gate.alone(time.monotonic() + 0.01):
+        pass
+    with gate.alone(time.monotonic() + 10):
+        late = threading.Thread(target=other)
+        late.start()
+        time.sleep(0.05)
+        order.append("alone")
+    late.join()
+    assert order == ["alone", "other"]

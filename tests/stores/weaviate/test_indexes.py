@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+import vecbridge as vb
 from tests.stores.weaviate.helpers import fresh, made, random_vectors, rows
 from vecbridge.errors import DeadlineError
 from vecbridge.indexes import HNSW
@@ -59,6 +60,23 @@ def test_a_quantizer_that_learns_is_trained_by_wait_ready(
         assert shard(collection._table, "").compressed
         assert collection.status().index == "ready"
         assert collection.upsert(rows(spec, ["one more"])).written == 1
+
+
+def test_writes_wait_while_a_quantizer_is_trained(genuine_store: WeaviateStore) -> None:
+    spec = spec_of(HNSW(quantizer="pq"))
+    late = rows(spec, ["late"])
+    with made(genuine_store, spec) as collection:
+        collection.upsert(rows(spec, list(map(str, range(COUNT)))))
+        trainer = threading.Thread(target=collection.wait_ready)
+        trainer.start()
+        retried = 0
+        while trainer.is_alive():
+            report = vb.write(collection, [late])
+            assert (report.written, report.failed) == (1, 0)
+            retried += report.retried
+        trainer.join()
+        assert retried
+        assert collection.count() == COUNT + 1
 
 
 def test_too_few_rows_to_train_on_are_no_reason_to_wait(genuine_store: WeaviateStore) -> None:

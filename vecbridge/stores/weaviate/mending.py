@@ -25,9 +25,9 @@ import numpy as np
 import pyarrow as pa
 
 from vecbridge import records
-from vecbridge.errors import BackendError, DeadlineError
+from vecbridge.errors import DeadlineError
 from vecbridge.query import FloatArray
-from vecbridge.stores.weaviate import expressions, wire
+from vecbridge.stores.weaviate import errors, expressions, wire
 from vecbridge.stores.weaviate.table import Table
 
 _NEIGHBOURS: Final = 10
@@ -63,7 +63,7 @@ def touch(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str]
     """Writes rows with one bit changed; written as they are, they are indexed anew.
 
     Raises:
-        BackendError: It did not take one of them.
+        VecbridgeError: What the server says of the first that it did not take.
     """
     _write(table, tenant, batch, uuids, _changed(table, batch))
 
@@ -118,10 +118,8 @@ def _write(
     request = wire.batch_request(table.spec, table.layout, tenant, batch, uuids, vectors)
     if refused := table.write(request):
         row, error = next(iter(refused.items()))
-        raise BackendError(
-            f"{table.spec.name!r}: row {batch.column('id')[row].as_py()!r}, which an interrupted write left "
-            f"out of the index, cannot be written again: {error}"
-        )
+        name = batch.column("id")[row].as_py()
+        raise errors.of_text(error, f"index row {name!r} of {table.spec.name!r} anew")
 
 
 def _changed(table: Table, batch: pa.RecordBatch) -> dict[str, FloatArray]:

@@ -141,9 +141,15 @@ def split(batch: pa.RecordBatch, *, max_rows: int, max_bytes: int | None = None)
     Yields:
         Slices, in order, none of them empty.
     """
+    for rows in ranges(batch, max_rows=max_rows, max_bytes=max_bytes):
+        yield batch.slice(rows.start, len(rows))
+
+
+def ranges(batch: pa.RecordBatch, *, max_rows: int, max_bytes: int | None = None) -> Iterator[range]:
+    """The rows of each part that :func:`split` cuts."""
     if max_bytes is None or batch.nbytes <= max_bytes:
         for start in range(0, batch.num_rows, max_rows):
-            yield batch.slice(start, max_rows)
+            yield range(start, min(start + max_rows, batch.num_rows))
         return
     ends = np.cumsum(row_bytes(batch))
     start = 0
@@ -151,7 +157,7 @@ def split(batch: pa.RecordBatch, *, max_rows: int, max_bytes: int | None = None)
         before = ends[start - 1] if start else 0
         end = int(np.searchsorted(ends, before + max_bytes, side="right"))
         end = min(max(end, start + 1), start + max_rows, batch.num_rows)
-        yield batch.slice(start, end - start)
+        yield range(start, end)
         start = end
 
 

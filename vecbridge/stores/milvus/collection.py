@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -16,20 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pymilvus.grpc_gen import milvus_pb2
 
-from vecbridge import records
+from vecbridge import records, sending
 from vecbridge.capabilities import Capabilities, Gap, ResolvedQuery
 from vecbridge.errors import (
     ConfigError,
     CursorExpiredError,
-    Failure,
-    PartialWriteError,
     UnsupportedError,
-    VecbridgeError,
 )
 from vecbridge.filters import Filter
 from vecbridge.indexes import IVFPQ, IVFSQ8, Flat, IndexParams, IVFFlat
 from vecbridge.query import FloatArray, Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
+from vecbridge.sending import Outcome
 from vecbridge.stores.milvus import errors, expressions, index_params, readiness, wire
 from vecbridge.stores.milvus.layout import Keys
 from vecbridge.stores.milvus.ranking import Ranking
@@ -84,10 +81,14 @@ class MilvusCollection:
             return WriteReport()
         self._table.require_current()
         limits = self.capabilities
-        parts = list(records.split(batch, max_rows=limits.max_rows, max_bytes=limits.max_bytes))
-        starts = np.cumsum([0, *(part.num_rows for part in parts)]).tolist()
-        outcomes = self._send(parts, [dynamic[low:high] for low, high in itertools.pairwise(starts)])
-        return self._reported(batch, starts, outcomes)
+        parts = records.ranges(batch, max_rows=limits.max_rows, max_bytes=limits.max_bytes)
+        at_once = _PARALLEL if limits.parallel_writes else 1
+        send = partial(self._send, batch, dynamic)
+        try:
+            outcomes = sending.send(parts, send, at_once=at_once, unsent=errors.never_sent)
+        finally:
+            self._table.wrote()
+        return sending.report(batch.column("id"), outcomes)
 
     def search(self, query: Query) -> list[Hits]:
         """The nearest rows; see :class:`vecbridge.store.Collection`.
@@ -223,54 +224,16 @@ class MilvusCollection:
         if problems:
             raise records.invalid(problems, batch.column("id"))
 
-    def _send(
-        self, parts: Sequence[pa.RecordBatch], dynamic: Sequence[Sequence[bytes]]
-    ) -> list[VecbridgeError | None]:
-        """What became of each part; None is acknowledged. After an error no further part is begun."""
-        outcomes: list[VecbridgeError | None] = [None] * len(parts)
-        stopped: list[VecbridgeError] = []
-
-        def send(number: int) -> None:
-            if stopped:
-                outcomes[number] = _NotSentError(str(stopped[0]))
-                return
-            fields = wire.upsert_fields(self.spec, self._layout, self._keys, parts[number], dynamic[number])
-            request = milvus_pb2.UpsertRequest(
-                collection_name=self._table.name, fields_data=fields, num_rows=parts[number].num_rows
-            )
-            try:
-                self._table.call("Upsert", request)
-            except VecbridgeError as exc:
-                outcomes[number] = exc
-                stopped.append(exc)
-
-        if len(parts) == 1 or not self.capabilities.parallel_writes:
-            for number in range(len(parts)):
-                send(number)
-        else:
-            with ThreadPoolExecutor(_PARALLEL) as pool:
-                list(pool.map(send, range(len(parts))))
-        self._table.wrote()
-        return outcomes
-
-    def _reported(
-        self, batch: pa.RecordBatch, starts: Sequence[int], outcomes: Sequence[VecbridgeError | None]
-    ) -> WriteReport:
-        failed = [(number, each) for number, each in enumerate(outcomes) if each is not None]
-        if not failed:
-            return WriteReport(written=batch.num_rows)
-        first = next(each for _, each in failed if not isinstance(each, _NotSentError))
-        unsent = [isinstance(each, _NotSentError) or errors.never_sent(each) for _, each in failed]
-        if len(failed) == len(outcomes) and all(unsent):
-            raise first
-        ids = batch.column("id")
-        failures = tuple(
-            Failure(row, ids[row].as_py(), str(error), "rejected" if certain else "unknown")
-            for (number, error), certain in zip(failed, unsent, strict=True)
-            for row in range(starts[number], starts[number + 1])
+    def _send(self, batch: pa.RecordBatch, dynamic: Sequence[bytes], rows: range) -> Sequence[Outcome]:
+        part = batch.slice(rows.start, len(rows))
+        fields = wire.upsert_fields(
+            self.spec, self._layout, self._keys, part, dynamic[rows.start : rows.stop]
         )
-        report = WriteReport(written=batch.num_rows - len(failures), failed=len(failures), failures=failures)
-        raise PartialWriteError(report) from first
+        request = milvus_pb2.UpsertRequest(
+            collection_name=self._table.name, fields_data=fields, num_rows=len(rows)
+        )
+        self._table.call("Upsert", request)
+        return ()
 
     def _search(
         self, query: ResolvedQuery, vectors: FloatArray, expression: str, fields: Sequence[str]
@@ -394,10 +357,6 @@ class MilvusCollection:
         if token != self._table.token:
             raise CursorExpiredError(f"{self.spec.name!r} was replaced since: scan from the start")
         return key if isinstance(key, int) else str(key)
-
-
-class _NotSentError(VecbridgeError):
-    """A part that was not begun, because one before it failed."""
 
 
 def _short(found: _Found, wanted: int) -> bool:

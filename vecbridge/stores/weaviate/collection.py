@@ -8,27 +8,24 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
-import numpy as np
 import pyarrow as pa
 
-from vecbridge import records
+from vecbridge import records, sending
 from vecbridge.capabilities import Capabilities, Gap, ResolvedQuery
 from vecbridge.errors import (
     ConfigError,
     CursorExpiredError,
-    Failure,
-    Outcome,
-    PartialWriteError,
     UnsupportedError,
     VecbridgeError,
 )
 from vecbridge.filters import Filter
 from vecbridge.query import Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
+from vecbridge.sending import Outcome
 from vecbridge.stores.weaviate import (
     errors,
     expressions,
@@ -44,9 +41,6 @@ from vecbridge.urls import StoreURL
 
 _PARALLEL: Final = 2  # requests in flight of one upsert
 _EXACT_INTEGERS: Final = 2**53
-
-#: What became of a part: acknowledged but for the rows named by their place, or not at all.
-_Outcome = dict[int, str] | VecbridgeError
 
 
 class WeaviateCollection:
@@ -81,12 +75,11 @@ class WeaviateCollection:
             return WriteReport()
         self._table.require_current()
         self._table.begin_writing(self._tenant)
-        parts = list(
-            records.split(batch, max_rows=self.capabilities.max_rows, max_bytes=self.capabilities.max_bytes)
-        )
-        starts = np.cumsum([0, *(part.num_rows for part in parts)]).tolist()
-        outcomes = self._send(parts, [uuids[low:high] for low, high in itertools.pairwise(starts)])
-        return self._reported(batch, starts, outcomes)
+        limits = self.capabilities
+        parts = records.ranges(batch, max_rows=limits.max_rows, max_bytes=limits.max_bytes)
+        send = partial(self._send, batch, uuids)
+        outcomes = sending.send(parts, send, at_once=_PARALLEL, unsent=errors.never_sent)
+        return sending.report(batch.column("id"), outcomes)
 
     def search(self, query: Query) -> list[Hits]:
         """The nearest rows; see :class:`vecbridge.store.Collection`.
@@ -254,31 +247,10 @@ class WeaviateCollection:
         if problems:
             raise records.invalid(problems, batch.column("id"))
 
-    def _send(self, parts: Sequence[pa.RecordBatch], uuids: Sequence[Sequence[str]]) -> list[_Outcome]:
-        """What became of each part. After an error no further part is begun."""
-        outcomes: list[_Outcome] = [{} for _ in parts]
-        stopped: list[VecbridgeError] = []
-
-        def send(number: int) -> None:
-            if stopped:
-                outcomes[number] = _NotSentError(str(stopped[0]))
-                return
-            try:
-                outcomes[number] = self._write(parts[number], uuids[number])
-            except VecbridgeError as exc:
-                outcomes[number] = exc
-                stopped.append(exc)
-
-        if len(parts) == 1:
-            send(0)
-        else:
-            with ThreadPoolExecutor(_PARALLEL) as pool:
-                list(pool.map(send, range(len(parts))))
-        return outcomes
-
-    def _write(self, part: pa.RecordBatch, uuids: Sequence[str]) -> dict[int, str]:
-        """Writes one request; by place, what the server says of rows that it did not take."""
+    def _send(self, batch: pa.RecordBatch, all_uuids: Sequence[str], rows: range) -> Sequence[Outcome]:
+        """Writes one request; where the server did not take every row, what became of each."""
         table, tenant = self._table, self._tenant
+        part, uuids = batch.slice(rows.start, len(rows)), all_uuids[rows.start : rows.stop]
         with table.gate.among_others():
             twice = mending.unindexed(table, tenant, part, uuids)
             try:
@@ -291,36 +263,14 @@ class WeaviateCollection:
                     table.doubt(tenant, uuids)
                 raise
         table.trust(tenant, [each for row, each in enumerate(uuids) if row not in refused])
+        if not refused:
+            return ()
         table.doubt(tenant, [uuids[row] for row in refused])  # some of them are stored all the same
-        return refused
-
-    def _reported(
-        self, batch: pa.RecordBatch, starts: Sequence[int], outcomes: Sequence[_Outcome]
-    ) -> WriteReport:
-        whole = [each for each in outcomes if isinstance(each, VecbridgeError)]
-        if not whole and not any(outcomes):
-            return WriteReport(written=batch.num_rows)
-        first = next((each for each in whole if not isinstance(each, _NotSentError)), None)
-        if first is not None and len(whole) == len(outcomes) and all(map(_certain, whole)):
-            raise first
-        failures: list[Failure] = []
-        ids = batch.column("id")
-        for start, end, outcome in zip(starts, starts[1:], outcomes, strict=False):
-            told = outcome if isinstance(outcome, dict) else dict.fromkeys(range(end - start), str(outcome))
-            kind: Outcome = "unknown"
-            if isinstance(outcome, VecbridgeError) and _certain(outcome):
-                kind = "rejected"
-            failures += [
-                Failure(start + row, ids[start + row].as_py(), error, kind) for row, error in told.items()
-            ]
-        report = WriteReport(
-            written=batch.num_rows - len(failures), failed=len(failures), failures=tuple(failures)
-        )
-        cause = first
-        if cause is None:
-            told_first = errors.of_text(failures[0].error, f"write to {self.spec.name!r}")
-            cause = told_first
-        raise PartialWriteError(report) from cause
+        what = f"write to {self.spec.name!r}"
+        return [
+            Outcome(1, errors.of_text(refused[row], what)) if row in refused else Outcome(1)
+            for row in range(len(rows))
+        ]
 
     def _hits(self, query: ResolvedQuery, answer: wire.Answer) -> Hits:
         scores = index_params.scores(query.field.metric, answer.distances())
@@ -353,11 +303,3 @@ class WeaviateCollection:
         if token != self._table.token:
             raise CursorExpiredError(f"{self.spec.name!r} was replaced since: scan from the start")
         return after, upto
-
-
-class _NotSentError(VecbridgeError):
-    """A part that was not begun, because one before it failed."""
-
-
-def _certain(error: VecbridgeError) -> bool:
-    return isinstance(error, _NotSentError) or errors.never_sent(error)

@@ -39,7 +39,7 @@ from vecbridge.stores.weaviate import (
 from vecbridge.stores.weaviate.table import Table
 from vecbridge.urls import StoreURL
 
-_PARALLEL: Final = 2  # requests in flight of one upsert
+_PARALLEL: Final = 3  # requests in flight of one upsert; the server builds its graph on every core
 _EXACT_INTEGERS: Final = 2**53
 
 

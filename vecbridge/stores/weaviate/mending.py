@@ -82,8 +82,8 @@ def mend(table: Table, tenant: str, timeout: float) -> int:
     while True:
         with table.gate.alone(deadline):
             after = table.proven.get(tenant, "")
-            pages = table.pages(tenant, table.spec.column_names[1:], rows=_PAGE_ROWS, after=after)
-            if (page := next(pages, None)) is None:
+            page = table.page(tenant, table.spec.column_names[1:], rows=_PAGE_ROWS, after=after)
+            if not len(page):
                 break
             batch, uuids = page.batch(table.spec, None), page.uuids()
             everything = range(len(uuids))

@@ -232,6 +232,12 @@ class Table:
                 if len(answer := self.rows(tenant, uuids[start : start + rows], columns, filters)):
                     yield answer
 
+    def page(self, tenant: str, columns: Sequence[str], *, rows: int, after: str) -> wire.Answer:
+        """The first rows beyond a UUID; none at the end."""
+        rows = min(rows, self.page_rows(columns))
+        results = self._asked(tenant, columns, rows, after).answer().results
+        return wire.Answer(results, self.layout)
+
     def _few(self, tenant: str, filters: Any) -> list[str] | None:
         """UUIDs of the rows that match; None if there are too many for one answer."""
         if self.count(tenant, filters) > WINDOW // 2:
@@ -247,14 +253,7 @@ class Table:
         self, tenant: str, columns: Sequence[str] | None, rows: int, after: str, upto: str
     ) -> Iterator[wire.Answer]:
         """Pages of all rows; each is asked for while the one before is read."""
-        after = after or expressions.FIRST_UUID
-        what = f"scan {self.spec.name!r}"
-
-        def asked() -> Call:
-            request = wire.search_request(self.layout, tenant, limit=rows, columns=columns, after=after)
-            return self.connection.begin("Search", request, what=what)
-
-        call = asked()
+        call = self._asked(tenant, columns, rows, after)
         try:
             while True:
                 try:
@@ -265,7 +264,7 @@ class Table:
                     if rows == 1:
                         raise
                     rows //= 2
-                    call = asked()
+                    call = self._asked(tenant, columns, rows, after)
                     continue
                 if not results:
                     return
@@ -273,10 +272,15 @@ class Table:
                 if past := bool(upto) and after > upto:
                     results = [each for each in results if each.metadata.id <= upto]
                 else:
-                    call = asked()
+                    call = self._asked(tenant, columns, rows, after)
                 if results:
                     yield wire.Answer(results, self.layout)
                 if past:
                     return
         finally:
             call.cancel()
+
+    def _asked(self, tenant: str, columns: Sequence[str] | None, rows: int, after: str) -> Call:
+        after = after or expressions.FIRST_UUID
+        request = wire.search_request(self.layout, tenant, limit=rows, columns=columns, after=after)
+        return self.connection.begin("Search", request, what=f"scan {self.spec.name!r}")

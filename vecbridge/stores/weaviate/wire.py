@@ -146,6 +146,7 @@ class Answer:
     def __init__(self, results: Sequence[Any], layout: Layout) -> None:
         self._results = results
         self._layout = layout
+        self._properties = [each.properties.non_ref_props.fields for each in results]
 
     def __len__(self) -> int:
         return len(self._results)
@@ -158,7 +159,7 @@ class Answer:
         """Ids, as texts."""
         if not self._layout.own_ids:
             return self.uuids()
-        return [each.properties.non_ref_props.fields[ID].text_value for each in self._results]
+        return [each[ID].text_value for each in self._properties]
 
     def distances(self) -> FloatArray:
         """Distances to the vector that was asked for."""
@@ -192,7 +193,7 @@ class Answer:
 
     def _column(self, column: Column) -> pa.Array:
         key, wanted = column.key, records.arrow_type(column.type)
-        found = [each.properties.non_ref_props.fields.get(key) for each in self._results]
+        found = [each.get(key) for each in self._properties]
         match column.codec:
             case "bool":
                 return pa.array(_plain(found, "bool_value"), wanted)
@@ -207,10 +208,11 @@ class Answer:
             case "json":
                 return pa.array([each.text_value or None if each else None for each in found], wanted)
             case "text":
-                texts = (each.text_value if each else "" for each in found)
-                return pa.array([text[1:-1] if text else None for text in texts], wanted)
+                return _opened(
+                    pa.array([each.text_value or None if each else None for each in found], wanted)
+                )
             case "texts":
-                return pa.array([None if each is None else _opened(each) for each in _lists(found)], wanted)
+                return _opened_lists(pa.array(_lists(found), wanted))
             case "ordered":
                 return _unordered([each.text_value or None if each else None for each in found])
 
@@ -276,8 +278,20 @@ def _lists(found: Sequence[Any]) -> list[list[str] | None]:
     ]
 
 
-def _opened(values: Sequence[str]) -> list[str]:
-    return [] if list(values) == [_NO_ELEMENTS] else [each[1:-1] for each in values]
+def _opened(texts: pa.Array) -> pa.Array:
+    return pc.utf8_slice_codeunits(texts, 1, -1)
+
+
+def _opened_lists(lists: pa.Array) -> pa.Array:
+    """Lists of opened texts; in the one that stands for the empty list is none."""
+    texts = lists.flatten()
+    real = pc.not_equal(texts, _NO_ELEMENTS)
+    kept = np.concatenate([[0], np.cumsum(records.booleans(real))])
+    offsets = kept[
+        np.concatenate([[0], np.cumsum(records.numbers(pc.fill_null(pc.list_value_length(lists), 0)))])
+    ]
+    ends = pa.array(offsets, pa.int32(), mask=np.append(records.booleans(lists.is_null()), False))
+    return pa.ListArray.from_arrays(ends, _opened(texts.filter(real)))
 
 
 def _named(metadata: Any, name: str) -> bytes:

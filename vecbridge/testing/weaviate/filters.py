@@ -91,8 +91,8 @@ def _property(name: str, described: Mapping[str, Any]) -> Mapping[str, Any]:
     known = schema.properties(described)
     if name not in known:
         raise Refused(
-            f"no such prop with name '{name}' found in class '{described['class']}' in the schema. Check your "
-            "schema files for which properties in this class are available"
+            f"no such prop with name '{name}' found in class '{described['class']}' in the schema. Check "
+            "your schema files for which properties in this class are available"
         )
     return known[name]
 
@@ -115,8 +115,8 @@ def _leaf(
         wanted = [_tokens(about, _single(type, kind, message))]
     if not about["indexFilterable"] and not about["indexRangeFilters"]:
         raise NoSuchIndex(
-            f"Filtering by property '{name}' requires inverted index. Is `indexFilterable` option of property "
-            f"'{name}' enabled? Set it to `true` or leave empty"
+            f"Filtering by property '{name}' requires inverted index. Is `indexFilterable` option of "
+            f"property '{name}' enabled? Set it to `true` or leave empty"
         )
 
     def stored(row: Row) -> set[Any]:
@@ -208,9 +208,7 @@ def _listed(type: str, kind: str, message: Any) -> list[Any]:
     """The values of an operator that takes several."""
     numbers = type in ("int", "number") and kind in ("value_int_array", "value_number_array")
     if not numbers and _GO_TYPES[kind] != f"[]{_WANTED[type]}":
-        listed = kind.endswith("_array")
-        found = _GO_TYPES[kind]
-        raise Unsearchable(f"value type should be []{_WANTED[type]} but is {found}")
+        raise Unsearchable(f"value type should be []{_WANTED[type]} but is {_GO_TYPES[kind]}")
     values = list(getattr(message, kind).values)
     if values:
         return values

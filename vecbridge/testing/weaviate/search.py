@@ -49,20 +49,20 @@ def distances(metric: str, vectors: FloatArray, query: FloatArray) -> FloatArray
     """Distances of shape (n,) from vectors of shape (n, dim) to a query of shape (dim,)."""
     match metric:
         case "cosine":
-            similar: FloatArray = normalised(vectors) @ normalised(query[None])[0]
-            return 1 - similar
+            found = 1 - normalised(vectors) @ normalised(query[None])[0]
         case "dot":
-            return -(vectors @ query)
+            found = -(vectors @ query)
         case "l2-squared":
-            return np.square(vectors - query).sum(axis=1)
+            found = np.square(vectors - query).sum(axis=1)
         case "manhattan":
-            return np.abs(vectors - query).sum(axis=1)
+            found = np.abs(vectors - query).sum(axis=1)
         case _:
-            return (vectors != query).sum(axis=1).astype(np.float32)
+            found = (vectors != query).sum(axis=1)
+    return np.asarray(found, np.float32)
 
 
 def normalised(vectors: FloatArray) -> FloatArray:
     """Vectors of length 1; those whose squares vanish in float32 stay as they are."""
     squares = np.square(vectors).sum(axis=1, dtype=np.float32)
     lengths = np.sqrt(np.where(squares == 0, np.float32(1), squares))
-    return vectors / lengths[:, None]
+    return np.asarray(vectors / lengths[:, None], np.float32)

@@ -74,8 +74,7 @@ def _single(kind: str, value: Any, where: str) -> Any:
         case (("boolean" | "text"), _):
             wanted = {"boolean": "bool", "text": "string"}[kind]
             raise Refused(f"{where}: not a {wanted}, but {_go_type(value)}")
-    wanted = {"int": "an integer", "number": "a float"}.get(kind)
-    if wanted:
+    if wanted := {"int": "an integer", "number": "a float"}.get(kind, ""):
         raise Refused(f"{where}: requires {wanted}, the given value is '{_shown(value)}'")
     if kind == "date":
         wanted = "a string with a RFC3339 formatted date, but"

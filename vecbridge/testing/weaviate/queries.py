@@ -1,0 +1,188 @@
+"""What a search request asks for, and which rows that are."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from vecbridge.testing.weaviate import filters, schema
+from vecbridge.testing.weaviate.errors import NoSuchIndex, NotEmulated, Refused, Unsearchable
+from vecbridge.testing.weaviate.messages import require_only
+from vecbridge.testing.weaviate.objects import Collection, Row, Shard
+from vecbridge.testing.weaviate.search import FloatArray, nearest
+from vecbridge.testing.weaviate.values import parsed_uuid
+
+#: The most rows that a search reaches, and that one delete removes.
+WINDOW: Final = 10_000
+_DEFAULT_LIMIT: Final = 10
+_LISTING: Final = "explorer: list class: search: "
+_NEARING: Final = "explorer: get class: concurrentTargetVectorSearch): explorer: get class: vector search: "
+_SEARCHED: Final = (
+    "collection", "tenant", "properties", "metadata", "limit", "offset", "after", "filters", "near_vector",
+    "consistency_level", "uses_123_api", "uses_125_api", "uses_127_api",
+)  # fmt: skip
+_NEAR: Final = ("vector", "vector_bytes", "vectors", "targets", "vector_for_targets")
+
+Found: TypeAlias = list[tuple[Row, float | None]]
+
+
+def answered(collection: Collection, request: Any) -> tuple[dict[str, str], Found]:
+    """The properties to give with the type of each, and the rows with their distances.
+
+    Args:
+        collection: Where to look.
+        request: Near a vector, from a UUID on, or whatever matches.
+
+    Raises:
+        Refused: As the server refuses it.
+    """
+    require_only(request, _SEARCHED)
+    match, unsearchable = None, None
+    try:
+        if request.HasField("filters"):
+            match = filters.compiled(request.filters, collection.described)
+    except Unsearchable as exc:  # the shard is looked for first
+        unsearchable = exc
+    target = _target(request.near_vector, collection) if request.HasField("near_vector") else None
+    kinds = _asked_properties(request, collection)
+    if request.after:
+        _require_cursor(request)
+    if target is None:
+        return kinds, _listed(collection, request, match, unsearchable)
+    return kinds, _near(collection, request, target, match, unsearchable)
+
+
+def _target(near: Any, collection: Collection) -> tuple[str, FloatArray]:
+    """Which vector is searched, and for what."""
+    require_only(near, _NEAR)
+    named = list(collection.described.get("vectorConfig") or {})
+    targets = list(near.targets.target_vectors)
+    for each in targets:
+        if each not in named:
+            raise Refused(
+                f"extract target vectors: class {collection.name} does not have named vector {each} "
+                f"configured. Available named vectors [{' '.join(sorted(named))}]"
+            )
+    if len(targets) > 1:
+        raise NotEmulated("a search of several vectors at once")
+    if len(named) > 1 and not targets:
+        raise Refused(
+            f"extract target vectors: class {collection.name} has multiple vectors, but no target "
+            "vectors were provided"
+        )
+    target = targets[0] if targets else next(iter(named), "")
+    return target, np.frombuffer(_sent_vector(near, target), "<f4")
+
+
+def _sent_vector(near: Any, target: str) -> bytes:
+    vectors = near.vectors
+    if near.vector_for_targets:
+        given = {each.name: each.vectors for each in near.vector_for_targets}
+        if target not in given:
+            raise Refused(
+                f"near_vector: vector for target {target} is required. All target vectors: [{target}] "
+                f"all vectors for targets [{' '.join(given)}]"
+            )
+        vectors = given[target]
+    if len(vectors) > 1:
+        raise Refused(f"near_vector: only 1 vector supported, found {len(vectors)} vectors")
+    if vectors:
+        return bytes(vectors[0].vector_bytes)
+    if near.vector_bytes or near.vector:
+        return bytes(near.vector_bytes) or np.array(near.vector, "<f4").tobytes()
+    raise Refused("near_vector: vector is required")
+
+
+def _asked_properties(request: Any, collection: Collection) -> dict[str, str]:
+    """The properties to give, and the type of each."""
+    known = schema.properties(collection.described)
+    asked = request.properties
+    require_only(asked, ("non_ref_properties", "return_all_nonref_properties"))
+    names = [schema.uncapitalised(each) for each in asked.non_ref_properties]
+    if not request.HasField("properties") or asked.return_all_nonref_properties:
+        names = list(known)
+    for each in names:
+        if each not in known:
+            raise Refused(
+                f"extract properties request: get property by name {each} for class {collection.name}: no "
+                f"such prop with name '{each}' found in class '{collection.name}' in the schema. Check your "
+                "schema files for which properties in this class are available"
+            )
+    return {each: known[each]["dataType"][0] for each in names}
+
+
+def _require_cursor(request: Any) -> None:
+    problem = ""
+    if request.HasField("near_vector"):
+        problem = "other params cannot be set with after and limit parameters"
+    elif request.HasField("filters"):
+        problem = "where cannot be set with after and limit parameters"
+    elif request.offset:
+        problem = "offset cannot be set with after and limit parameters"
+    else:
+        try:
+            parsed_uuid(request.after)
+        except Refused as exc:
+            problem = f"after parameter '{request.after}' is not a valid uuid: {exc.message}"
+    if problem:
+        raise Refused(f"cursor api: invalid 'after' parameter: {problem}")
+
+
+def _window(request: Any, where: str) -> tuple[int, int]:
+    """From which row to which."""
+    limit = request.limit or _DEFAULT_LIMIT
+    if request.offset + limit > WINDOW:
+        raise Refused(
+            f"{where}invalid pagination params: query maximum results exceeded: the total limit calculated "
+            f"from the provided offset '{request.offset}' and limit '{limit}' exceeds the configured value for "
+            f"QUERY_MAXIMUM_RESULTS '{WINDOW}'. If you've supplied a negative offset or limit, this may "
+            "be an underflow error"
+        )
+    return request.offset, request.offset + limit
+
+
+def _shard(collection: Collection, tenant: str, where: str) -> Shard:
+    try:
+        return collection.shard(tenant)
+    except Refused as exc:
+        raise Refused(f"{where} at index {collection.name.lower()}: {exc.message}") from exc
+
+
+def _listed(
+    collection: Collection, request: Any, match: filters.Match | None, unsearchable: Unsearchable | None
+) -> Found:
+    start, end = _window(request, _LISTING)
+    shard = _shard(collection, request.tenant, f"{_LISTING}object search")
+    if isinstance(unsearchable, NoSuchIndex):
+        raise unsearchable
+    if unsearchable is not None:
+        index = collection.name.lower()
+        raise Refused(
+            f"{_LISTING}object search at index {index}: local shard object search {index}_{shard.name}: "
+            f"{unsearchable.message}"
+        )
+    if match is not None:
+        rows = [row for row in shard.rows.values() if match(row)][start:end]
+    else:
+        after = parsed_uuid(request.after) if request.after else ""
+        rows = shard.beyond(after, end)[start:]
+    return [(row, None) for row in rows]
+
+
+def _near(
+    collection: Collection, request: Any, target: tuple[str, FloatArray], match: filters.Match | None,
+    unsearchable: Unsearchable | None,
+) -> Found:  # fmt: skip
+    start, end = _window(request, _NEARING)
+    shard = _shard(collection, request.tenant, f"{_NEARING}object vector search")
+    index = collection.name.lower()
+    where = f"{_NEARING}object vector search at index {index}: shard {index}_{shard.name}: "
+    if unsearchable is not None:
+        raise Refused(f"{where}build inverted filter allow list: {unsearchable.message}")
+    name, vector = target
+    metric = schema.vector_configs(collection.described)[name]["vectorIndexConfig"]["distance"]
+    try:
+        return list(nearest(shard, name, metric, vector, match, end)[start:])
+    except Refused as exc:
+        raise Refused(f"{where}vector search: {exc.message}") from exc

@@ -61,13 +61,13 @@ def compiled(message: Any, described: Mapping[str, Any]) -> Match:
     operator = message.operator
     if operator in (_F.OPERATOR_AND, _F.OPERATOR_OR, _F.OPERATOR_NOT):
         return _joined(operator, [compiled(each, described) for each in message.filters])
-    if operator == _F.OPERATOR_UNSPECIFIED:
-        raise Refused(f"unknown filter operator {_F.Operator.Name(operator)}")
     name = message.target.property or next(iter(message.on), "")
     if not name:
         raise Refused(
             "paths needs to have a uneven number of components: property, class, property, ...., got []"
         )
+    if operator == _F.OPERATOR_UNSPECIFIED:
+        raise Refused("unknown filter operator OPERATOR_UNSPECIFIED")
     kind = message.WhichOneof("test_value")
     if name == "_id":
         return _id_leaf(operator, kind, message)

@@ -44,19 +44,18 @@ class Shard:
 
     Args:
         name: As the server calls it: the tenant's, or a random one.
+
+    Attributes:
+        dims: How long the vectors of each name are, from the first that was stored on.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.rows: dict[str, Row] = {}
         self.trained = False
-        self._dims: dict[str, int] = {}
+        self.dims: dict[str, int] = {}
         self._sorted: list[str] | None = None
         self._matrices: dict[str, tuple[list[Row], npt.NDArray[np.float32]]] = {}
-
-    def dim(self, name: str) -> int:
-        """How long the vectors of a name are, from the first that was stored on; 0 before."""
-        return self._dims.get(name, 0)
 
     def put(self, row: Row) -> None:
         """Keeps a row, in the place of the one of the same UUID.
@@ -69,11 +68,11 @@ class Shard:
         self._changed()
         for name, vector in row.vectors.items():
             length = len(vector) // 4
-            if length != self._dims.setdefault(name, length):
+            if length != self.dims.setdefault(name, length):
                 raise Refused(
                     "insert to vector index: insert doc id 0 to vector index: find and connect neighbors: "
                     "at level 0: pick entrypoint at level beginning: calculate distance between insert node "
-                    f"and entrypoint: {length} vs {self._dims[name]}: vector lengths don't match"
+                    f"and entrypoint: {length} vs {self.dims[name]}: vector lengths don't match"
                 )
 
     def remove(self, uuids: Sequence[str]) -> None:
@@ -92,7 +91,7 @@ class Shard:
     def matrix(self, name: str) -> tuple[list[Row], npt.NDArray[np.float32]]:
         """The rows that the index of a vector has, and their vectors of shape (n, dim)."""
         if name not in self._matrices:
-            size = 4 * self.dim(name)
+            size = 4 * self.dims.get(name, 0)
             rows = [each for each in self.rows.values() if len(each.vectors.get(name, b"")) == size > 0]
             joined = b"".join(each.vectors[name] for each in rows)
             self._matrices[name] = rows, np.frombuffer(joined, "<f4").reshape(len(rows), -1 if rows else 0)
@@ -194,16 +193,24 @@ class Database:
         return made
 
     def write(
-        self, name: str, tenant: str, properties: Mapping[str, Any], vectors: Mapping[str, bytes], key: str
+        self,
+        name: str,
+        tenant: str,
+        key: str,
+        properties: Mapping[str, Any],
+        vectors: Mapping[str, bytes],
+        lengths: dict[Shard, dict[str, int]],
     ) -> None:
         """Writes one object, as a batch does: what it lacks in the schema is added.
 
         Args:
             name: The class.
             tenant: Its tenant; "" without.
+            key: Its UUID.
             properties: Values as JSON has them.
             vectors: By name; "" is the one without.
-            key: Its UUID.
+            lengths: How long the vectors of each shard were when the batch began. Where that is not known
+                yet, a row whose vector has another length is refused and kept all the same.
 
         Raises:
             Refused: It cannot be stored.
@@ -213,8 +220,8 @@ class Database:
         kept = checked(collection.described, properties)
         _require_vectors(collection, vectors)
         shard = collection.shard(tenant)
-        _require_dims(shard, uuid_, vectors)
-        shard.put(Row(uuid_, kept, {name: vector for name, vector in vectors.items() if len(vector) >= 4}))
+        _require_lengths(lengths.setdefault(shard, dict(shard.dims)), uuid_, vectors)
+        shard.put(Row(uuid_, kept, _whole(vectors)))
 
     def _with_schema(self, name: str, properties: Mapping[str, Any]) -> Collection:
         """The class with all the properties of an object; made where it is missing."""
@@ -246,9 +253,15 @@ def _require_vectors(collection: Collection, vectors: Mapping[str, bytes]) -> No
         raise Refused(f"collection {collection.name} does not have configuration for vector {name}")
 
 
-def _require_dims(shard: Shard, key: str, vectors: Mapping[str, bytes]) -> None:
+def _whole(vectors: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Vectors without the bytes that make no component, and without those that have none."""
+    whole = {name: vector[: len(vector) // 4 * 4] for name, vector in vectors.items()}
+    return {name: vector for name, vector in whole.items() if vector}
+
+
+def _require_lengths(lengths: Mapping[str, int], key: str, vectors: Mapping[str, bytes]) -> None:
     for name, vector in vectors.items():
-        length, wanted = len(vector) // 4, shard.dim(name)
+        length, wanted = len(vector) // 4, lengths.get(name)
         if length and wanted and length != wanted:
             where = f"index {name} for target vector {key}" if name else f"index for {key}"
             raise Refused(

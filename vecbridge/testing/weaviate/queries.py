@@ -72,7 +72,10 @@ def _target(near: Any, collection: Collection) -> tuple[str, FloatArray]:
             "vectors were provided"
         )
     target = targets[0] if targets else next(iter(named), "")
-    return target, np.frombuffer(_sent_vector(near, target), "<f4")
+    sent = _sent_vector(near, target)
+    if len(sent) < 4:
+        raise NotEmulated("a search for a vector without components")
+    return target, np.frombuffer(sent[: len(sent) // 4 * 4], "<f4")
 
 
 def _sent_vector(near: Any, target: str) -> bytes:
@@ -135,8 +138,8 @@ def _window(request: Any, where: str) -> tuple[int, int]:
     if request.offset + limit > WINDOW:
         raise Refused(
             f"{where}invalid pagination params: query maximum results exceeded: the total limit calculated "
-            f"from the provided offset '{request.offset}' and limit '{limit}' exceeds the configured value for "
-            f"QUERY_MAXIMUM_RESULTS '{WINDOW}'. If you've supplied a negative offset or limit, this may "
+            f"from the provided offset '{request.offset}' and limit '{limit}' exceeds the configured value "
+            f"for QUERY_MAXIMUM_RESULTS '{WINDOW}'. If you've supplied a negative offset or limit, this may "
             "be an underflow error"
         )
     return request.offset, request.offset + limit

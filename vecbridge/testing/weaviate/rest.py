@@ -166,7 +166,7 @@ class Routes:
             shard = collection.shards.get(tenant)
             if shard is not None and key in shard.rows:
                 raise Refused(f"id '{key}' already exists")
-        self._database.write(body["class"], tenant, body.get("properties") or {}, vectors, key)
+        self._database.write(body["class"], tenant, key, body.get("properties") or {}, vectors, {})
         collection = self._existing(body["class"])
         return _object(collection, collection.shard(tenant).rows[str(uuid.UUID(key))], with_vector=True)
 

@@ -81,9 +81,10 @@ class Service(weaviate_pb2_grpc.WeaviateServicer):  # type: ignore[misc]
         sent = [(each, sent_properties(each), sent_vectors(each)) for each in request.objects]
         self._add_tenants(request.objects)
         errors = []
+        lengths: dict[Shard, dict[str, int]] = {}
         for place, (each, properties, vectors) in enumerate(sent):
             try:
-                self.database.write(each.collection, each.tenant, properties, vectors, each.uuid)
+                self.database.write(each.collection, each.tenant, each.uuid, properties, vectors, lengths)
             except Refused as refused:
                 errors.append(batch_pb2.BatchObjectsReply.BatchError(index=place, error=refused.message))
         return batch_pb2.BatchObjectsReply(errors=errors)

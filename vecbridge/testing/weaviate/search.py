@@ -36,9 +36,9 @@ def nearest(
         rows, vectors = [rows[place] for place in places], vectors[places]
     if not rows:
         return []
-    if len(query) != shard.dim(name):
+    if len(query) != shard.dims[name]:
         entry = "" if match is not None else "knn search: distance between entrypoint and query node: "
-        raise Refused(f"{entry}{shard.dim(name)} vs {len(query)}: vector lengths don't match")
+        raise Refused(f"{entry}{shard.dims[name]} vs {len(query)}: vector lengths don't match")
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         found = distances(metric, vectors, query)
     order = np.argsort(found, kind="stable")[:count]

@@ -69,7 +69,7 @@ class Routes:
             if method != "GET" and body:
                 given.append(_parsed(body))
             with self._database.lock:
-                return methods[method](*given)
+                return _called(methods[method], given)
         raise Refused(f"path {url.path} was not found", status=404, code=404)
 
     def _require_key(self, authorization: str) -> None:
@@ -218,6 +218,13 @@ def _parsed(body: bytes) -> Any:
         return json.loads(body)
     except ValueError:
         raise Refused('parsing body from "" failed, because it is no JSON', status=400, code=400) from None
+
+
+def _called(method: Callable[..., Any], given: list[Any]) -> Any:
+    try:
+        return method(*given)
+    except (AttributeError, KeyError, TypeError) as exc:
+        raise Refused(f'parsing body from "" failed, because of {exc!r}', status=400, code=400) from exc
 
 
 def _class_body(body: Any) -> Mapping[str, Any]:

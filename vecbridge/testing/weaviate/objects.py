@@ -177,7 +177,7 @@ class Database:
         """Adds a class.
 
         Raises:
-            Refused: The server would not take it, or has it.
+            Refused: The server would not take it, or has it. One with an unknown metric stays all the same.
         """
         described = schema.described(body)
         name = described["class"]
@@ -186,10 +186,9 @@ class Database:
         similar = [each for each in self.collections if each.lower() == name.lower()]
         if similar:
             raise Refused(f'class already exists: found similar class "{similar[0]}"')
-        made = Collection(described)
+        made = self.collections[name] = Collection(described)
         for target, config in schema.vector_configs(described).items():
             schema.require_metric(config, name, target, [each.name for each in made.shards.values()])
-        self.collections[name] = made
         return made
 
     def write(

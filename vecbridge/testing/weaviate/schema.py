@@ -11,7 +11,8 @@ from vecbridge.testing.weaviate.indexes import METRICS, QUANTIZERS, filled, sett
 
 _CLASS_NAME: Final = re.compile(r"[A-Z][_0-9A-Za-z]*")
 _LONGEST_CLASS: Final = 255
-_PROPERTY_NAME: Final = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,230}")
+_PROPERTY_NAME: Final = re.compile(r"[_A-Za-z][_0-9A-Za-z]*")
+_LONGEST_PROPERTY: Final = 231
 _VECTOR_NAME: Final = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,229}")
 _TENANT_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _RESERVED: Final = ("_additional", "_id", "id")
@@ -116,6 +117,10 @@ def add_property(described: dict[str, Any], sent: Mapping[str, Any]) -> None:
         raise Refused(
             f"'{name}' is not a valid property name. Property names in Weaviate are restricted to valid "
             "GraphQL names, which must be “/[_A-Za-z][_0-9A-Za-z]{0,230}/”"
+        )
+    if len(name) > _LONGEST_PROPERTY:
+        raise Refused(
+            f"'{name}' is not a valid property name. Name should not be longer than {_LONGEST_PROPERTY} characters"
         )
     kinds = sent.get("dataType") or []
     if not kinds:
@@ -281,6 +286,8 @@ def _vectors(body: Mapping[str, Any]) -> dict[str, Any]:
                 f'class.VectorConfig target vector name "{name}" is not valid, in Weaviate target vector '
                 "names are restricted to valid GraphQL names, which must be “/[_A-Za-z][_0-9A-Za-z]{0,229}/”."
             )
+        if not sent:
+            raise Refused(f"vectorConfig.{name} in body is required", code=602)
         if not isinstance(sent.get("vectorizer"), dict):
             raise Refused("class.VectorConfig.Vectorizer must be an object, got <nil>")
         _require_no_module(next(iter(sent["vectorizer"]), "none"))

@@ -90,7 +90,7 @@ def _is_date(text: str) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value}"
+    return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
 
 
 def _go_type(value: Any) -> str:

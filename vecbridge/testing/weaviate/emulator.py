@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
 import grpc
 
@@ -68,6 +70,7 @@ class Emulator:
         self._threads.shutdown()
         self._http.shutdown()
         self._http.server_close()
+        self._http.hang_up()
         self._thread.join()
 
     def __enter__(self) -> Emulator:
@@ -84,6 +87,27 @@ class _HttpServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False  # clients keep their connections
     request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: type[Handler]) -> None:
+        self._connections: set[Any] = set()
+        super().__init__(address, handler)
+
+    def get_request(self) -> tuple[Any, Any]:
+        """A connection, which is remembered."""
+        connection, address = super().get_request()
+        self._connections.add(connection)
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        """Ends a connection, and forgets it."""
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        """Ends those that clients keep open."""
+        for each in list(self._connections):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
 
 def _handler(routes: Routes) -> type[Handler]:

@@ -208,7 +208,8 @@ def _listed(type: str, kind: str, message: Any) -> list[Any]:
     """The values of an operator that takes several."""
     numbers = type in ("int", "number") and kind in ("value_int_array", "value_number_array")
     if not numbers and _GO_TYPES[kind] != f"[]{_WANTED[type]}":
-        found = _WANTED[type] if kind == "value_text" else _GO_TYPES[kind]  # a text was parsed before
+        parsed = kind == "value_text" and type in ("int", "number")
+        found = _WANTED[type] if parsed else _GO_TYPES[kind]
         raise Unsearchable(f"value type should be []{_WANTED[type]} but is {found}")
     values = list(getattr(message, kind).values)
     if values:

@@ -120,7 +120,8 @@ def add_property(described: dict[str, Any], sent: Mapping[str, Any]) -> None:
         )
     if len(name) > _LONGEST_PROPERTY:
         raise Refused(
-            f"'{name}' is not a valid property name. Name should not be longer than {_LONGEST_PROPERTY} characters"
+            f"'{name}' is not a valid property name. "
+            f"Name should not be longer than {_LONGEST_PROPERTY} characters"
         )
     kinds = sent.get("dataType") or []
     if not kinds:

@@ -9,6 +9,13 @@ It needs weaviate-client, whose generated messages it speaks.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+from vecbridge.errors import MissingDependencyError
+
+if find_spec("weaviate") is None:
+    raise MissingDependencyError("weaviate-client", extra="weaviate")
+
 from vecbridge.testing.weaviate.emulator import Emulator
 
 __all__ = ["Emulator"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -30,7 +32,7 @@ class Refused(Exception):
 
 
 class Unsearchable(Refused):
-    """A filter that agrees with the schema and cannot be answered; where that was goes before the text."""
+    """A filter that agrees with the schema and cannot be answered."""
 
 
 class NoSuchIndex(Unsearchable):
@@ -42,3 +44,20 @@ class NotEmulated(Refused):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"not emulated: {what}", status=501)
+
+
+@contextmanager
+def placed(where: str, kind: type[Refused] = Refused, but: type[Refused] = NotEmulated) -> Iterator[None]:
+    """Says where something was refused, before it says why.
+
+    Args:
+        where: Goes before the text.
+        kind: Of which refusals.
+        but: Of which not.
+    """
+    try:
+        yield
+    except kind as exc:
+        if isinstance(exc, but | NotEmulated):
+            raise
+        raise Refused(f"{where}{exc.message}", exc.status) from exc

@@ -47,20 +47,29 @@ _NO_TERM: Final = (
 )
 
 
-def compiled(message: Any, described: Mapping[str, Any]) -> Match:
-    """What tells whether a row matches.
+def of_request(request: Any, described: Mapping[str, Any]) -> Match | None:
+    """What tells whether a row matches; None where every row does.
 
     Args:
-        message: The filter.
+        request: What may have a filter.
         described: The class.
 
     Raises:
-        Refused: It does not agree with the schema.
+        Refused: The filter does not agree with the schema.
         Unsearchable: The index has no answer to it.
     """
+    return _compiled(request.filters, described) if request.HasField("filters") else None
+
+
+def matching(rows: Iterable[Row], match: Match | None) -> list[Row]:
+    """Those of some rows that match."""
+    return [each for each in rows if match is None or match(each)]
+
+
+def _compiled(message: Any, described: Mapping[str, Any]) -> Match:
     operator = message.operator
     if operator in (_F.OPERATOR_AND, _F.OPERATOR_OR, _F.OPERATOR_NOT):
-        return _joined(operator, [compiled(each, described) for each in message.filters])
+        return _joined(operator, [_compiled(each, described) for each in message.filters])
     name = message.target.property or next(iter(message.on), "")
     if not name:
         raise Refused(

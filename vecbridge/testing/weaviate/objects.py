@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecbridge.testing.weaviate import schema
-from vecbridge.testing.weaviate.errors import Refused
+from vecbridge.testing.weaviate.errors import Refused, placed
 from vecbridge.testing.weaviate.values import checked, guessed_type, parsed_uuid
 
 #: How many rows each quantizer that learns wants to see before it is trained.
@@ -225,20 +225,16 @@ class Database:
     def _with_schema(self, name: str, properties: Mapping[str, Any]) -> Collection:
         """The class with all the properties of an object; made where it is missing."""
         collection = self.find(name)
-        try:
-            if collection is None:
+        if collection is None:
+            with placed("auto-schema: create collection: "):
                 collection = self.create({"class": name, "description": _generated(), "properties": []})
-        except Refused as exc:
-            raise Refused(f"auto-schema: create collection: {exc.message}") from exc
         known = schema.properties(collection.described)
         for key, value in properties.items():
             if value is None or schema.uncapitalised(key) in known:
                 continue
             sent = {"name": key, "dataType": [guessed_type(value)], "description": _generated()}
-            try:
+            with placed("auto-schema: update collection: "):
                 schema.add_property(collection.described, sent)
-            except Refused as exc:
-                raise Refused(f"auto-schema: update collection: {exc.message}") from exc
         return collection
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from vecbridge.testing.weaviate import filters, schema
-from vecbridge.testing.weaviate.errors import NoSuchIndex, NotEmulated, Refused, Unsearchable
+from vecbridge.testing.weaviate.errors import NoSuchIndex, NotEmulated, Refused, Unsearchable, placed
 from vecbridge.testing.weaviate.messages import require_only
-from vecbridge.testing.weaviate.objects import Collection, Row, Shard
+from vecbridge.testing.weaviate.objects import Collection, Row
 from vecbridge.testing.weaviate.search import FloatArray, nearest
 from vecbridge.testing.weaviate.values import parsed_uuid
 
@@ -38,19 +39,15 @@ def answered(collection: Collection, request: Any) -> tuple[dict[str, str], Foun
         Refused: As the server refuses it.
     """
     require_only(request, _SEARCHED)
-    match, unsearchable = None, None
-    try:
-        if request.HasField("filters"):
-            match = filters.compiled(request.filters, collection.described)
-    except Unsearchable as exc:  # the shard is looked for first
-        unsearchable = exc
+    with suppress(Unsearchable):  # what does not agree with the schema is refused before anything else
+        filters.of_request(request, collection.described)
     target = _target(request.near_vector, collection) if request.HasField("near_vector") else None
     kinds = _asked_properties(request, collection)
     if request.after:
         _require_cursor(request)
     if target is None:
-        return kinds, _listed(collection, request, match, unsearchable)
-    return kinds, _near(collection, request, target, match, unsearchable)
+        return kinds, _listed(collection, request)
+    return kinds, _near(collection, request, target)
 
 
 def _target(near: Any, collection: Collection) -> tuple[str, FloatArray]:
@@ -145,47 +142,32 @@ def _window(request: Any, where: str) -> tuple[int, int]:
     return request.offset, request.offset + limit
 
 
-def _shard(collection: Collection, tenant: str, where: str) -> Shard:
-    try:
-        return collection.shard(tenant)
-    except Refused as exc:
-        raise Refused(f"{where} at index {collection.name.lower()}: {exc.message}") from exc
-
-
-def _listed(
-    collection: Collection, request: Any, match: filters.Match | None, unsearchable: Unsearchable | None
-) -> Found:
+def _listed(collection: Collection, request: Any) -> Found:
     start, end = _window(request, _LISTING)
-    shard = _shard(collection, request.tenant, f"{_LISTING}object search")
-    if isinstance(unsearchable, NoSuchIndex):
-        raise unsearchable
-    if unsearchable is not None:
-        index = collection.name.lower()
-        raise Refused(
-            f"{_LISTING}object search at index {index}: local shard object search {index}_{shard.name}: "
-            f"{unsearchable.message}"
-        )
-    if match is not None:
-        rows = [row for row in shard.rows.values() if match(row)][start:end]
-    else:
-        after = parsed_uuid(request.after) if request.after else ""
-        rows = shard.beyond(after, end)[start:]
-    return [(row, None) for row in rows]
-
-
-def _near(
-    collection: Collection, request: Any, target: tuple[str, FloatArray], match: filters.Match | None,
-    unsearchable: Unsearchable | None,
-) -> Found:  # fmt: skip
-    start, end = _window(request, _NEARING)
-    shard = _shard(collection, request.tenant, f"{_NEARING}object vector search")
     index = collection.name.lower()
-    where = f"{_NEARING}object vector search at index {index}: shard {index}_{shard.name}: "
-    if unsearchable is not None:
-        raise Refused(f"{where}build inverted filter allow list: {unsearchable.message}")
+    where = f"{_LISTING}object search at index {index}: "
+    with placed(where):
+        shard = collection.shard(request.tenant)
+    searching = f"{where}local shard object search {index}_{shard.name}: "
+    with placed(searching, Unsearchable, but=NoSuchIndex):
+        match = filters.of_request(request, collection.described)
+    if match is not None:
+        rows = filters.matching(shard.rows.values(), match)[:end]
+    else:
+        rows = shard.beyond(parsed_uuid(request.after) if request.after else "", end)
+    return [(row, None) for row in rows[start:]]
+
+
+def _near(collection: Collection, request: Any, target: tuple[str, FloatArray]) -> Found:
+    start, end = _window(request, _NEARING)
+    index = collection.name.lower()
+    where = f"{_NEARING}object vector search at index {index}: "
+    with placed(where):
+        shard = collection.shard(request.tenant)
+    where += f"shard {index}_{shard.name}: "
+    with placed(f"{where}build inverted filter allow list: ", Unsearchable):
+        match = filters.of_request(request, collection.described)
     name, vector = target
     metric = schema.vector_configs(collection.described)[name]["vectorIndexConfig"]["distance"]
-    try:
+    with placed(f"{where}vector search: "):
         return list(nearest(shard, name, metric, vector, match, end)[start:])
-    except Refused as exc:
-        raise Refused(f"{where}vector search: {exc.message}") from exc

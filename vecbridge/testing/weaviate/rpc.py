@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -18,9 +18,12 @@ from vecbridge.stores.weaviate.stubs import (
     weaviate_pb2_grpc,
 )
 from vecbridge.testing.weaviate import filters, queries
-from vecbridge.testing.weaviate.errors import NotEmulated, Refused, Unsearchable
+from vecbridge.testing.weaviate.errors import NotEmulated, Refused, Unsearchable, placed
 from vecbridge.testing.weaviate.messages import require_only, result, sent_properties, sent_vectors
 from vecbridge.testing.weaviate.objects import Collection, Database, Shard
+
+_REFUSED: Final = grpc.StatusCode.UNKNOWN  # whatever it is
+_UNEMULATED: Final = grpc.StatusCode.UNIMPLEMENTED
 
 
 def _answered(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
@@ -34,10 +37,7 @@ def _answered(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], An
             with self.database.lock:
                 reply = method(self, request)
         except Refused as refused:
-            code = (
-                grpc.StatusCode.UNIMPLEMENTED if isinstance(refused, NotEmulated) else grpc.StatusCode.UNKNOWN
-            )
-            context.abort(code, refused.message)
+            context.abort(_UNEMULATED if isinstance(refused, NotEmulated) else _REFUSED, refused.message)
         reply.took = time.perf_counter() - started
         return reply
 
@@ -96,15 +96,13 @@ class Service(weaviate_pb2_grpc.WeaviateServicer):  # type: ignore[misc]
         collection = self._collection(request.collection, where)
         if not request.HasField("filters"):
             raise Refused(f"{where}no filters in batch delete request")
-        found = "batch delete: cannot find objects: "
-        match, shard = _matching(
-            collection,
-            request,
-            where,
-            found,
-            lambda shard: f'{found}find matching doc ids in shard "{shard}": docIds: ',
-        )
-        uuids = [row.uuid for row in shard.rows.values() if match(row)]
+        finding = "batch delete: cannot find objects: "
+        with placed(finding):
+            shard = collection.shard(request.tenant)
+        searching = f'{finding}find matching doc ids in shard "{shard.name}": docIds: '
+        with placed(searching, Unsearchable), placed(where, but=Unsearchable):
+            match = filters.of_request(request, collection.described)
+        uuids = [row.uuid for row in filters.matching(shard.rows.values(), match)]
         removed = uuids[: queries.WINDOW]
         if not request.dry_run:
             shard.remove(removed)
@@ -138,12 +136,14 @@ class Service(weaviate_pb2_grpc.WeaviateServicer):  # type: ignore[misc]
         collection = self._collection(request.collection, "parse params: ")
         reply = aggregate_pb2.AggregateReply()
         reply.single_result.objects_count = 0
-        if request.objects_count:
-            match, shard = _matching(
-                collection, request, "parse params: extract filters: ", "aggregate: ",
-                lambda shard: f"aggregate: shard {shard}: retrieve doc IDs from searcher: ",
-            )  # fmt: skip
-            reply.single_result.objects_count = sum(map(match, shard.rows.values()))
+        if not request.objects_count:
+            return reply
+        with placed("aggregate: "):
+            shard = collection.shard(request.tenant)
+        searching = f"aggregate: shard {shard.name}: retrieve doc IDs from searcher: "
+        with placed(searching, Unsearchable), placed("parse params: extract filters: ", but=Unsearchable):
+            match = filters.of_request(request, collection.described)
+        reply.single_result.objects_count = len(filters.matching(shard.rows.values(), match))
         return reply
 
     def _collection(self, name: str, where: str = "") -> Collection:
@@ -162,31 +162,5 @@ class Service(weaviate_pb2_grpc.WeaviateServicer):  # type: ignore[misc]
             collection = self.database.find(name)
             if collection is None or not collection.described["multiTenancyConfig"]["autoTenantCreation"]:
                 continue
-            try:
+            with placed(f'auto create tenants: auto-tenant: add tenants to collection "{name}": '):
                 collection.add_tenants(list(tenants))
-            except Refused as exc:
-                raise Refused(
-                    f'auto create tenants: auto-tenant: add tenants to collection "{name}": {exc.message}'
-                ) from exc
-
-
-def _matching(
-    collection: Collection, request: Any, parsing: str, finding: str, searching: Callable[[str], str]
-) -> tuple[filters.Match, Shard]:
-    """What tells which rows are meant, and where they are; the rest goes before a refusal, by its place."""
-    unsearchable = None
-    match: filters.Match = lambda _: True  # noqa: E731
-    try:
-        if request.HasField("filters"):
-            match = filters.compiled(request.filters, collection.described)
-    except Unsearchable as exc:
-        unsearchable = exc
-    except Refused as exc:
-        raise Refused(f"{parsing}{exc.message}") from exc
-    try:
-        shard = collection.shard(request.tenant)
-    except Refused as exc:
-        raise Refused(f"{finding}{exc.message}") from exc
-    if unsearchable is not None:
-        raise Refused(f"{searching(shard.name)}{unsearchable.message}")
-    return match, shard

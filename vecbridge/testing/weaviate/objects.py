@@ -19,7 +19,8 @@ from vecbridge.testing.weaviate.values import checked, guessed_type, parsed_uuid
 
 #: How many rows each quantizer that learns wants to see before it is trained.
 _ROWS_TO_TRAIN: Final = {"pq": 256, "sq": 1}
-_NONE_NEEDED: Final = {"bq": 0, "rq": 1}
+#: From how many rows on the others compress, by themselves.
+_ROWS_AT_ONCE: Final = {"bq": 0, "rq": 1}
 
 
 @dataclass(slots=True)
@@ -158,8 +159,8 @@ class Collection:
 
     def compressed(self, shard: Shard) -> bool:
         """Whether the server says that searches read quantized vectors."""
-        at_once = [_NONE_NEEDED[each] for each in schema.quantizers(self.described) & _NONE_NEEDED.keys()]
-        return shard.trained or (bool(at_once) and len(shard.rows) >= max(at_once))
+        wanted = [_ROWS_AT_ONCE[each] for each in schema.quantizers(self.described) & _ROWS_AT_ONCE.keys()]
+        return shard.trained or (bool(wanted) and len(shard.rows) >= max(wanted))
 
 
 class Database:

@@ -36,8 +36,15 @@ MILVUS = StoreCase(
 )
 WEAVIATE = StoreCase(
     id="weaviate",
-    url=lambda _: weaviate.shared_url(),
-    missing=weaviate.missing,
+    url=lambda _: weaviate.url(),
+    missing=weaviate.client_missing,
+    known=WEAVIATE_GAPS,
+    examples=5,
+)
+WEAVIATE_EMULATED = StoreCase(
+    id="weaviate-emulated",
+    url=lambda _: weaviate.emulated_url(),
+    missing=weaviate.client_missing,
     known=WEAVIATE_GAPS,
     examples=5,
 )
@@ -45,7 +52,17 @@ WEAVIATE = StoreCase(
 
 def pytest_vecbridge_cases() -> list[StoreCase]:
     """Stores whose servers the tests start."""
-    return [MILVUS, WEAVIATE]
+    return [MILVUS, WEAVIATE, WEAVIATE_EMULATED]
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Says which store is not the genuine one."""
+    stores = config.getoption("--stores")
+    if stores is not None and WEAVIATE.id not in stores.split(","):
+        return []
+    if weaviate.client_missing() or not weaviate.missing():
+        return []
+    return ["weaviate: emulated; put weaviate-server on PATH or set WEAVIATE_URL to test a genuine one"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

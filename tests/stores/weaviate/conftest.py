@@ -1,4 +1,4 @@
-"""Stores on a genuine Weaviate."""
+"""Stores on a Weaviate: genuine where there is one, else emulated."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def executable() -> None:
 
 @pytest.fixture
 def server_url() -> str:
-    """The URL of the genuine server of this run."""
-    if (absent := server.missing()) is not None:
-        pytest.skip(f"no genuine Weaviate: {absent}")
-    return server.shared_url()
+    """The URL of the server of this run."""
+    return server.url()
 
 
 @pytest.fixture
 def store(server_url: str) -> Iterator[WeaviateStore]:
-    """A store on the genuine server."""
+    """A store on the server of this run."""
     with weaviate_store(server_url) as opened:
         yield opened
 
 
 @pytest.fixture
-def genuine_store(server_url: str) -> Iterator[WeaviateStore]:
+def genuine_store() -> Iterator[WeaviateStore]:
     """A store on the genuine server, whose graphs and quantizers an exact search has not."""
-    with weaviate_store(server_url) as opened:
+    if (absent := server.missing()) is not None:
+        pytest.skip(f"no genuine Weaviate: {absent}")
+    with weaviate_store(server.shared_url()) as opened:
         yield opened

@@ -1,7 +1,8 @@
-"""A genuine Weaviate, started on loopback with ports and a folder of its own, and stopped by the tests.
+"""A Weaviate, started on loopback with ports of its own, and stopped by the tests.
 
-It is `weaviate-server` or `weaviate` from PATH, a single node without modules. With WEAVIATE_URL set
-(`weaviate://host:port?grpc_port=…`), that server is tested instead, and nothing is started.
+A genuine one is `weaviate-server` or `weaviate` from PATH, a single node without modules, in a folder of its
+own. With WEAVIATE_URL set (`weaviate://host:port?grpc_port=…`), that server is tested instead, and nothing is
+started. Where there is neither, it is an emulated one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 READY_SECONDS = 60
@@ -124,6 +127,11 @@ class GenuineWeaviate:
         return (self._directory / "log").read_text("utf-8", "replace")[-2000:]
 
 
+def client_missing() -> str | None:
+    """What has to be installed before anything of Weaviate can be tested."""
+    return None if find_spec("weaviate") else "pip install 'vecbridge[weaviate]'"
+
+
 def missing() -> str | None:
     """What has to be installed or started before a genuine Weaviate can be tested."""
     if "WEAVIATE_URL" in os.environ or _executable():
@@ -136,8 +144,23 @@ def missing_executable() -> str | None:
     return None if _executable() else "put weaviate-server (or weaviate) into PATH"
 
 
+def url() -> str:
+    """The URL of the server of this run, an emulated one where there is no genuine one."""
+    return emulated_url() if missing() else shared_url()
+
+
+@cache
+def emulated_url() -> str:
+    """The URL of the emulator of this process, which is started when it is first asked for."""
+    from vecbridge.testing.weaviate import Emulator
+
+    emulator = Emulator()
+    atexit.register(emulator.close)
+    return emulator.url
+
+
 def shared_url() -> str:
-    """The URL of the server of this run, which is started when it is first asked for."""
+    """The URL of the genuine server of this run, which is started when it is first asked for."""
     if "WEAVIATE_URL" in os.environ:
         return os.environ["WEAVIATE_URL"]
     if not _shared:

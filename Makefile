@@ -10,13 +10,14 @@ endif
 VENVS ?= .venvs
 PYTEST_ARGS ?=
 
-# Stores that the conformance suite runs on one test at a time; a Milvus server mostly makes one wait, so that
-# several of its tests run at once.
+# Stores that the conformance suite runs on one test at a time, and servers, which mostly make one wait, so
+# that several of their tests run at once.
 STORES := memory,faiss,milvus-lite
+SERVERS := milvus,weaviate
 
 # What each environment installs. Only the one for the tests has torch.
 EXTRAS_demo := faiss,onnx
-EXTRAS_test := faiss,milvus,onnx,clip,dev
+EXTRAS_test := faiss,milvus,weaviate,onnx,clip,dev
 EXTRAS_lint := dev
 EXTRAS_bench := faiss,milvus,weaviate,onnx,bench
 EXTRAS_docs := docs
@@ -41,7 +42,7 @@ demo: $(VENVS)/demo/.installed ## Index pictures and search them; writes demo/de
 
 test: $(VENVS)/test/.installed ## Run the tests (installs torch); PYTEST_ARGS="-k filter" narrows them
 	$(VENVS)/test/bin/python -m pytest --stores=$(STORES) $(PYTEST_ARGS)
-	$(VENVS)/test/bin/python -m pytest tests/conformance --stores=milvus --numprocesses=6 $(PYTEST_ARGS) || [ $$? = 5 ]
+	$(VENVS)/test/bin/python -m pytest tests/conformance --stores=$(SERVERS) --numprocesses=6 $(PYTEST_ARGS) || [ $$? = 5 ]
 
 lint: $(VENVS)/lint/.installed ## Check style, types, and who imports whom
 	$(VENVS)/lint/bin/ruff check .

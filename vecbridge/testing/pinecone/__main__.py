@@ -11,7 +11,9 @@ from vecbridge.testing.pinecone.emulator import Emulator
 
 def main() -> None:
     """Serves; the host of the control plane is the one line on stdout."""
-    parser = argparse.ArgumentParser("python -m vecbridge.testing.pinecone", description="An emulated Pinecone.")
+    parser = argparse.ArgumentParser(
+        "python -m vecbridge.testing.pinecone", description="An emulated Pinecone."
+    )
     parser.add_argument("--port", type=int, default=5080, help="control plane; indexes on the ports after it")
     parser.add_argument("--api-key", default="emulated", help="the key it takes")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds until reads see a write")

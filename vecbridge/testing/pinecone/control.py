@@ -140,8 +140,8 @@ class Project:
         with self._lock:
             index = self.find(name)
             if index.deletion_protection == "enabled":
-                text = "Deletion protection is enabled for this index. Disable deletion protection before retrying."
-                raise ApiError("FORBIDDEN", text)
+                text = "Deletion protection is enabled for this index."
+                raise ApiError("FORBIDDEN", f"{text} Disable deletion protection before retrying.")
             del self._indexes[name]
         index.endpoint.close()
 
@@ -152,7 +152,9 @@ class Project:
 
 
 def _unprocessable(message: str) -> ApiError:
-    return ApiError("UNPROCESSABLE_ENTITY", f"Failed to deserialize the JSON body into the target type: {message}")
+    return ApiError(
+        "UNPROCESSABLE_ENTITY", f"Failed to deserialize the JSON body into the target type: {message}"
+    )
 
 
 def _not_emulated(what: str) -> ApiError:
@@ -252,7 +254,9 @@ def _tags(body: Body, present: Mapping[str, str]) -> dict[str, str]:
         if not isinstance(value, str):
             raise _unprocessable("tags: invalid type")
         if not _TAG_KEY.fullmatch(key) or len(value) > 120:
-            raise invalid(f"Invalid tag {key}: at most 80 letters, digits, '_' or '-', and a value of at most 120")
+            raise invalid(
+                f"Invalid tag {key}: at most 80 letters, digits, '_' or '-', and a value of at most 120"
+            )
     merged = {key: value for key, value in {**present, **tags}.items() if value}
     if len(merged) > 20:
         raise invalid("An index has at most 20 tags")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import orjson
 
 from vecbridge.testing.pinecone import limits
@@ -82,7 +83,9 @@ class Data:
         if not vectors:
             raise invalid("vectors must contain at least one vector")
         if len(vectors) > limits.UPSERT_ROWS:
-            text = f"Batch size of {len(vectors)} exceeds the limit of {limits.UPSERT_ROWS} vectors per upsert"
+            text = (
+                f"Batch size of {len(vectors)} exceeds the limit of {limits.UPSERT_ROWS} vectors per upsert"
+            )
             raise invalid(text)
         records = {record.id: record for record in map(self._record, vectors)}
         name = limits.namespace(body.get("namespace"))
@@ -133,11 +136,13 @@ class Data:
         found = space.search(self.metric, query, match, k) if query else []
         values, metadata = (member(body, name, bool, False) for name in ("includeValues", "includeMetadata"))
         matches = [{"score": score} | _shown(record, values, metadata) for record, score in found]
+        if sum(map(_size, matches)) > limits.RESULT_BYTES:
+            raise invalid(f"The result exceeds the limit of {limits.RESULT_BYTES} bytes; choose a lower topK")
         return _read(body, {"matches": matches}, {SEEN: str(space.indexed)})
 
     def _asked(self, body: Body, space: Namespace) -> Record | None:
         vector, sparse, id = body.get("vector"), body.get("sparseVector"), body.get("id")
-        given = vector is not None and len(vector) > 0
+        given = _given(vector)
         if id and (given or sparse):
             raise invalid("Cannot specify both id and vector")
         if id:
@@ -174,7 +179,9 @@ class Data:
 
     def _stats(self, body: Body) -> Answer:
         if body.get("filter"):
-            text = "Serverless and Starter indexes do not support describing index stats with metadata filtering"
+            text = (
+                "Serverless and Starter indexes do not support describing index stats with metadata filtering"
+            )
             raise invalid(text)
         counts = {name: len(space.records) for name, space in self._namespaces.items()}
         answer = {
@@ -240,8 +247,6 @@ class Data:
         return compiled(given) if given else None
 
     def _values(self, values: Any, owner: str | None = None) -> limits.Array:
-        if not hasattr(values, "__len__") or isinstance(values, str | dict):
-            raise invalid("Vector values must be a list of numbers")
         return limits.dense(values, self.dimension, owner)
 
     def _record(self, vector: Any) -> Record:
@@ -255,7 +260,7 @@ class Data:
             raise invalid(f"Vector ID '{id}' has no sparse values")
         return Record(
             id,
-            None if self.dimension is None and not values else self._values(values or [], id),
+            self._values(values if _given(values) else [], id) if self.dimension or _given(values) else None,
             limits.sparse(sparse) if sparse else {},
             limits.metadata(member(vector, "metadata", dict, {})),
         )
@@ -263,13 +268,20 @@ class Data:
     def _changes(self, body: Body) -> dict[str, Any]:
         """What an update sets, by the fields of a record."""
         changes: dict[str, Any] = {}
-        if body.get("values") is not None and len(body["values"]):
+        if _given(body.get("values")):
             changes["values"] = self._values(body["values"], str(body.get("id")))
         if sparse := member(body, "sparseValues", dict):
             changes["sparse"] = limits.sparse(sparse)
         if (metadata := member(body, "setMetadata", dict)) is not None:
             changes["metadata"] = limits.metadata(metadata)
         return changes
+
+
+def _given(values: Any) -> bool:
+    """Whether a vector came with the request: a list from REST, an array from gRPC; an empty one did not."""
+    if not isinstance(values, list | np.ndarray | None):
+        raise invalid("Vector values must be a list of numbers")
+    return values is not None and len(values) > 0
 
 
 def _put(records: Mapping[str, Record]) -> Change:
@@ -308,6 +320,12 @@ def _shown(record: Record, values: bool = True, metadata: bool = True) -> dict[s
     if metadata and record.metadata:
         shown["metadata"] = record.metadata
     return shown
+
+
+def _size(match: Mapping[str, Any]) -> int:
+    """About what a match takes in an answer."""
+    metadata = match.get("metadata")
+    return len(match["id"]) + 4 * len(match["values"]) + (len(orjson.dumps(metadata)) if metadata else 0)
 
 
 def _read(body: Body, answer: dict[str, Any], headers: Mapping[str, str] | None = None) -> Answer:

@@ -96,7 +96,7 @@ class Request:
         protocol: ``rest`` or ``grpc``.
         bytes: The size of its body.
         rows: Of vectors or ids in it.
-        status: The HTTP status of the answer, on gRPC the one its code stands for; 0 for a dropped connection.
+        status: The HTTP status of the answer, on gRPC the one of its code; 0 for a dropped connection.
     """
 
     operation: str

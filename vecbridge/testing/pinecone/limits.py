@@ -83,9 +83,9 @@ def namespace(value: object) -> str:
 
 def metadata(value: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata as it is stored: numbers become float64, what the service has no type for is refused."""
-    if len(size := orjson.dumps(value)) > METADATA_BYTES:
-        text = f"metadata size is {len(size)} bytes, which exceeds the limit of {METADATA_BYTES} bytes per vector"
-        raise invalid(text)
+    if (size := len(orjson.dumps(value))) > METADATA_BYTES:
+        limit = f"the limit of {METADATA_BYTES} bytes per vector"
+        raise invalid(f"metadata size is {size} bytes, which exceeds {limit}")
     return {_key(key): _scalar(key, item) for key, item in value.items()}
 
 

@@ -63,7 +63,9 @@ _MESSAGES = {
     "MetadataSchema": "1 map<MetadataFieldProperties> fields",
     "NamespaceDescription": "1 string name, 2 uint64 record_count",
     "ListNamespacesRequest": "1 ?string pagination_token, 2 ?uint32 limit, 3 ?string prefix",
-    "ListNamespacesResponse": "1 *NamespaceDescription namespaces, 2 ?Pagination pagination, 3 int32 total_count",
+    "ListNamespacesResponse": (
+        "1 *NamespaceDescription namespaces, 2 ?Pagination pagination, 3 int32 total_count"
+    ),
     "DescribeNamespaceRequest": "1 string namespace",
     "CreateNamespaceRequest": "1 string name, 2 ?MetadataSchema schema",
     "DeleteNamespaceRequest": "1 string namespace",

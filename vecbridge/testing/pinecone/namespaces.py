@@ -102,15 +102,16 @@ def _stacked(records: list[Record]) -> tuple[list[Record], Array]:
     return records, matrix
 
 
-def _scores(metric: str, matrix: Array, query: Array | None) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _scores(metric: str, matrix: Array, query: Array | None) -> Array:
     if query is None or not len(matrix):
-        return np.zeros(len(matrix))
+        return np.zeros(len(matrix), np.float32)
     if metric == "euclidean":
-        return np.square(matrix - query).sum(axis=1, dtype=np.float64)
-    products = matrix.astype(np.float64) @ query.astype(np.float64)
+        squares: Array = np.square(matrix - query).sum(axis=1)
+        return squares
+    products: Array = matrix @ query
     if metric == "dotproduct":
         return products
-    lengths = np.linalg.norm(matrix.astype(np.float64), axis=1) * np.linalg.norm(query.astype(np.float64))
+    lengths = np.linalg.norm(matrix, axis=1) * np.linalg.norm(query)
     return np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
 
 

@@ -110,9 +110,7 @@ class DataPlane:
         ("DELETE", "/namespaces/{namespace}", "delete_namespace"),
     )
 
-    def __init__(
-        self, index: Index, traffic: Traffic, relay: Callable[[Index, socket.socket], None]
-    ) -> None:
+    def __init__(self, index: Index, traffic: Traffic, relay: Callable[[Index, socket.socket], None]) -> None:
         self._index = index
         self._traffic = traffic
         self._relay = relay

@@ -33,8 +33,12 @@ class RpcServer:
         # The limit on a message's size is checked where the limits are, and answered in the service's words.
         options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
         self._server = grpc.server(ThreadPoolExecutor(32), options=options)
-        handlers = {name: grpc.unary_unary_rpc_method_handler(self._handler(*METHODS[name])) for name in METHODS}
-        self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("VectorService", handlers)])
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(self._handler(*METHODS[name])) for name in METHODS
+        }
+        self._server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler("VectorService", handlers)]
+        )
         self._port = self._server.add_insecure_port(f"{LOOPBACK}:0")
         self._server.start()
 
@@ -59,14 +63,16 @@ class RpcServer:
                     index, "grpc", operation, key, len(content), lambda: _parsed(request, content)
                 )
             except ApiError as error:
-                context.set_trailing_metadata([(name.lower(), value) for name, value in error.headers.items()])
+                context.set_trailing_metadata(
+                    [(name.lower(), value) for name, value in error.headers.items()]
+                )
                 context.abort(_STATUS[error.number], error.message)
             except Dropped:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
                 context.abort(grpc.StatusCode.UNAVAILABLE, "The connection was dropped")
             context.send_initial_metadata(tuple(replied.headers.items()))
-            return fill(CLASSES[answer](), replied.body).SerializeToString()
+            return bytes(fill(CLASSES[answer](), replied.body).SerializeToString())
 
         return handle
 

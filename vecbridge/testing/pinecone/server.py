@@ -11,7 +11,7 @@ import re
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -63,7 +63,10 @@ class Request:
             raise invalid(f"Failed to parse the request body as JSON: {error}") from None
         if not isinstance(content, dict):
             raise ApiError("UNPROCESSABLE_ENTITY", "The request body is not a JSON object")
-        query = {name: values if name == "ids" else _number(name, values[-1]) for name, values in self._query.items()}
+        query = {
+            name: values if name == "ids" else _number(name, values[-1])
+            for name, values in self._query.items()
+        }
         return content | query | {name: unquote(value) for name, value in self._path.items()}
 
 
@@ -83,7 +86,9 @@ def _number(name: str, value: str) -> str | int:
 class Plane(Protocol):
     """What a listener serves."""
 
-    routes: tuple[Route, ...]
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """What it answers."""
 
     def answer(self, request: Request) -> tuple[int, Mapping[str, str], Any]:
         """The status, the headers and the body of the answer (None: none)."""
@@ -205,5 +210,3 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
             sink.sendall(part)
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
-
-

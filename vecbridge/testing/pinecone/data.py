@@ -221,7 +221,7 @@ class Data:
     def _delete_namespace(self, body: Body) -> Answer:
         self._existing(body)
         del self._namespaces[limits.namespace(body["namespace"])]
-        return Answer({}, {}, 202)
+        return Answer({}, {})
 
     def _described(self, name: str) -> dict[str, Any]:
         # The service sends this number as a string, whatever its description says.

@@ -88,7 +88,7 @@ class Namespace:
             candidates, matrix = [candidates[row] for row in rows], matrix[rows]
         scores = _scores(metric, matrix, query.values)
         if query.sparse:
-            scores = scores + [_sparse_product(record.sparse, query.sparse) for record in candidates]
+            scores += np.array([_product(record.sparse, query.sparse) for record in candidates], np.float32)
         order = np.argsort(scores if metric == "euclidean" else -scores, kind="stable")[:k]
         return [(candidates[row], float(scores[row])) for row in order]
 
@@ -112,8 +112,9 @@ def _scores(metric: str, matrix: Array, query: Array | None) -> Array:
     if metric == "dotproduct":
         return products
     lengths = np.linalg.norm(matrix, axis=1) * np.linalg.norm(query)
-    return np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    np.divide(products, lengths, out=products, where=lengths > 0)
+    return products
 
 
-def _sparse_product(left: Mapping[int, float], right: Mapping[int, float]) -> float:
+def _product(left: Mapping[int, float], right: Mapping[int, float]) -> float:
     return sum(value * left.get(index, 0.0) for index, value in right.items())

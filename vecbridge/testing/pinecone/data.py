@@ -93,16 +93,15 @@ class Data:
         return self._write(self._namespaces.setdefault(name, self._new()), _put(records), answer)
 
     def _update(self, body: Body) -> Answer:
-        space = self._existing(body)
-        changes = self._changes(body)
-        if body.get("id") and body.get("filter"):
+        changes, match = self._changes(body), self._filter(body)
+        ids = [limits.identifier(body["id"])] if body.get("id") else []
+        if ids and match:
             raise invalid("Cannot specify both id and filter")
-        if body.get("id"):
-            id = limits.identifier(body["id"])
-            return self._write(space, _patch([id], changes), {})
-        match = self._filter(body)
+        if ids:
+            return self._write(self._existing(body), _patch(ids, changes), {})
         if match is None or "metadata" not in changes or len(changes) > 1:
             raise invalid("An update takes an id, or a filter and setMetadata")
+        space = self._existing(body)
         ids = [record.id for record in space.matching(match)]
         answer = {"matchedRecords": len(ids)}
         if member(body, "dryRun", bool, False):

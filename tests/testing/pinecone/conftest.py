@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from vecbridge.testing.pinecone import Emulator
+from vecbridge.testing.pinecone import Emulator, control, namespaces
 
 KEY = "a-key-of-tests"
 
@@ -80,6 +80,25 @@ class Servers:
             self._open.pop().close()
 
 
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """What the emulator takes for the time."""
+    clock = Clock()
+    monkeypatch.setattr(control, "monotonic", clock)
+    monkeypatch.setattr(namespaces, "monotonic", clock)
+    return clock
+
+
 @pytest.fixture
 def servers() -> Iterator[Servers]:
     made = Servers()
@@ -92,8 +111,8 @@ def emulator(servers: Servers) -> Emulator:
     return servers.emulator()
 
 
-@pytest.fixture
-def control(servers: Servers, emulator: Emulator) -> Api:
+@pytest.fixture(name="control")
+def control_plane(servers: Servers, emulator: Emulator) -> Api:
     return servers.api(emulator.host)
 
 

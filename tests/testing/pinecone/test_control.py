@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from tests.testing.pinecone.conftest import Api, Servers, described
+from tests.testing.pinecone.conftest import Api, Clock, Servers, described
 from vecbridge.testing.pinecone import Emulator
 
 
@@ -46,14 +44,14 @@ def test_each_index_has_a_host_and_records_of_its_own(servers: Servers, emulator
     assert (one.ids(), two.ids()) == (["a"], [])
 
 
-def test_a_new_index_is_not_ready_at_once(servers: Servers) -> None:
-    emulator = servers.emulator(ready_after=0.2)
+def test_a_new_index_is_not_ready_at_once(servers: Servers, clock: Clock) -> None:
+    emulator = servers.emulator(ready_after=5)
     control = servers.api(emulator.host)
     made = control.post("/indexes", **described()).json()
     assert made["status"] == {"ready": False, "state": "Initializing"}
     index = servers.api(made["host"])
     assert index.upsert({"id": "a", "values": [1, 0]}).status_code == 503
-    time.sleep(0.25)
+    clock.now = 5
     assert control.get("/indexes/photos").json()["status"] == {"ready": True, "state": "Ready"}
     assert index.upsert({"id": "a", "values": [1, 0]}).status_code == 200
 
@@ -106,7 +104,9 @@ def test_a_setting_outside_its_range_is_400(control: Api, change) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"dimension": "2"}, {"dimension": None}, {"spec": None}, {"tags": {"a": 1}}, {"name": 7}], ids=str
+    "change",
+    [{"dimension": "2"}, {"dimension": None}, {"spec": None}, {"tags": {"a": 1}}, {"name": 7}],
+    ids=str,
 )
 def test_a_member_of_the_wrong_type_or_missing_is_422(control: Api, change) -> None:
     refused(control.post("/indexes", **described(**change)), 422, "UNPROCESSABLE_ENTITY")

@@ -13,7 +13,9 @@ from vecbridge.testing.pinecone import Emulator, Fault
 ROW = {"id": "a", "values": [1, 0]}
 
 
-def test_429_befalls_its_share_of_the_requests_and_says_when_to_come_back(index: Api, emulator: Emulator) -> None:
+def test_429_befalls_its_share_of_the_requests_and_says_when_to_come_back(
+    index: Api, emulator: Emulator
+) -> None:
     emulator.faults.add(Fault(status=429, retry_after=0.5, share=1 / 3, operations=frozenset({"upsert"})))
     answers = [index.upsert(ROW) for _ in range(90)]
     refused = [answer for answer in answers if answer.status_code == 429]
@@ -98,11 +100,16 @@ def test_other_processes_steer_it_over_http(control: Api, index: Api) -> None:
     assert control.delete("/_emulator/faults").status_code == 202
     assert index.upsert(ROW).status_code == 200
     requests = control.get("/_emulator/log").json()["requests"]
-    assert [(request["operation"], request["status"]) for request in requests] == [("upsert", 429), ("upsert", 200)]
+    assert [(request["operation"], request["status"]) for request in requests] == [
+        ("upsert", 429),
+        ("upsert", 200),
+    ]
     control.delete("/_emulator/log")
     assert control.get("/_emulator/log").json() == {"requests": []}
 
 
-@pytest.mark.parametrize("fault", [{"status": 200}, {"share": 0}, {"dropp": "before"}, {"drop": "during"}], ids=str)
+@pytest.mark.parametrize(
+    "fault", [{"status": 200}, {"share": 0}, {"dropp": "before"}, {"drop": "during"}], ids=str
+)
 def test_a_fault_that_cannot_be_ordered_is_refused(control: Api, fault) -> None:
     assert control.post("/_emulator/faults", **fault).status_code == 400

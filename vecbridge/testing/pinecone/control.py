@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, Protocol
 
 from vecbridge.testing.pinecone.data import Data
@@ -54,7 +54,7 @@ class Index:
     @property
     def ready(self) -> bool:
         """Whether it takes requests yet."""
-        return time.monotonic() >= self.ready_at
+        return monotonic() >= self.ready_at
 
     def described(self, schema_form: bool) -> dict[str, Any]:
         """As the control plane shows it.
@@ -119,7 +119,7 @@ class Project:
             if name in self._indexes:
                 raise ApiError("ALREADY_EXISTS", "Resource already exists")
             data = Data(dimension, metric, self._delay)
-            ready_at = time.monotonic() + self._ready_after
+            ready_at = monotonic() + self._ready_after
             index = Index(name, data, cloud, region, protection, tags, ready_at)
             index.endpoint = self._serve(index)
             self._indexes[name] = index

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -47,13 +47,13 @@ class Namespace:
     def write(self, change: Change) -> int:
         """Accepts a change; returns its log sequence number."""
         self._accepted += 1
-        self._pending.append((time.monotonic() + self._delay, self._accepted, change))
+        self._pending.append((monotonic() + self._delay, self._accepted, change))
         return self._accepted
 
     @property
     def records(self) -> Mapping[str, Record]:
         """What reads see now."""
-        while self._pending and self._pending[0][0] <= time.monotonic():
+        while self._pending and self._pending[0][0] <= monotonic():
             _, self._indexed, change = self._pending.popleft()
             change(self._records)
             self._sorted = self._matrix = None

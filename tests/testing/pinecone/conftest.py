@@ -16,8 +16,9 @@ KEY = "a-key-of-tests"
 class Api:
     """One host of the emulator."""
 
-    def __init__(self, host: str, key: str | None = KEY, version: str = "2026-04") -> None:
-        headers = {"X-Pinecone-Api-Version": version} | ({} if key is None else {"Api-Key": key})
+    def __init__(self, host: str, key: str | None, version: str | None) -> None:
+        given = {"X-Pinecone-Api-Version": version, "Api-Key": key}
+        headers = {name: value for name, value in given.items() if value is not None}
         # Without TLS there is nothing to verify, and loading the certificates takes longer than a test.
         self._client = httpx.Client(base_url=host, headers=headers, timeout=10, verify=False)
 
@@ -44,16 +45,18 @@ class Api:
     def upsert(self, *vectors: dict[str, Any], **more: Any) -> httpx.Response:
         return self.post("/vectors/upsert", vectors=list(vectors), **more)
 
-    def ids(self, path: str = "/query", **body: Any) -> list[str]:
-        """The ids that a query finds, by default all, for the vector [1, 0]."""
-        answer = self.post(path, **({"topK": 100, "vector": [1.0, 0.0]} | body)).raise_for_status().json()
+    def ids(self, **body: Any) -> list[str]:
+        """The ids that a query finds, for the vector [1, 0] where it names none."""
+        query = {"topK": 100} | ({} if "id" in body else {"vector": [1.0, 0.0]}) | body
+        answer = self.post("/query", **query).raise_for_status().json()
         return [match["id"] for match in answer["matches"]]
 
 
 def described(name: str = "photos", **changes: Any) -> dict[str, Any]:
-    """The body that creates an index of two dimensions."""
+    """The body that creates an index of two dimensions; a change to None leaves a member out."""
     spec = {"serverless": {"cloud": "aws", "region": "us-east-1"}}
-    return {"name": name, "dimension": 2, "metric": "cosine", "spec": spec} | changes
+    body = {"name": name, "dimension": 2, "metric": "cosine", "spec": spec} | changes
+    return {key: value for key, value in body.items() if value is not None}
 
 
 class Servers:
@@ -66,7 +69,7 @@ class Servers:
         self._open.append(emulator := Emulator(api_key=KEY, **options))
         return emulator
 
-    def api(self, host: str, key: str | None = KEY, version: str = "2026-04") -> Api:
+    def api(self, host: str, key: str | None = KEY, version: str | None = "2026-04") -> Api:
         self._open.append(api := Api(host, key, version))
         return api
 

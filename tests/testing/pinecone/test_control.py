@@ -120,7 +120,9 @@ def test_an_unknown_region_is_404(control: Api) -> None:
 
 def test_pods_are_not_emulated_and_say_so(control: Api) -> None:
     spec = {"pod": {"environment": "us-east-1-aws", "pod_type": "p1.x1"}}
-    assert "not emulated" in refused(control.post("/indexes", **described(spec=spec)), 501, "UNIMPLEMENTED")
+    assert "not emulated" in refused(
+        control.post("/indexes", **described(spec=spec)), 400, "INVALID_ARGUMENT"
+    )
 
 
 def test_tags_are_merged_and_an_empty_one_is_removed(control: Api) -> None:
@@ -136,8 +138,11 @@ def test_deletion_protection_refuses_with_403_until_it_is_taken_off(control: Api
     assert control.get("/indexes").json() == {"indexes": []}
 
 
-def test_an_unknown_version_of_the_api_is_refused(servers: Servers, emulator: Emulator) -> None:
-    refused(servers.api(emulator.host, version="2019-01").get("/indexes"), 400, "INVALID_ARGUMENT")
+@pytest.mark.parametrize("version", [None, "", "2019-01"])
+def test_a_missing_or_unknown_version_of_the_api_is_refused(
+    servers: Servers, emulator: Emulator, version
+) -> None:
+    refused(servers.api(emulator.host, version=version).get("/indexes"), 400, "INVALID_ARGUMENT")
 
 
 def test_an_unknown_path_is_404_and_an_unknown_method_405(control: Api, index: Api) -> None:

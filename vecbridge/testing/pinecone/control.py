@@ -158,7 +158,7 @@ def _unprocessable(message: str) -> ApiError:
 
 
 def _not_emulated(what: str) -> ApiError:
-    return ApiError("UNIMPLEMENTED", f"{what} is not emulated")
+    return invalid(f"{what} is not emulated")
 
 
 def _member(body: Body, name: str, kind: type, default: Any = None) -> Any:
@@ -235,6 +235,12 @@ def _place(body: Body, schema_form: bool) -> tuple[str, str]:
         place = _object(spec, "serverless")
         if len(spec) > 1:
             raise _unprocessable(f"spec: unknown field `{(spec.keys() - {'serverless'}).pop()}`")
+    for part in ("schema", "source_collection"):
+        if part in place:
+            raise _not_emulated(part)
+    capacity = _object(body if schema_form else place, "read_capacity", {"mode": "OnDemand"})
+    if capacity != {"mode": "OnDemand"}:
+        raise _not_emulated("read_capacity other than OnDemand")
     cloud, region = _member(place, "cloud", str), _member(place, "region", str)
     if region not in REGIONS.get(cloud, ()):
         raise not_found(f"Resource cloud: {cloud} region: {region} not found.")

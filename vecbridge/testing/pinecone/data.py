@@ -88,13 +88,13 @@ class Data:
             )
             raise invalid(text)
         records = {record.id: record for record in map(self._record, vectors)}
-        name = limits.namespace(body.get("namespace"))
+        name = limits.namespace(body.get("namespace", ""))
         answer = {"upsertedCount": len(vectors)}
         return self._write(self._namespaces.setdefault(name, self._new()), _put(records), answer)
 
     def _update(self, body: Body) -> Answer:
         changes, match = self._changes(body), self._filter(body)
-        ids = [limits.identifier(body["id"])] if body.get("id") else []
+        ids = [limits.identifier(body["id"])] if member(body, "id", str, "") else []
         if ids and match:
             raise invalid("Cannot specify both id and filter")
         if ids:
@@ -127,7 +127,7 @@ class Data:
 
     def _query(self, body: Body) -> Answer:
         k = limits.count(body, "topK", 1, limits.TOP_K)
-        if body.get("queries"):
+        if member(body, "queries", list):
             raise invalid("queries is deprecated, use vector or id")
         space = self._space(body)
         query = self._asked(body, space)
@@ -140,17 +140,18 @@ class Data:
         return _read(body, {"matches": matches}, {SEEN: str(space.indexed)})
 
     def _asked(self, body: Body, space: Namespace) -> Record | None:
-        vector, sparse, id = body.get("vector"), body.get("sparseVector"), body.get("id")
-        given = _given(vector)
-        if id and (given or sparse):
+        vector, sparse, id = (
+            _values(body, "vector"),
+            self._sparse(body, "sparseVector"),
+            member(body, "id", str),
+        )
+        if id and (len(vector) or sparse):
             raise invalid("Cannot specify both id and vector")
         if id:
             return space.records.get(limits.identifier(id))
-        if not given and not sparse:
+        if not len(vector) and not sparse:
             raise invalid("A query takes a vector or an id")
-        if sparse and self.metric != "dotproduct":
-            raise invalid("Sparse vectors need an index of the dotproduct metric")
-        return Record("", self._values(vector) if given else None, limits.sparse(sparse) if sparse else {})
+        return Record("", limits.dense(vector, self.dimension) if len(vector) else None, sparse)
 
     def _fetch(self, body: Body) -> Answer:
         ids = limits.identifiers(body)
@@ -177,7 +178,7 @@ class Data:
         return _read(body, answer | _more(ids[:limit], len(ids) > limit))
 
     def _stats(self, body: Body) -> Answer:
-        if body.get("filter"):
+        if self._filter(body):
             text = (
                 "Serverless and Starter indexes do not support describing index stats with metadata filtering"
             )
@@ -233,10 +234,10 @@ class Data:
 
     def _space(self, body: Body) -> Namespace:
         """The namespace to read; an unknown one reads as empty."""
-        return self._namespaces.get(limits.namespace(body.get("namespace")), self._new())
+        return self._namespaces.get(limits.namespace(body.get("namespace", "")), self._new())
 
     def _existing(self, body: Body) -> Namespace:
-        name = limits.namespace(body.get("namespace"))
+        name = limits.namespace(body.get("namespace", ""))
         if name not in self._namespaces:
             raise not_found("Namespace not found")
         return self._namespaces[name]
@@ -245,42 +246,39 @@ class Data:
         given = member(body, "filter", dict)
         return compiled(given) if given else None
 
-    def _values(self, values: Any, owner: str | None = None) -> limits.Array:
-        return limits.dense(values, self.dimension, owner)
+    def _sparse(self, body: Body, name: str) -> dict[int, float]:
+        """A sparse vector; empty where none came."""
+        given = member(body, name, dict)
+        if given and self.metric != "dotproduct":
+            raise invalid("Sparse values need an index of the dotproduct metric")
+        return limits.sparse(given) if given else {}
 
     def _record(self, vector: Any) -> Record:
         if not isinstance(vector, dict):
             raise invalid("vectors must hold objects")
         id = limits.identifier(vector.get("id"))
-        values, sparse = vector.get("values"), member(vector, "sparseValues", dict)
-        if sparse and self.metric != "dotproduct":
-            raise invalid("Sparse values need an index of the dotproduct metric")
+        values, sparse = _values(vector, "values"), self._sparse(vector, "sparseValues")
         if not sparse and self.dimension is None:
             raise invalid(f"Vector ID '{id}' has no sparse values")
-        return Record(
-            id,
-            self._values(values if _given(values) else [], id) if self.dimension or _given(values) else None,
-            limits.sparse(sparse) if sparse else {},
-            limits.metadata(member(vector, "metadata", dict, {})),
-        )
+        dense = limits.dense(values, self.dimension, id) if self.dimension or len(values) else None
+        return Record(id, dense, sparse, limits.metadata(member(vector, "metadata", dict, {})))
 
     def _changes(self, body: Body) -> dict[str, Any]:
         """What an update sets, by the fields of a record."""
         changes: dict[str, Any] = {}
-        if _given(body.get("values")):
-            changes["values"] = self._values(body["values"], str(body.get("id")))
-        if sparse := member(body, "sparseValues", dict):
-            changes["sparse"] = limits.sparse(sparse)
+        if len(values := _values(body, "values")):
+            changes["values"] = limits.dense(values, self.dimension, str(body.get("id")))
+        if sparse := self._sparse(body, "sparseValues"):
+            changes["sparse"] = sparse
         if (metadata := member(body, "setMetadata", dict)) is not None:
             changes["metadata"] = limits.metadata(metadata)
         return changes
 
 
-def _given(values: Any) -> bool:
-    """Whether a vector came with the request: a list from REST, an array from gRPC; an empty one did not."""
-    if not isinstance(values, list | np.ndarray | None):
-        raise invalid("Vector values must be a list of numbers")
-    return values is not None and len(values) > 0
+def _values(body: Body, name: str) -> list[Any] | limits.Array:
+    """A dense vector as it came: a list from REST, an array from gRPC; empty where none came."""
+    values: list[Any] | limits.Array = member(body, name, (list, np.ndarray), [])
+    return values
 
 
 def _put(records: Mapping[str, Record]) -> Change:

@@ -36,10 +36,10 @@ def request_size(size: int) -> None:
 
 
 def member(body: Mapping[str, Any], name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
-    """One member of a request, of the type that the OpenAPI description gives it; null counts as absent."""
-    value = body.get(name)
-    if value is None:
+    """One member of a request, of the type that the OpenAPI description gives it, which is never null."""
+    if name not in body:
         return default
+    value = body[name]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise invalid(f"{name}: invalid value of type {type(value).__name__}")
     return value
@@ -47,9 +47,9 @@ def member(body: Mapping[str, Any], name: str, kind: type | tuple[type, ...], de
 
 def count(body: Mapping[str, Any], name: str, low: int, high: int, default: int | None = None) -> int:
     """A whole number between two bounds."""
-    value = member(body, name, (int, float), default)
-    if value is None:
+    if name not in body and default is None:
         raise invalid(f"{name} is required")
+    value = member(body, name, (int, float), default)
     if value != int(value) or not low <= value <= high:
         raise invalid(f"Invalid value for {name}: must be between {low} and {high}, got {value}")
     return int(value)
@@ -76,7 +76,7 @@ def identifiers(body: Mapping[str, Any], name: str = "ids") -> list[str]:
 
 def namespace(value: object) -> str:
     """A namespace's name as it is kept: ``__default__`` is another word for the empty one."""
-    if value in (None, "", "__default__"):
+    if value in ("", "__default__"):
         return ""
     return identifier(value, "Namespace")
 

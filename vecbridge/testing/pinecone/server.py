@@ -23,7 +23,7 @@ from vecbridge.testing.pinecone.traffic import Dropped
 
 LOOPBACK = "127.0.0.1"
 
-#: The versions of the API whose forms are spoken; the first is taken when a request names none.
+#: The versions of the API whose forms are spoken.
 VERSIONS = ("2025-04", "2025-10", "2026-04", "2026-07")
 
 #: Method, path and name of an operation; what stands in braces is a member of the request.
@@ -43,8 +43,9 @@ class Request:
     def __init__(self, operation: str, path: Mapping[str, str], handler: Handler) -> None:
         self.operation = operation
         self.key = handler.headers.get("Api-Key")
-        self.version = handler.headers.get("X-Pinecone-Api-Version", VERSIONS[0])
+        self.version = handler.headers.get("X-Pinecone-Api-Version", "")
         self._content = handler.rfile.read(_length(handler))
+        self._required = handler.command in ("POST", "PATCH")
         self.size = len(self._content)
         self._path = path
         self._query = parse_qs(urlsplit(handler.path).query, keep_blank_values=True)
@@ -56,9 +57,9 @@ class Request:
             ApiError: The body is not a JSON object.
         """
         if self.version not in VERSIONS:
-            raise invalid(f"Unsupported API version {self.version}")
+            raise invalid(f"X-Pinecone-Api-Version must be one of {', '.join(VERSIONS)}")
         try:
-            content = orjson.loads(self._content) if self._content else {}
+            content = orjson.loads(self._content) if self._content or self._required else {}
         except orjson.JSONDecodeError as error:
             raise invalid(f"Failed to parse the request body as JSON: {error}") from None
         if not isinstance(content, dict):
@@ -139,7 +140,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = do_TRACE = _dispatch
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("do_"):  # every method comes here, those that no route has as well
+            return self._dispatch
+        raise AttributeError(name)
 
     def _routed(self, routes: tuple[Route, ...]) -> Request:
         path, allowed = urlsplit(self.path).path, []

@@ -16,7 +16,7 @@ STORES := memory,faiss,milvus-lite
 
 # What each environment installs. Only the one for the tests has torch.
 EXTRAS_demo := faiss,onnx
-EXTRAS_test := faiss,milvus,onnx,clip,dev
+EXTRAS_test := faiss,milvus,pinecone,onnx,clip,dev
 EXTRAS_lint := dev
 EXTRAS_bench := faiss,milvus,onnx,bench
 EXTRAS_docs := docs

@@ -20,7 +20,10 @@ from packaging.utils import canonicalize_name
 from vecbridge.settings import Settings, read_settings, variable_name
 
 # Where the import name is not the distribution's.
-DISTRIBUTIONS = {"PIL": "pillow", "faiss": "faiss-cpu", "grpc": "grpcio", "weaviate": "weaviate-client"}
+DISTRIBUTIONS = {
+    **{"PIL": "pillow", "faiss": "faiss-cpu", "google": "protobuf", "grpc": "grpcio"},
+    "weaviate": "weaviate-client",
+}
 # Distributions that are installed for what they do, not to be imported by name.
 NOT_IMPORTED = {"faiss-gpu-cu12", "weaviate-client", "pinecone"}
 

@@ -20,6 +20,7 @@ class Api:
         given = {"X-Pinecone-Api-Version": version, "Api-Key": key}
         headers = {name: value for name, value in given.items() if value is not None}
         # Without TLS there is nothing to verify, and loading the certificates takes longer than a test.
+        self.host = host
         self._client = httpx.Client(base_url=host, headers=headers, timeout=10, verify=False)
 
     def get(self, path: str, **params: Any) -> httpx.Response:

@@ -12,7 +12,7 @@ from tests.testing.pinecone.conftest import KEY
 from vecbridge.testing.pinecone import Emulator, Fault
 
 pinecone = pytest.importorskip("pinecone")
-from pinecone import errors  # noqa: E402
+errors = pytest.importorskip("pinecone.errors")
 
 ONCE = pinecone.RetryConfig(max_retries=0)
 PLACE = pinecone.ServerlessSpec(cloud="aws", region="us-east-1")

@@ -58,8 +58,7 @@ def test_a_new_index_is_not_ready_at_once(servers: Servers, clock: Clock) -> Non
 
 @pytest.mark.parametrize("key", [None, "", "another-key"])
 def test_a_missing_or_wrong_key_is_401_on_both_planes(servers: Servers, emulator: Emulator, key) -> None:
-    servers.index(emulator)
-    host = servers.api(emulator.host).get("/indexes/photos").json()["host"]
+    host = servers.index(emulator).host
     refused(servers.api(emulator.host, key).get("/indexes"), 401, "UNAUTHENTICATED")
     answer = servers.api(host, key).post("/query", topK=1, vector=[1, 0])
     assert (answer.status_code, answer.json()["code"]) == (401, 16)

@@ -21,7 +21,10 @@ from vecbridge.settings import Settings, read_settings, variable_name
 
 # Where the import name is not the distribution's.
 DISTRIBUTIONS = {
-    **{"PIL": "pillow", "faiss": "faiss-cpu", "google": "protobuf", "grpc": "grpcio"},
+    "PIL": "pillow",
+    "faiss": "faiss-cpu",
+    "google": "protobuf",
+    "grpc": "grpcio",
     "weaviate": "weaviate-client",
 }
 # Distributions that are installed for what they do, not to be imported by name.

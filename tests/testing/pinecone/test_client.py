@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -156,7 +157,9 @@ def test_a_fault_reaches_the_caller_as_the_clients_error(
     with pytest.raises(over_rest if protocol == "rest" else over_grpc):
         index.upsert(vectors=[("b", [1, 0])])
     emulator.faults.clear()
-    index.upsert(vectors=[("c", [1, 0])])
+    for _ in range(2):  # over gRPC, the call after a drop may still meet the same connection
+        with contextlib.suppress(errors.PineconeError):
+            index.upsert(vectors=[("c", [1, 0])])
     assert set(index.fetch(ids=["a", "b", "c"]).vectors) == {"a", "c"} | (
         {"b"} if fault.drop == "after" else set()
     )

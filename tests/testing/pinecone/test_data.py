@@ -266,3 +266,15 @@ def test_changes_are_applied_in_the_order_in_which_they_were_accepted(servers: S
     index.upsert({"id": "a", "values": [0, 1]})
     clock.now = 1.0
     assert index.get("/vectors/fetch", ids="a").json()["vectors"] == {"a": {"id": "a", "values": [0.0, 1.0]}}
+
+
+def test_a_delete_by_filter_takes_the_writes_that_were_accepted_before_it(
+    servers: Servers, clock: Clock
+) -> None:
+    index = servers.index(servers.emulator(delay=1))
+    for id in ("a", "b"):
+        index.upsert({"id": id, "values": [1, 0], "metadata": {"year": 1}})
+        index.post("/vectors/delete", filter={"year": 1})
+    index.upsert({"id": "c", "values": [1, 0], "metadata": {"year": 1}})
+    clock.now = 1.0
+    assert index.ids() == ["c"]

@@ -1,7 +1,7 @@
 """The emulator against Pinecone's public description, version 2026-04: every operation, with drawn requests.
 
-``openapi/`` holds the description as its authors published it (github.com/pinecone-io/pinecone-api, Apache-2.0).
-What is amended before it is read, and which checks are left out where, stands below with reasons.
+``openapi/`` holds the description as its authors published it (github.com/pinecone-io/pinecone-api,
+Apache-2.0). What is amended before it is read, and which checks are left out where, stands below.
 """
 
 from __future__ import annotations

@@ -24,6 +24,9 @@ from vecbridge.testing.pinecone.namespaces import Change, Namespace, Record
 
 Body = Mapping[str, Any]
 
+#: Picks the records that a write means, when it is applied: writes accepted before it count.
+Chosen = Callable[[dict[str, Record]], list[Record]]
+
 #: What a write's answer, and what a query's, says of the log, as REST headers and gRPC metadata.
 WRITTEN, SEEN = "x-pinecone-request-lsn", "x-pinecone-max-indexed-lsn"
 
@@ -83,10 +86,7 @@ class Data:
         if not vectors:
             raise invalid("vectors must contain at least one vector")
         if len(vectors) > limits.UPSERT_ROWS:
-            text = (
-                f"Batch size of {len(vectors)} exceeds the limit of {limits.UPSERT_ROWS} vectors per upsert"
-            )
-            raise invalid(text)
+            raise invalid(f"The upsert has {len(vectors)} vectors, the limit is {limits.UPSERT_ROWS}")
         records = {record.id: record for record in map(self._record, vectors)}
         name = limits.namespace(body.get("namespace", ""))
         answer = {"upsertedCount": len(vectors)}
@@ -98,15 +98,14 @@ class Data:
         if ids and match:
             raise invalid("Cannot specify both id and filter")
         if ids:
-            return self._write(self._existing(body), _patch(ids, changes), {})
+            return self._write(self._existing(body), _patch(_listed(ids), changes), {})
         if match is None or "metadata" not in changes or len(changes) > 1:
             raise invalid("An update takes an id, or a filter and setMetadata")
         space = self._existing(body)
-        ids = [record.id for record in space.matching(match)]
-        answer = {"matchedRecords": len(ids)}
+        answer = {"matchedRecords": len(space.matching(match))}
         if member(body, "dryRun", bool, False):
             return Answer(answer, {})
-        return self._write(space, _patch(ids, changes), answer)
+        return self._write(space, _patch(_meant(match), changes), answer)
 
     def _delete(self, body: Body) -> Answer:
         ids, everything = limits.identifiers(body), member(body, "deleteAll", bool, False)
@@ -115,10 +114,10 @@ class Data:
             raise invalid("Delete takes ids, deleteAll or a filter")
         if everything and (ids or match):
             raise invalid("deleteAll cannot be combined with ids or a filter")
-        space = self._existing(body)
-        if match is not None:  # given both, the service takes the filter alone
-            ids = [record.id for record in space.matching(match)]
-        return self._write(space, _clear if everything else _drop(ids), {})
+        if everything:
+            return self._write(self._existing(body), dict.clear, {})
+        # Given both, the service takes the filter alone.
+        return self._write(self._existing(body), _drop(_meant(match) if match else _listed(ids)), {})
 
     def _write(self, space: Namespace, change: Change, answer: dict[str, Any]) -> Answer:
         return Answer(answer, {WRITTEN: str(space.write(change))})
@@ -140,11 +139,8 @@ class Data:
         return _read(body, {"matches": matches}, {SEEN: str(space.indexed)})
 
     def _asked(self, body: Body, space: Namespace) -> Record | None:
-        vector, sparse, id = (
-            _values(body, "vector"),
-            self._sparse(body, "sparseVector"),
-            member(body, "id", str),
-        )
+        vector, id = _values(body, "vector"), member(body, "id", str)
+        sparse = self._sparse(body, "sparseVector")
         if id and (len(vector) or sparse):
             raise invalid("Cannot specify both id and vector")
         if id:
@@ -179,10 +175,8 @@ class Data:
 
     def _stats(self, body: Body) -> Answer:
         if self._filter(body):
-            text = (
-                "Serverless and Starter indexes do not support describing index stats with metadata filtering"
-            )
-            raise invalid(text)
+            text = "Serverless and Starter indexes do not support"
+            raise invalid(f"{text} describing index stats with metadata filtering")
         counts = {name: len(space.records) for name, space in self._namespaces.items()}
         answer = {
             "namespaces": {name or "__default__": {"vectorCount": rows} for name, rows in counts.items()},
@@ -285,24 +279,27 @@ def _put(records: Mapping[str, Record]) -> Change:
     return lambda stored: stored.update(records)
 
 
-def _drop(ids: list[str]) -> Change:
+def _listed(ids: list[str]) -> Chosen:
+    return lambda stored: [stored[id] for id in ids if id in stored]
+
+
+def _meant(match: Match) -> Chosen:
+    return lambda stored: [record for record in stored.values() if match(record.metadata)]
+
+
+def _drop(chosen: Chosen) -> Change:
     def change(stored: dict[str, Record]) -> None:
-        for id in ids:
-            stored.pop(id, None)
+        for record in chosen(stored):
+            stored.pop(record.id, None)  # an id may be listed twice
 
     return change
 
 
-def _clear(stored: dict[str, Record]) -> None:
-    stored.clear()
-
-
-def _patch(ids: list[str], changes: Mapping[str, Any]) -> Change:
+def _patch(chosen: Chosen, changes: Mapping[str, Any]) -> Change:
     def change(stored: dict[str, Record]) -> None:
-        for id in ids:
-            if id in stored:
-                merged = {**stored[id].metadata, **changes.get("metadata", {})}
-                stored[id] = replace(stored[id], **{**changes, "metadata": merged})
+        for record in chosen(stored):
+            merged = {**record.metadata, **changes.get("metadata", {})}
+            stored[record.id] = replace(record, **{**changes, "metadata": merged})
 
     return change
 

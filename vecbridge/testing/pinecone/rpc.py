@@ -45,6 +45,7 @@ class RpcServer:
     def relay(self, index: Index, connection: socket.socket) -> None:
         """Serves one connection to an index, until it ends."""
         with socket.create_connection((LOOPBACK, self._port)) as upstream:
+            upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             peer = f"ipv4:{LOOPBACK}:{upstream.getsockname()[1]}"
             self._relayed[peer] = index, connection
             splice(connection, upstream)

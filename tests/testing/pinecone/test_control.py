@@ -144,6 +144,11 @@ def test_a_missing_or_unknown_version_of_the_api_is_refused(
     refused(servers.api(emulator.host, version=version).get("/indexes"), 400, "INVALID_ARGUMENT")
 
 
+def test_a_member_that_the_description_does_not_name_is_ignored(control: Api, index: Api) -> None:
+    assert control.post("/indexes", **described("other"), colour="red").status_code == 201
+    assert index.upsert({"id": "a", "values": [1, 0], "colour": "red"}, colour="red").status_code == 200
+
+
 def test_an_unknown_path_is_404_and_an_unknown_method_405(control: Api, index: Api) -> None:
     refused(control.get("/nothing"), 404, "NOT_FOUND")
     answer = index.get("/query")

@@ -93,7 +93,10 @@ def test_the_log_keeps_operation_bytes_rows_and_status(index: Api, emulator: Emu
     assert emulator.log.requests() == []
 
 
-def test_other_processes_steer_it_over_http(control: Api, index: Api) -> None:
+def test_other_processes_steer_it_over_http_without_a_key(
+    servers: Servers, emulator: Emulator, index: Api
+) -> None:
+    control = servers.api(emulator.host, key=None, version=None)
     assert control.post("/_emulator/faults", status=429, times=1, operations=["upsert"]).status_code == 202
     assert index.upsert(ROW).status_code == 429
     assert control.post("/_emulator/faults", status=503).status_code == 202

@@ -44,10 +44,10 @@ class ControlPlane:
 
     def answer(self, request: Request) -> Reply:
         """See :class:`~vecbridge.testing.pinecone.server.Plane`."""
-        body = request.body()
         if request.operation in ("add_fault", "clear_faults", "read_log", "clear_log"):
-            return self._steered(request.operation, body)
+            return self._steered(request.operation, request.members())
         self._traffic.authenticate(request.key)
+        body = request.body()
         schema_form = request.version >= "2026-07"
         match request.operation:
             case "list_indexes":

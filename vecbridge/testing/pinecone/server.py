@@ -51,13 +51,21 @@ class Request:
         self._query = parse_qs(urlsplit(handler.path).query, keep_blank_values=True)
 
     def body(self) -> dict[str, Any]:
+        """The members of a request to the service.
+
+        Raises:
+            ApiError: It names no version of the API that is known, or its body is not a JSON object.
+        """
+        if self.version not in VERSIONS:
+            raise invalid(f"X-Pinecone-Api-Version must be one of {', '.join(VERSIONS)}")
+        return self.members()
+
+    def members(self) -> dict[str, Any]:
         """The members of its body, its query string and its path.
 
         Raises:
             ApiError: The body is not a JSON object.
         """
-        if self.version not in VERSIONS:
-            raise invalid(f"X-Pinecone-Api-Version must be one of {', '.join(VERSIONS)}")
         try:
             content = orjson.loads(self._content) if self._content or self._required else {}
         except orjson.JSONDecodeError as error:

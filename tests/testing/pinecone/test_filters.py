@@ -26,33 +26,33 @@ def films(index: Api) -> Api:
 @pytest.mark.parametrize(
     ("condition", "found"),
     [
-        ({"year": 2020}, {"new"}),
-        ({"year": {"$eq": 2020.0}}, {"new"}),
-        ({"year": {"$ne": 2020}}, {"old", "one", "none"}),
-        ({"year": {"$ne": 2020, "$exists": True}}, {"old", "one"}),
-        ({"year": {"$gt": 1, "$lt": 2020}}, {"old"}),
-        ({"year": {"$gte": 1999}}, {"old", "new"}),
-        ({"year": {"$lte": 1}}, {"one"}),
-        ({"title": {"$in": ["A", ""]}}, {"old", "one"}),
-        ({"title": {"$in": []}}, set()),
-        ({"title": {"$nin": ["A", "B"]}}, {"one", "none"}),
-        ({"tags": "sea"}, {"old"}),
-        ({"tags": {"$ne": "sea"}}, {"new", "one", "none"}),
-        ({"tags": {"$in": ["sea", "rain"]}}, {"old"}),
-        ({"tags": {"$exists": True}}, {"old", "new"}),
-        ({"seen": True}, {"old"}),
-        ({"year": True}, set()),  # a boolean is no number
-        ({"seen": {"$eq": 1}}, set()),
-        ({"title": {"$exists": False}}, {"none"}),
-        ({"$or": [{"year": 1}, {"title": "B"}]}, {"one", "new"}),
-        ({"$and": [{"year": {"$gt": 1}}, {"seen": False}]}, {"new"}),
-        ({"year": {"$gt": 1}, "seen": False}, {"new"}),
-        ({}, set(ROWS)),
+        ({"year": 2020}, ["new"]),
+        ({"year": {"$eq": 2020.0}}, ["new"]),
+        ({"year": {"$ne": 2020}}, ["old", "one", "none"]),
+        ({"year": {"$ne": 2020, "$exists": True}}, ["old", "one"]),
+        ({"year": {"$gt": 1, "$lt": 2020}}, ["old"]),
+        ({"year": {"$gte": 1999}}, ["old", "new"]),
+        ({"year": {"$lte": 1}}, ["one"]),
+        ({"title": {"$in": ["A", ""]}}, ["old", "one"]),
+        ({"title": {"$in": []}}, []),
+        ({"title": {"$nin": ["A", "B"]}}, ["one", "none"]),
+        ({"tags": "sea"}, ["old"]),
+        ({"tags": {"$ne": "sea"}}, ["new", "one", "none"]),
+        ({"tags": {"$in": ["sea", "rain"]}}, ["old"]),
+        ({"tags": {"$exists": True}}, ["old", "new"]),
+        ({"seen": True}, ["old"]),
+        ({"year": True}, []),  # a boolean is no number
+        ({"seen": {"$eq": 1}}, []),
+        ({"title": {"$exists": False}}, ["none"]),
+        ({"$or": [{"year": 1}, {"title": "B"}]}, ["new", "one"]),
+        ({"$and": [{"year": {"$gt": 1}}, {"seen": False}]}, ["new"]),
+        ({"year": {"$gt": 1}, "seen": False}, ["new"]),
+        ({}, ["old", "new", "one", "none"]),
     ],
     ids=str,
 )
-def test_a_filter_finds(films: Api, condition: Any, found: set[str]) -> None:
-    assert set(films.ids(filter=condition)) == found
+def test_a_filter_finds(films: Api, condition: Any, found: list[str]) -> None:
+    assert films.ids(filter=condition) == found
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ class RpcServer:
         self._relayed: dict[str, tuple[Index, socket.socket]] = {}
         # The limit on a message's size is checked where the limits are, and answered in the service's words.
         options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
-        self._server = grpc.server(ThreadPoolExecutor(32), options=options)
+        self._threads = ThreadPoolExecutor(32)
+        self._server = grpc.server(self._threads, options=options)
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(self._handler(*METHODS[name])) for name in METHODS
         }
@@ -54,6 +55,7 @@ class RpcServer:
     def close(self) -> None:
         """Ends it."""
         self._server.stop(0).wait()
+        self._threads.shutdown(wait=False)
 
     def _handler(self, operation: str, request: str, answer: str) -> Callable[[bytes, Any], bytes]:
         def handle(content: bytes, context: Any) -> bytes:

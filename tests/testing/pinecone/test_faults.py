@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -116,3 +117,34 @@ def test_other_processes_steer_it_over_http_without_a_key(
 )
 def test_a_fault_that_cannot_be_ordered_is_refused(control: Api, fault) -> None:
     assert control.post("/_emulator/faults", **fault).status_code == 400
+
+
+def test_faults_combine_and_a_sender_that_minds_them_loses_nothing(index: Api, emulator: Emulator) -> None:
+    writes = frozenset({"upsert"})
+    emulator.faults.add(Fault(status=429, retry_after=0, share=1 / 3, operations=writes))
+    emulator.faults.add(Fault(status=413, times=1, operations=writes))
+    emulator.faults.add(Fault(drop="before", times=1, operations=writes))
+    emulator.faults.add(Fault(drop="after", times=1, operations=writes))
+    emulator.faults.add(Fault(poison="777"))
+    refused: list[str] = []
+
+    def send(rows: list[dict[str, Any]]) -> None:
+        try:
+            status = index.upsert(*rows).status_code
+        except httpx.RemoteProtocolError:
+            status = 0
+        if status in (0, 429):
+            send(rows)
+        elif status in (400, 413) and len(rows) > 1:
+            send(rows[: len(rows) // 2])
+            send(rows[len(rows) // 2 :])
+        elif status == 400:
+            refused.append(rows[0]["id"])
+
+    for start in range(0, 2_000, 100):
+        send([{"id": f"{number}", "values": [1, number]} for number in range(start, start + 100)])
+    assert refused == ["777"]
+    assert index.post("/describe_index_stats").json()["totalVectorCount"] == 1_999
+    statuses = [request.status for request in emulator.log.requests("upsert")]
+    assert (statuses.count(0), statuses.count(413)) == (2, 1)
+    assert statuses.count(429) > len(statuses) / 5

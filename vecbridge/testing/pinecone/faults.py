@@ -40,6 +40,11 @@ class Fault(BaseModel):
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     times: Annotated[int, Field(ge=1)] | None = None
 
+    @property
+    def ends(self) -> bool:
+        """Whether it takes the place of the answer, whatever was asked."""
+        return self.status is not None or self.drop is not None
+
 
 class Faults:
     """The faults in force, and which of them befall a request.
@@ -64,9 +69,17 @@ class Faults:
             self._faults.clear()
 
     def drawn(self, operation: str, body: Mapping[str, Any]) -> list[Fault]:
-        """The faults that befall this request; each is counted."""
+        """The faults that befall this request; each is counted.
+
+        Of those with a status or a drop the first strikes, and the others wait for another request.
+        """
+        drawn: list[Fault] = []
         with self._lock:
-            return [fault for fault, uses in self._faults if self._befalls(fault, uses, operation, body)]
+            for fault, uses in self._faults:
+                waits = fault.ends and any(other.ends for other in drawn)
+                if not waits and self._befalls(fault, uses, operation, body):
+                    drawn.append(fault)
+        return drawn
 
     def _befalls(self, fault: Fault, uses: list[int], operation: str, body: Mapping[str, Any]) -> bool:
         if fault.operations and operation not in fault.operations:

@@ -130,7 +130,7 @@ class Project:
         index = self.find(name)
         protection, tags = _protection(body, index.deletion_protection), _tags(body, index.tags)
         for part in ("spec", "embed", "schema", "deployment"):
-            if _object(body, part, {}):
+            if part in body:
                 raise _not_emulated(part)
         index.deletion_protection, index.tags = protection, tags
         return index

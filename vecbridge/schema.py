@@ -183,16 +183,17 @@ class CollectionSpec:
 
     @classmethod
     def foreign(
-        cls, name: str, vectors: tuple[VectorField, ...], fields: tuple[Field, ...], id_type: IdType
-    ) -> CollectionSpec:
+        cls, name: str, vectors: tuple[VectorField, ...], fields: tuple[Field, ...], id_type: IdType, *,
+        namespaced: bool = False,
+    ) -> CollectionSpec:  # fmt: skip
         """The spec of a collection that vecbridge did not make, under the names that it has.
 
         Such a spec describes; one that is built has names that every backend takes, so that ``create``
         wants it :meth:`renamed` where its own are none.
         """
         spec = object.__new__(cls)
-        values = {"name": name, "vectors": vectors, "fields": fields, "id_type": id_type, "namespaced": False}
-        for key, value in values.items():
+        values = {"name": name, "vectors": vectors, "fields": fields, "id_type": id_type}
+        for key, value in {**values, "namespaced": namespaced}.items():
             object.__setattr__(spec, key, value)
         return spec
 

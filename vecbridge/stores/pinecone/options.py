@@ -78,18 +78,19 @@ def control_host(url: StoreURL, options: PineconeOptions) -> str:
     return f"{'https' if tls else 'http'}://{host}" + ("" if url.port is None else f":{url.port}")
 
 
-def api_key(options: PineconeOptions) -> str:
+def api_key(options: PineconeOptions) -> SecretStr:
     """The key.
 
     Raises:
         ConfigError: There is none, or it cannot be one; the message does not show it.
     """
-    key = (options.api_key or Environment().api_key).get_secret_value()
+    secret = options.api_key or Environment().api_key
+    key = secret.get_secret_value()
     if not key:
         raise ConfigError("no Pinecone key: set PINECONE_API_KEY, in the environment or in .env, or api_key=")
     if not (key.isascii() and key.isprintable()) or key != key.strip():
         raise ConfigError("the Pinecone key has blanks around it or characters that no key has")
-    return key
+    return secret
 
 
 def _is_here(host: str) -> bool:

@@ -148,7 +148,7 @@ class PineconeStore:
 
         with self._mutex:
             if self._connected is None:
-                self._connected = Control(self._host, self._key, self._options.timeout)
+                self._connected = Control(self._host, self._key.get_secret_value(), self._options.timeout)
             return self._connected
 
     def _described(self, name: str) -> Any:
@@ -209,7 +209,7 @@ class PineconeStore:
         address = host if "://" in host else f"https://{host}"
         with self._mutex:
             if host not in self._planes:
-                given = (address, self._key, self._options.timeout)
+                given = (address, self._key.get_secret_value(), self._options.timeout)
                 rest = RestPlane(*given)
                 plane: Plane = rest
                 if self._options.transport == "grpc":

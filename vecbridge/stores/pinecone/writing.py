@@ -70,7 +70,11 @@ def _delivered(part: Sequence[Encoded], call: Send) -> list[Outcome]:
         if len(part) == 1:
             return [Outcome(1, exc, certain=True)]
         middle = len(part) // 2
-        return _delivered(part[:middle], call) + _delivered(part[middle:], call)
+        first = _delivered(part[:middle], call)
+        error = next((each.error for each in first if each.error is not None), None)
+        if error is not None:
+            return [*first, Outcome(len(part) - middle, error, certain=True)]
+        return first + _delivered(part[middle:], call)
     except VecbridgeError as exc:
         return [Outcome(len(part), exc, certain=errors.never_stored(exc))]
     return [Outcome(len(part))]

@@ -21,7 +21,7 @@ from vecbridge.errors import (
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray, Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.pinecone import expressions, wire, writing
+from vecbridge.stores.pinecone import expressions, limits, wire, writing
 from vecbridge.stores.pinecone.control import Patience
 from vecbridge.stores.pinecone.errors import UnreachedError
 from vecbridge.stores.pinecone.expressions import Condition
@@ -39,11 +39,12 @@ class PineconeCollection:
         losses: What of an index that vecbridge did not make cannot be shown.
     """
 
+    capabilities: Capabilities = limits.CAPABILITIES
+
     def __init__(self, url: StoreURL, namespace: str, table: Table) -> None:
         self.url = url
         self.spec: CollectionSpec = table.spec
         self.namespace = namespace
-        self.capabilities: Capabilities = table.capabilities
         self.losses: Sequence[Gap] = table.losses
         self._table = table
         self._layout = table.layout

@@ -5,8 +5,7 @@ https://docs.pinecone.io/reference/api/database-limits and Pinecone's OpenAPI de
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Final, Literal
 
 from vecbridge.capabilities import Capabilities, Gap
@@ -51,22 +50,18 @@ class PineconeCapabilities(Capabilities):
             yield Gap(f"vector:{vector.name}", vector.name, detail, blocking=False)
 
 
-CAPABILITIES: Final = PineconeCapabilities(
+#: max_rows and max_bytes are what one upsert may well take: it is packed into requests by what records take
+#: as they are sent, and the more there are of them, the less room the last one leaves.
+CAPABILITIES: Final[Capabilities] = PineconeCapabilities(
     backend="pinecone",
     indexes=frozenset({Auto.kind}),
     ordered_types=frozenset({"int64", "float64"}),
     max_dim=20_000,
     max_vectors=1,
-    max_rows=REQUEST_ROWS,
-    max_bytes=REQUEST_BYTES,
+    max_rows=10_000,
+    max_bytes=32 << 20,
     max_top_k=10_000,
     max_text_bytes=40_000,
     consistency="eventual",
     parallel_writes=True,
 )
-
-#: Protobuf adds a little to what Arrow holds: a part cut at 2 MB would go as a full request and a small one.
-BY_TRANSPORT: Final[Mapping[Transport, Capabilities]] = {
-    "rest": CAPABILITIES,
-    "grpc": replace(CAPABILITIES, max_bytes=REQUEST_BYTES * 19 // 20),
-}

@@ -18,6 +18,7 @@ from vecbridge.stores.pinecone import errors
 from vecbridge.stores.pinecone.layout import DEFAULT_NAMESPACE
 from vecbridge.stores.pinecone.planes import Encoded, Row
 
+_CONNECTIONS: Final = 64
 _JSON: Final = {"Content-Type": "application/json"}
 #: The log sequence number of a write, and of the last write that a query sees:
 #: https://docs.pinecone.io/guides/index-data/check-data-freshness
@@ -40,6 +41,7 @@ def transport(host: str, api_key: str, timeout: float) -> HTTPClient:
         host=host,
         timeout=timeout,
         ssl_verify=not host.startswith("http://"),
+        connection_pool_maxsize=_CONNECTIONS,
         retry_config=RetryConfig(max_retries=0),
     )
     return HTTPClient(config, DATA_PLANE_API_VERSION)

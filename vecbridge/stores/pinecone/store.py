@@ -52,7 +52,6 @@ class PineconeStore:
         self._host = control_host(url, self._options)
         self._key = api_key(self._options)
         self._url = url
-        self.capabilities = limits.BY_TRANSPORT[self._options.transport]
         self._mutex = RLock()
         self._connected: Control | None = None
         self._planes: dict[str, tuple[Plane, RestPlane]] = {}
@@ -199,9 +198,7 @@ class PineconeStore:
             layout = of_spec(spec)
         else:
             spec, layout, losses = foreign.introspected(described, plane)
-        return Table(
-            described.name, spec, layout, token, losses, self.capabilities, plane, rest, self._control()
-        )
+        return Table(described.name, spec, layout, token, losses, plane, rest, self._control())
 
     def _plane(self, host: str) -> tuple[Plane, RestPlane]:
         from vecbridge.stores.pinecone.rest import RestPlane

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from vecbridge.capabilities import Capabilities, Gap
+from vecbridge.capabilities import Gap
 from vecbridge.errors import NotFoundError, TooLargeError
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.pinecone import wire
@@ -41,7 +41,6 @@ class Table:
         layout: Where its columns are.
         token: Which index of that name it is; "" where vecbridge did not make it.
         losses: What of it the spec cannot say.
-        capabilities: What its backend can do over this transport.
         plane: Its data plane.
         rest: Its data plane over REST, which alone tells what a reader sees.
         control: The control plane.
@@ -52,7 +51,6 @@ class Table:
     layout: Layout
     token: str
     losses: tuple[Gap, ...]
-    capabilities: Capabilities
     plane: Plane
     rest: RestPlane
     control: Control

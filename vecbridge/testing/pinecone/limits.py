@@ -120,7 +120,7 @@ def dense(values: Sequence[Any] | Array, dimension: int | None, owner: str | Non
         raise invalid("Sparse indexes do not accept dense vector values")
     if len(values) != dimension:
         raise invalid(f"Vector dimension {len(values)} does not match the dimension of the index {dimension}")
-    if isinstance(values, list) and not all(type(value) in (int, float) for value in values):
+    if isinstance(values, list) and not set(map(type, values)) <= {int, float}:
         raise invalid("Vector values must be numbers")
     with np.errstate(over="ignore"):
         array = np.array(values, np.float64).astype(np.float32)

@@ -22,7 +22,7 @@ from vecbridge.stores.pinecone.limits import ANSWER_BYTES, IDS_DELETED, IDS_LIST
 from vecbridge.stores.pinecone.planes import Plane, Row
 from vecbridge.stores.pinecone.rest import RestPlane
 
-IN_FLIGHT: Final = 4  # requests of one call
+IN_FLIGHT: Final = 8  # requests of one call
 _URL_BYTES: Final = 6_000  # ids of a fetch stand in its URL
 _MATCHES: Final = 1_000  # most records a page of a filter
 _FLOAT_BYTES: Final = 12  # of JSON

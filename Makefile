@@ -12,13 +12,13 @@ PYTEST_ARGS ?=
 
 # Stores that the conformance suite runs on one test at a time; a Milvus server mostly makes one wait, so that
 # several of its tests run at once.
-STORES := memory,faiss,milvus-lite
+STORES := memory,faiss,milvus-lite,pinecone,pinecone-grpc
 
 # What each environment installs. Only the one for the tests has torch.
 EXTRAS_demo := faiss,onnx
 EXTRAS_test := faiss,milvus,pinecone,onnx,clip,dev
 EXTRAS_lint := dev
-EXTRAS_bench := faiss,milvus,onnx,bench
+EXTRAS_bench := faiss,milvus,pinecone,onnx,testing,bench
 EXTRAS_docs := docs
 
 # uv installs several times faster than pip; where it cannot, pip does the same.

@@ -61,12 +61,9 @@ class PineconeCollection:
         batch = records.check(batch, self.spec)
         if self._layout.read_only:
             raise UnsupportedError("pinecone", f"writing to {self.spec.name!r}", self._layout.read_only)
-        limit = self.capabilities.max_text_bytes or 0
-        problems = wire.problems(self._layout, self.spec, limit, batch)
-        if problems:
-            raise records.invalid(problems, batch.column("id"))
         metadata = wire.metadata(self._layout, batch)
-        if problems := wire.oversized(metadata):
+        limit = self.capabilities.max_text_bytes or 0
+        if problems := wire.problems(self._layout, self.spec, limit, batch, metadata):
             raise records.invalid(problems, batch.column("id"))
         if not batch.num_rows:
             return WriteReport()
@@ -117,7 +114,7 @@ class PineconeCollection:
         condition = self._compiled(self._resolved(filter))
         if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or batch_rows < 1:
             raise ConfigError(f"batch_rows={batch_rows!r}: a whole number from 1")
-        token = "" if cursor is None else self._read_cursor(cursor)
+        token = "" if cursor is None else self._read_cursor(cursor, filtered=condition is not True)
         return self._pages(include, condition, batch_rows, token)
 
     def count(self, filter: Filter | None = None) -> int:
@@ -214,7 +211,7 @@ class PineconeCollection:
             pages = self._table.match_pages(self._space, condition, rows, token, include)
         for batch, following in pages:
             if batch.num_rows:
-                yield Page(batch, self._cursor(following))
+                yield Page(batch, self._cursor(following, filtered=condition is not True))
 
     def _id_pages(
         self, include: Sequence[str] | None, rows: int, token: str
@@ -226,18 +223,20 @@ class PineconeCollection:
             else:
                 yield self._table.fetched(self._space, keys, include)[1], following
 
-    def _cursor(self, token: str) -> str:
-        state = json.dumps([self._table.token, self.namespace, token or None])
+    def _cursor(self, token: str, *, filtered: bool) -> str:
+        state = json.dumps([self._table.token, self.namespace, filtered, token or None])
         return base64.urlsafe_b64encode(state.encode()).decode()
 
-    def _read_cursor(self, cursor: str) -> str | None:
+    def _read_cursor(self, cursor: str, *, filtered: bool) -> str | None:
         """Where the service goes on; None at the end."""
         try:
-            token, namespace, following = json.loads(base64.urlsafe_b64decode(cursor))
+            token, namespace, was_filtered, following = json.loads(base64.urlsafe_b64decode(cursor))
         except (ValueError, TypeError) as exc:
             raise ConfigError(f"cursor {cursor!r} is none of this collection's") from exc
         if namespace != self.namespace:
             raise ConfigError(f"the cursor belongs to namespace {namespace!r}, not {self.namespace!r}")
+        if was_filtered is not filtered:
+            raise ConfigError("a scan with a filter and one without go on from cursors of their own")
         if token != self._table.token:
             raise CursorExpiredError(f"{self.spec.name!r} was replaced since: scan from the start")
         return None if following is None else str(following)

@@ -15,6 +15,7 @@ from vecbridge.stores.pinecone import errors
 from vecbridge.stores.pinecone.layout import index_name
 
 METRICS: Final = {Metric.COSINE: "cosine", Metric.DOT: "dotproduct", Metric.L2: "euclidean"}
+_MOMENT: Final = 0.01
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
 
@@ -123,8 +124,8 @@ class Patience:
 
     @property
     def left(self) -> float:
-        """Seconds until the deadline; never negative."""
-        return max(self._deadline - time.monotonic(), 0.0)
+        """Seconds until the deadline; a moment at least, so that a call can be asked to end by then."""
+        return max(self._deadline - time.monotonic(), _MOMENT)
 
     def wait(self) -> None:
         """Pauses.

@@ -13,10 +13,10 @@ from vecbridge.schema import CollectionSpec, Field, FieldType, Metric, VectorFie
 from vecbridge.stores.pinecone.control import METRICS
 from vecbridge.stores.pinecone.layout import Column, Layout
 from vecbridge.stores.pinecone.limits import IDS_LISTED
-from vecbridge.stores.pinecone.planes import Plane, Row
+from vecbridge.stores.pinecone.planes import Plane, Row, fetchable
 
-_NAMESPACES: Final = 10  # that are looked into
-_PAGES: Final = 5  # of each
+_NAMESPACES: Final = 5  # that are looked into
+_PAGES: Final = 2  # of each
 _EXTRA: Final = "extra"
 _VECTOR: Final = "vector"
 _FIELD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -31,7 +31,7 @@ def introspected(index: Any, plane: Plane) -> tuple[CollectionSpec, Layout, tupl
 
     Args:
         index: As the client describes it.
-        plane: Its records, of which up to 5,000 are looked at.
+        plane: Its records, of which up to 1,000 are looked at.
 
     Raises:
         SchemaError: It has no dense vectors.
@@ -45,7 +45,7 @@ def introspected(index: Any, plane: Plane) -> tuple[CollectionSpec, Layout, tupl
     ]
     types: dict[str, set[FieldType | None]] = defaultdict(set)
     sparse = False
-    for row in _sample(plane, sorted(named)):
+    for row in _sample(plane, sorted(named), int(index.dimension)):
         sparse = sparse or row.sparse
         for key, value in row.metadata.items():
             types[key].add(_type(value))
@@ -70,13 +70,13 @@ def _metric(index: Any) -> Metric:
     return metric
 
 
-def _sample(plane: Plane, namespaces: Iterable[str]) -> Iterator[Row]:
+def _sample(plane: Plane, namespaces: Iterable[str], dim: int) -> Iterator[Row]:
     for namespace, _ in zip(namespaces, range(_NAMESPACES), strict=False):
         token = ""
         for _ in range(_PAGES):
             keys, token = plane.keys(namespace, IDS_LISTED, token)
-            for start in range(0, len(keys), 10):
-                yield from plane.fetch(namespace, keys[start : start + 10]).values()
+            for part in fetchable(keys, dim):
+                yield from plane.fetch(namespace, part).values()
             if not token:
                 break
 

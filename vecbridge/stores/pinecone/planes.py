@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 from vecbridge.query import FloatArray
-from vecbridge.stores.pinecone.limits import REQUEST_BYTES, REQUEST_ROWS
+from vecbridge.stores.pinecone.limits import ANSWER_BYTES, IDS_LISTED, REQUEST_BYTES, REQUEST_ROWS
+
+FLOAT_BYTES: Final = 12  # of JSON
+_URL_BYTES: Final = 6_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class Plane(Protocol):
         """
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Closes its connections; the next call opens them again."""
 
 
 def packed(rows: Iterator[Encoded], envelope: int) -> Iterator[list[Encoded]]:
@@ -113,5 +117,26 @@ def packed(rows: Iterator[Encoded], envelope: int) -> Iterator[list[Encoded]]:
             part, size = [], envelope
         part.append(row)
         size += row.size
+    if part:
+        yield part
+
+
+def whole_rows(dim: int, most: int) -> int:
+    """How many records with vectors and a little metadata an answer may well hold."""
+    return max(1, min(most, ANSWER_BYTES // 2 // (dim * FLOAT_BYTES + 1_000)))
+
+
+def fetchable(keys: Sequence[str], dim: int) -> Iterator[list[str]]:
+    """Ids in parts that fit the URL of a fetch, and whose records fit its answer."""
+    rows = whole_rows(dim, IDS_LISTED)
+    part: list[str] = []
+    size = 0
+    for key in keys:
+        length = len(quote(key, safe="")) + len("&ids=")
+        if part and (len(part) == rows or size + length > _URL_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(key)
+        size += length
     if part:
         yield part

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import Lock
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -57,7 +58,9 @@ class RestPlane:
     """
 
     def __init__(self, host: str, api_key: str, timeout: float) -> None:
-        self._http = transport(host, api_key, timeout)
+        self._open: Callable[[], HTTPClient] = lambda: transport(host, api_key, timeout)
+        self._opened: HTTPClient | None = None
+        self._mutex = Lock()
 
     def encode(
         self, keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
@@ -127,31 +130,43 @@ class RestPlane:
         with errors.mapped(f"delete namespace {namespace!r}"):
             self._http.delete(path)
 
-    def barrier(self, namespace: str) -> int:
+    def barrier(self, namespace: str, timeout: float) -> int:
         """The log sequence number of a write that changes nothing: all that came before has a lower one.
 
         Raises:
             NotFoundError: No such namespace.
         """
-        _, headers = self._asked("/vectors/delete", namespace, {"ids": [_NOBODY]})
+        _, headers = self._asked("/vectors/delete", namespace, {"ids": [_NOBODY]}, timeout)
         return _number(headers, _WRITTEN)
 
-    def seen(self, namespace: str) -> int:
+    def seen(self, namespace: str, timeout: float) -> int:
         """The log sequence number of the last write that a query sees."""
-        _, headers = self._asked("/query", namespace, {"id": _NOBODY, "topK": 1})
+        _, headers = self._asked("/query", namespace, {"id": _NOBODY, "topK": 1}, timeout)
         return _number(headers, _SEEN)
 
     def close(self) -> None:
         """See the protocol."""
-        self._http.close()
+        with self._mutex:
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
 
-    def _asked(self, path: str, namespace: str, body: dict[str, Any]) -> tuple[Any, Mapping[str, str]]:
+    @property
+    def _http(self) -> HTTPClient:
+        with self._mutex:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+    def _asked(
+        self, path: str, namespace: str, body: dict[str, Any], timeout: float | None = None
+    ) -> tuple[Any, Mapping[str, str]]:
         named = body | ({"namespace": namespace} if namespace else {})
-        return self._post(path, orjson.dumps(named, option=orjson.OPT_SERIALIZE_NUMPY))
+        return self._post(path, orjson.dumps(named, option=orjson.OPT_SERIALIZE_NUMPY), timeout)
 
-    def _post(self, path: str, content: bytes) -> tuple[Any, Mapping[str, str]]:
+    def _post(self, path: str, content: bytes, timeout: float | None = None) -> tuple[Any, Mapping[str, str]]:
         with errors.mapped(path.rpartition("/")[2]):
-            answer = self._http.post(path, content=content, headers=dict(_JSON))
+            answer = self._http.post(path, timeout, content=content, headers=dict(_JSON))
         return _read(answer.content), answer.headers
 
     def _get(self, path: str, namespace: str, params: list[tuple[str, str]]) -> Any:

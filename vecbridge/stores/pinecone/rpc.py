@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from threading import Lock
 from typing import Any, Final
 
 from pinecone import RetryConfig
@@ -26,16 +27,9 @@ class RpcPlane:
     """
 
     def __init__(self, host: str, api_key: str, timeout: float) -> None:
-        secure = not host.startswith("http://")
-        self._index = GrpcIndex(
-            host=host,
-            api_key=api_key,
-            secure=secure,
-            grpc_scheme="https" if secure else "http",
-            timeout=timeout,
-            connect_timeout=min(timeout, _CONNECT_SECONDS),
-            retry_config=RetryConfig(max_retries=0),
-        )
+        self._open: Callable[[], GrpcIndex] = lambda: _opened(host, api_key, timeout)
+        self._opened: GrpcIndex | None = None
+        self._mutex = Lock()
 
     def encode(
         self, keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
@@ -113,7 +107,30 @@ class RpcPlane:
 
     def close(self) -> None:
         """See the protocol."""
-        self._index.close()
+        with self._mutex:
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
+
+    @property
+    def _index(self) -> GrpcIndex:
+        with self._mutex:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+
+def _opened(host: str, api_key: str, timeout: float) -> GrpcIndex:
+    secure = not host.startswith("http://")
+    return GrpcIndex(
+        host=host,
+        api_key=api_key,
+        secure=secure,
+        grpc_scheme="https" if secure else "http",
+        timeout=timeout,
+        connect_timeout=min(timeout, _CONNECT_SECONDS),
+        retry_config=RetryConfig(max_retries=0),
+    )
 
 
 def _rows(found: Iterable[Any]) -> list[Row]:

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -19,13 +18,11 @@ from vecbridge.stores.pinecone import wire
 from vecbridge.stores.pinecone.control import Control, Patience
 from vecbridge.stores.pinecone.layout import Layout
 from vecbridge.stores.pinecone.limits import ANSWER_BYTES, IDS_DELETED, IDS_LISTED, METADATA_BYTES
-from vecbridge.stores.pinecone.planes import Plane, Row
+from vecbridge.stores.pinecone.planes import FLOAT_BYTES, Plane, Row, fetchable, whole_rows
 from vecbridge.stores.pinecone.rest import RestPlane
 
 IN_FLIGHT: Final = 8  # requests of one call
-_URL_BYTES: Final = 6_000  # ids of a fetch stand in its URL
 _MATCHES: Final = 1_000  # most records a page of a filter
-_FLOAT_BYTES: Final = 12  # of JSON
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -59,7 +56,9 @@ class Table:
         self, namespace: str, keys: Sequence[str], include: Sequence[str] | None
     ) -> tuple[list[str], pa.RecordBatch]:
         """Records by id, in the order asked, and the ids of those that are there."""
-        parts = in_parallel(lambda some: self._fetched(namespace, some, include), list(self._fetchable(keys)))
+        parts = in_parallel(
+            lambda some: self._fetched(namespace, some, include), fetchable(keys, self.spec.vector.dim)
+        )
         found = [key for keys, _ in parts for key in keys]
         batches = [part for _, part in parts] or [wire.batch(self.layout, self.spec, [], include)]
         return found, pa.concat_batches(batches)
@@ -84,7 +83,7 @@ class Table:
 
         The service sends whole records, whatever is wanted of them.
         """
-        at_once = self._whole_rows(_MATCHES)
+        at_once = whole_rows(self.spec.vector.dim, _MATCHES)
         while True:
             parts = []
             left = rows
@@ -131,10 +130,10 @@ class Table:
         patience = Patience(timeout, f"the writes to {self.spec.name!r} are not visible")
         wire_name = self.layout.wire_namespace(namespace)
         try:
-            written = self.rest.barrier(wire_name)
+            written = self.rest.barrier(wire_name, patience.left)
         except NotFoundError:  # no such namespace: nothing was written
             return
-        while self.rest.seen(wire_name) < written:
+        while self.rest.seen(wire_name, patience.left) < written:
             patience.wait()
 
     def _fetched(
@@ -151,28 +150,9 @@ class Table:
         found: list[Row] = [answer[key] for key in keys if key in answer]
         return [row.key for row in found], wire.batch(self.layout, self.spec, found, include)
 
-    def _fetchable(self, keys: Sequence[str]) -> Iterator[list[str]]:
-        """Ids that fit one request, and whose records fit one answer."""
-        rows = self._whole_rows(IDS_LISTED)
-        part: list[str] = []
-        size = 0
-        for key in keys:
-            length = len(quote(key, safe="")) + len("&ids=")
-            if part and (len(part) == rows or size + length > _URL_BYTES):
-                yield part
-                part, size = [], 0
-            part.append(key)
-            size += length
-        if part:
-            yield part
-
-    def _whole_rows(self, most: int) -> int:
-        """How many records with vectors and a little metadata an answer may well hold."""
-        return max(1, min(most, ANSWER_BYTES // 2 // (self.spec.vector.dim * _FLOAT_BYTES + 1_000)))
-
     def hits_with_columns(self, k: int, *, values: bool, metadata: bool) -> bool:
         """Whether an answer of ``k`` hits holds the columns of each, however large they are."""
-        row = self.spec.vector.dim * _FLOAT_BYTES * values + METADATA_BYTES * metadata + 1_000
+        row = self.spec.vector.dim * FLOAT_BYTES * values + METADATA_BYTES * metadata + 1_000
         return k <= math.floor(ANSWER_BYTES / row)
 
 

@@ -28,7 +28,7 @@ def metadata(layout: Layout, batch: pa.RecordBatch) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{} for _ in range(batch.num_rows)]
     if layout.extra is not None:
         for row, text in zip(rows, batch.column(layout.extra).to_pylist(), strict=True):
-            row.update({} if text is None else json.loads(text))
+            row.update(_object(text) or {})
     for column in layout.columns.values():
         for row, value in zip(rows, batch.column(column.name).to_pylist(), strict=True):
             if value is not None:
@@ -47,7 +47,13 @@ def _put(row: dict[str, Any], column: Column, value: Any) -> None:
         row[column.key] = value
 
 
-def problems(layout: Layout, spec: CollectionSpec, limit: int, batch: pa.RecordBatch) -> dict[int, str]:
+def problems(
+    layout: Layout,
+    spec: CollectionSpec,
+    limit: int,
+    batch: pa.RecordBatch,
+    metadata: Sequence[Mapping[str, Any]],
+) -> dict[int, str]:
     """By row, why the service would refuse a record of a checked batch.
 
     Args:
@@ -55,8 +61,9 @@ def problems(layout: Layout, spec: CollectionSpec, limit: int, batch: pa.RecordB
         spec: The collection's spec.
         limit: Bytes of the longest text.
         batch: The records.
+        metadata: Theirs, as they would be sent.
     """
-    found: dict[int, str] = {}
+    found = _oversized(metadata)
     for row, id in enumerate(batch.column("id").to_pylist()):
         key = layout.key(id)
         if len(key) > ID_BYTES:
@@ -80,8 +87,7 @@ def is_key(key: str) -> bool:
     return 0 < len(key) <= ID_BYTES and key.isascii()
 
 
-def oversized(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """By row, what is wrong with metadata that take too much."""
+def _oversized(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     sizes = [len(orjson.dumps(row)) if row else 0 for row in rows]
     return {
         row: f"its fields take {size:,} bytes as JSON, and Pinecone keeps {METADATA_BYTES:,}"
@@ -95,14 +101,20 @@ def _bad_extras(layout: Layout, batch: pa.RecordBatch) -> dict[int, str]:
     found: dict[int, str] = {}
     columns = [(column.key, batch.column(column.name)) for column in layout.columns.values()]
     for row, text in enumerate(batch.column(layout.extra).to_pylist()):
-        value = {} if text is None else json.loads(text)
-        if not isinstance(value, dict):
+        value = _object(text)
+        if value is None:
             found[row] = f"{layout.extra!r} is no JSON object"
         elif bad := [key for key, item in value.items() if not key or key[0] == "$" or not _storable(item)]:
             found[row] = f"{layout.extra!r}: Pinecone has no type for {bad[0]!r}"
         elif twice := [key for key, column in columns if key in value and column[row].is_valid]:
             found[row] = f"{layout.extra!r} has {twice[0]!r}, which is a column"
     return found
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    """What ``extra`` holds: other keys and their values; None if it is no JSON object."""
+    value = {} if text is None else json.loads(text)
+    return value if isinstance(value, dict) else None
 
 
 def _storable(value: Any) -> bool:

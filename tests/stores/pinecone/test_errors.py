@@ -259,6 +259,23 @@ def test_a_new_index_is_waited_for(
         store.create(small())
 
 
+def test_flush_ends_in_its_time_where_nobody_answers(emulator: Emulator, store: PineconeStore) -> None:
+    photos = store.create(small())
+    photos.upsert(rows(photos.spec, ["a"]))
+    emulator.faults.add(Fault(delay=3))
+    with within(2), pytest.raises(DeadlineError):
+        photos.flush(0.3)
+
+
+def test_a_handle_of_a_closed_store_opens_its_connections_again(store: PineconeStore) -> None:
+    photos = store.create(small())
+    photos.upsert(rows(photos.spec, ["a"]))
+    store.close()
+    assert photos.fetch(["a"]).num_rows == photos.count() == photos.status().rows == 1
+    store.close()
+    store.close()
+
+
 def test_damaged_tags_are_said_and_touched_by_nobody(emulator: Emulator, rest: PineconeStore) -> None:
     import pinecone
 

@@ -231,6 +231,8 @@ def test_a_cursor_goes_on_in_another_store_and_ends_where_the_scan_ended(
         for number, page in enumerate(pages):
             rest = scanned(same, cursor=page.cursor, filter=condition, batch_rows=33)
             assert rest == ids[(number + 1) * 110 :]
+        with pytest.raises(ConfigError, match="cursors of their own"):
+            same.scan(cursor=pages[0].cursor, filter=None if condition is not None else vb.field("year") == 1)
 
 
 def test_more_hits_than_an_answer_holds_are_fetched_with_their_columns(

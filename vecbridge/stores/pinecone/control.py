@@ -12,6 +12,7 @@ from pinecone import errors as theirs
 from vecbridge.errors import CollectionExistsError, DeadlineError, NotFoundError
 from vecbridge.schema import CollectionSpec, Metric
 from vecbridge.stores.pinecone import errors
+from vecbridge.stores.pinecone.connections import Reopened
 from vecbridge.stores.pinecone.layout import index_name
 
 METRICS: Final = {Metric.COSINE: "cosine", Metric.DOT: "dotproduct", Metric.L2: "euclidean"}
@@ -30,18 +31,20 @@ class Control:
     """
 
     def __init__(self, host: str, api_key: str, timeout: float) -> None:
-        self._client = Pinecone(
-            api_key=api_key,
-            host=host or None,
-            timeout=timeout,
-            ssl_verify=not host.startswith("http://"),
-            retry_config=RetryConfig(max_retries=0),
+        self._connection: Reopened[Pinecone] = Reopened(
+            lambda: Pinecone(
+                api_key=api_key,
+                host=host or None,
+                timeout=timeout,
+                ssl_verify=not host.startswith("http://"),
+                retry_config=RetryConfig(max_retries=0),
+            )
         )
 
     def indexes(self) -> list[Any]:
         """All of them, as the client describes them."""
         with errors.mapped("list indexes"):
-            return list(self._client.indexes.list())
+            return list(self._connection.get().indexes.list())
 
     def describe(self, index: str) -> Any:
         """One of them.
@@ -50,7 +53,7 @@ class Control:
             NotFoundError: There is none of that name.
         """
         with errors.mapped(f"describe index {index!r}"):
-            return self._client.indexes.describe(index)
+            return self._connection.get().indexes.describe(index)
 
     def create(
         self, spec: CollectionSpec, *, cloud: str, region: str, protected: bool, tags: Mapping[str, str]
@@ -61,7 +64,7 @@ class Control:
             CollectionExistsError: Somebody else was faster.
         """
         try:
-            self._client.indexes.create(
+            self._connection.get().indexes.create(
                 name=index_name(spec.name),
                 dimension=spec.vector.dim,
                 metric=METRICS[spec.vector.metric],
@@ -83,7 +86,7 @@ class Control:
             DeadlineError: It is still there after ``timeout`` seconds.
         """
         with errors.mapped(f"delete index {index!r}"):
-            self._client.indexes.delete(index, timeout=-1)
+            self._connection.get().indexes.delete(index, timeout=-1)
         patience = Patience(timeout, f"index {index!r} is not gone")
         while True:
             try:
@@ -104,8 +107,8 @@ class Control:
         return described
 
     def close(self) -> None:
-        """Closes its connections."""
-        self._client.close()
+        """Closes its connections; the next call opens them again."""
+        self._connection.close()
 
 
 class Patience:

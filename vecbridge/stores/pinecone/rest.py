@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from threading import Lock
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -16,6 +15,7 @@ from pinecone._internal.http_client import HTTPClient
 from vecbridge.errors import BackendError
 from vecbridge.query import FloatArray
 from vecbridge.stores.pinecone import errors
+from vecbridge.stores.pinecone.connections import Reopened
 from vecbridge.stores.pinecone.layout import DEFAULT_NAMESPACE
 from vecbridge.stores.pinecone.planes import Encoded, Row
 
@@ -58,9 +58,7 @@ class RestPlane:
     """
 
     def __init__(self, host: str, api_key: str, timeout: float) -> None:
-        self._open: Callable[[], HTTPClient] = lambda: transport(host, api_key, timeout)
-        self._opened: HTTPClient | None = None
-        self._mutex = Lock()
+        self._connection: Reopened[HTTPClient] = Reopened(lambda: transport(host, api_key, timeout))
 
     def encode(
         self, keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
@@ -128,7 +126,7 @@ class RestPlane:
         """See the protocol."""
         path = f"/namespaces/{quote(namespace or DEFAULT_NAMESPACE, safe='')}"
         with errors.mapped(f"delete namespace {namespace!r}"):
-            self._http.delete(path)
+            self._connection.get().delete(path)
 
     def barrier(self, namespace: str, timeout: float) -> int:
         """The log sequence number of a write that changes nothing: all that came before has a lower one.
@@ -146,17 +144,7 @@ class RestPlane:
 
     def close(self) -> None:
         """See the protocol."""
-        with self._mutex:
-            if self._opened is not None:
-                self._opened.close()
-                self._opened = None
-
-    @property
-    def _http(self) -> HTTPClient:
-        with self._mutex:
-            if self._opened is None:
-                self._opened = self._open()
-            return self._opened
+        self._connection.close()
 
     def _asked(
         self, path: str, namespace: str, body: dict[str, Any], timeout: float | None = None
@@ -166,13 +154,13 @@ class RestPlane:
 
     def _post(self, path: str, content: bytes, timeout: float | None = None) -> tuple[Any, Mapping[str, str]]:
         with errors.mapped(path.rpartition("/")[2]):
-            answer = self._http.post(path, timeout, content=content, headers=dict(_JSON))
+            answer = self._connection.get().post(path, timeout, content=content, headers=dict(_JSON))
         return _read(answer.content), answer.headers
 
     def _get(self, path: str, namespace: str, params: list[tuple[str, str]]) -> Any:
         named = [("namespace", namespace)] if namespace else []
         with errors.mapped(path.rpartition("/")[2]):
-            answer = self._http.get(path, params=params + named)
+            answer = self._connection.get().get(path, params=params + named)
         return _read(answer.content)
 
 

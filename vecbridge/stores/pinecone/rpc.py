@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from threading import Lock
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pinecone import RetryConfig
@@ -11,6 +10,7 @@ from pinecone.grpc import GrpcIndex
 
 from vecbridge.query import FloatArray
 from vecbridge.stores.pinecone import errors
+from vecbridge.stores.pinecone.connections import Reopened
 from vecbridge.stores.pinecone.layout import DEFAULT_NAMESPACE
 from vecbridge.stores.pinecone.planes import Encoded, Row
 
@@ -27,9 +27,7 @@ class RpcPlane:
     """
 
     def __init__(self, host: str, api_key: str, timeout: float) -> None:
-        self._open: Callable[[], GrpcIndex] = lambda: _opened(host, api_key, timeout)
-        self._opened: GrpcIndex | None = None
-        self._mutex = Lock()
+        self._connection: Reopened[GrpcIndex] = Reopened(lambda: _opened(host, api_key, timeout))
 
     def encode(
         self, keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
@@ -50,7 +48,7 @@ class RpcPlane:
     def upsert(self, namespace: str, rows: Sequence[Encoded]) -> None:
         """See the protocol."""
         with errors.mapped("upsert"):
-            self._index.upsert(vectors=[row.content for row in rows], namespace=namespace)
+            self._connection.get().upsert(vectors=[row.content for row in rows], namespace=namespace)
 
     def query(
         self, namespace: str, vector: FloatArray, k: int, filter: Mapping[str, Any] | None, *,
@@ -58,7 +56,7 @@ class RpcPlane:
     ) -> list[Row]:  # fmt: skip
         """See the protocol."""
         with errors.mapped("query"):
-            answer = self._index.query(
+            answer = self._connection.get().query(
                 top_k=k, vector=vector.tolist(), namespace=namespace, filter=filter,
                 include_values=values, include_metadata=metadata,
             )  # fmt: skip
@@ -67,7 +65,7 @@ class RpcPlane:
     def fetch(self, namespace: str, keys: Sequence[str]) -> dict[str, Row]:
         """See the protocol."""
         with errors.mapped("fetch"):
-            answer = self._index.fetch(ids=list(keys), namespace=namespace)
+            answer = self._connection.get().fetch(ids=list(keys), namespace=namespace)
         return {row.key: row for row in _rows(answer.vectors.values())}
 
     def matching(
@@ -75,7 +73,7 @@ class RpcPlane:
     ) -> tuple[list[Row], str]:
         """See the protocol."""
         with errors.mapped("fetch_by_metadata"):
-            answer = self._index.fetch_by_metadata(
+            answer = self._connection.get().fetch_by_metadata(
                 filter=filter, namespace=namespace, limit=limit, pagination_token=token or None
             )
         return sorted(_rows(answer.vectors.values()), key=lambda row: row.key), _next(answer)
@@ -83,7 +81,7 @@ class RpcPlane:
     def keys(self, namespace: str, limit: int, token: str) -> tuple[list[str], str]:
         """See the protocol."""
         with errors.mapped("list"):
-            answer = self._index.list_paginated(
+            answer = self._connection.get().list_paginated(
                 limit=limit, namespace=namespace, pagination_token=token or None
             )
         return [each.id for each in answer.vectors], _next(answer)
@@ -92,32 +90,22 @@ class RpcPlane:
         """See the protocol."""
         named = {"delete_all" if name == "deleteAll" else name: value for name, value in selector.items()}
         with errors.mapped("delete"):
-            self._index.delete(namespace=namespace, **named)
+            self._connection.get().delete(namespace=namespace, **named)
 
     def counts(self) -> dict[str, int]:
         """See the protocol."""
         with errors.mapped("describe_index_stats"):
-            answer = self._index.describe_index_stats()
+            answer = self._connection.get().describe_index_stats()
         return {name: each.vector_count for name, each in answer.namespaces.items()}
 
     def delete_namespace(self, namespace: str) -> None:
         """See the protocol."""
         with errors.mapped(f"delete namespace {namespace!r}"):
-            self._index.delete_namespace(name=namespace or DEFAULT_NAMESPACE)
+            self._connection.get().delete_namespace(name=namespace or DEFAULT_NAMESPACE)
 
     def close(self) -> None:
         """See the protocol."""
-        with self._mutex:
-            if self._opened is not None:
-                self._opened.close()
-                self._opened = None
-
-    @property
-    def _index(self) -> GrpcIndex:
-        with self._mutex:
-            if self._opened is None:
-                self._opened = self._open()
-            return self._opened
+        self._connection.close()
 
 
 def _opened(host: str, api_key: str, timeout: float) -> GrpcIndex:

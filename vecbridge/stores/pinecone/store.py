@@ -128,11 +128,10 @@ class PineconeStore:
     def close(self) -> None:
         """Closes its connections; the next call opens them again."""
         with self._mutex:
-            for host in list(self._planes):
-                self._forget(host)
+            for plane in {each for pair in self._planes.values() for each in pair}:
+                plane.close()
             if self._connected is not None:
                 self._connected.close()
-                self._connected = None
 
     def __enter__(self) -> Self:
         return self

@@ -59,7 +59,10 @@ class RpcServer:
 
     def _handler(self, operation: str, request: str, answer: str) -> Callable[[bytes, Any], bytes]:
         def handle(content: bytes, context: Any) -> bytes:
-            index, connection = self._relayed[context.peer().replace("%3A", ":")]
+            try:
+                index, connection = self._relayed[context.peer().replace("%3A", ":")]
+            except KeyError:  # it was dropped since this request came in
+                context.abort(grpc.StatusCode.UNAVAILABLE, "The connection was dropped")
             key = dict(context.invocation_metadata()).get("api-key")
             try:
                 replied = self._traffic.answer(

@@ -13,13 +13,13 @@ PYTEST_ARGS ?=
 # Stores that the conformance suite runs on one test at a time, and servers, which mostly make one wait, so
 # that several of their tests run at once.
 STORES := memory,faiss,milvus-lite
-SERVERS := milvus,weaviate
+SERVERS := milvus,weaviate,pinecone,pinecone-grpc
 
 # What each environment installs. Only the one for the tests has torch.
 EXTRAS_demo := faiss,onnx
-EXTRAS_test := faiss,milvus,weaviate,onnx,clip,dev
+EXTRAS_test := faiss,milvus,weaviate,pinecone,onnx,clip,dev
 EXTRAS_lint := dev
-EXTRAS_bench := faiss,milvus,weaviate,onnx,bench
+EXTRAS_bench := faiss,milvus,weaviate,pinecone,onnx,testing,bench
 EXTRAS_docs := docs
 
 # uv installs several times faster than pip; where it cannot, pip does the same.

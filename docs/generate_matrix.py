@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from vecbridge.capabilities import FIELD_TYPES, FILTER_OPERATORS, Capabilities
+from vecbridge.capabilities import FIELD_TYPES, FILTER_OPERATORS, ORDERED_TYPES, Capabilities
 from vecbridge.registry import BUILT_IN, store_class
 from vecbridge.schema import Metric
 
@@ -17,7 +17,7 @@ HEAD = """\
 # What each store can do
 
 Generated from the code by `docs/generate_matrix.py`. What is declared here passes its test in the conformance
-suite; what is not raises `UnsupportedError`.
+suite; what is not raises `UnsupportedError`. Pinecone's is proven on an emulator alone: emulated, not live.
 
 """
 KINDS = ("auto", "flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw")
@@ -49,6 +49,7 @@ def rows() -> dict[str, Callable[[Capabilities], str]]:
         "HNSW quantizers": lambda each: listed(sorted(each.quantizers)),
         "metrics": lambda each: listed(metric.value for metric in Metric if metric in each.metrics),
         "filter operators": lambda each: all_or(each.filter_operators, FILTER_OPERATORS),
+        "types with an order": lambda each: all_or(each.ordered_types, ORDERED_TYPES),
         "field types": lambda each: all_or(each.field_types, FIELD_TYPES),
         "id types": lambda each: listed(sorted(each.id_types, reverse=True)),
         "null apart from missing and empty": lambda each: yes(each.nulls),

@@ -18,9 +18,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from vecbridge.settings import Settings, read_settings, variable_name
+from vecbridge.stores.pinecone.options import Environment
 
 # Where the import name is not the distribution's.
-DISTRIBUTIONS = {"PIL": "pillow", "faiss": "faiss-cpu", "grpc": "grpcio", "weaviate": "weaviate-client"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "faiss": "faiss-cpu",
+    "google": "protobuf",
+    "grpc": "grpcio",
+    "weaviate": "weaviate-client",
+}
 # Distributions that are installed for what they do, not to be imported by name.
 NOT_IMPORTED = {"faiss-gpu-cu12", "weaviate-client", "pinecone"}
 
@@ -120,7 +127,8 @@ def test_env_example_names_every_setting_and_nothing_else(root: Path) -> None:
         for path in (root / "docker").rglob("*.yaml")
         for variable in re.findall(r"\$\{?([A-Z][A-Z0-9_]*)(?=[}:])", path.read_text("utf-8"))
     }
-    assert sorted(named) == sorted([*settings, *stack])
+    pinecone = [f"PINECONE_{name.upper()}" for name in Environment.model_fields]
+    assert sorted(named) == sorted([*settings, *pinecone, *stack])
     assert all(line.startswith("#") for line in text.splitlines() if line)
 
 

@@ -15,6 +15,7 @@ from vecbridge.records import arrow_schema, bad_vectors, require_same_embedder
 from vecbridge.schema import CollectionSpec, Field, FieldType, IdType, Metric, VectorField
 
 FILTER_OPERATORS: Final = frozenset({"==", "!=", "<", "<=", ">", ">=", "in", "contains", "is_null", "not"})
+ORDERED_TYPES: Final[frozenset[FieldType]] = frozenset({"int64", "float64", "string"})
 FIELD_TYPES: Final[frozenset[FieldType]] = frozenset(
     {"bool", "int64", "float64", "string", "list<string>", "json"}
 )
@@ -71,6 +72,7 @@ class Capabilities:
         metrics: Metrics that it has.
         quantizers: Quantizers of its HNSW.
         filter_operators: Operators that it pushes down.
+        ordered_types: Field types that it compares by ``< <= > >=``, where it has them.
         field_types: Scalar types that it keeps.
         id_types: Id types that it keeps.
         nulls: Whether null stays apart from missing text, empty text and empty list.
@@ -95,6 +97,7 @@ class Capabilities:
     metrics: frozenset[Metric] = frozenset(Metric)
     quantizers: frozenset[Quantizer] = frozenset()
     filter_operators: frozenset[str] = FILTER_OPERATORS
+    ordered_types: frozenset[FieldType] = ORDERED_TYPES
     field_types: frozenset[FieldType] = FIELD_TYPES
     id_types: frozenset[IdType] = frozenset({"string", "int64"})
     nulls: bool = True
@@ -185,6 +188,9 @@ class Capabilities:
         missing = filters.operators(normalized) - self.filter_operators
         if missing:
             raise UnsupportedError(self.backend, f"the filter operator {min(missing)}")
+        for name in sorted(filters.ordered_names(normalized)):
+            if (type := spec.field(name).type) not in self.ordered_types:
+                raise UnsupportedError(self.backend, f"the order of {type} fields, such as {name!r}")
         return normalized
 
     def _require_knobs(self, query: Query, target: VectorField) -> None:

@@ -293,6 +293,17 @@ def field_names(filter: Filter) -> set[str]:
             assert_never(filter)
 
 
+def ordered_names(filter: Filter) -> set[str]:
+    """The fields that a normalized filter compares by order."""
+    match filter:
+        case And(items) | Or(items):
+            return set().union(*(ordered_names(each) for each in items))
+        case Cmp(name, "<" | "<=" | ">" | ">="):
+            return {name}
+        case _:
+            return set()
+
+
 def operators(filter: Filter) -> set[str]:
     """The operators that a normalized filter uses, named as in its JSON form."""
     match filter:

@@ -23,12 +23,14 @@ def draw(lines: list[Line], path: Path) -> None:
     latencies = [x for x in lines if x.section == "filter" and x.what.startswith("p50")]
     opened = [x for x in lines if x.section == "open"]
     fresh = [x for x in lines if x.section == "fresh"]
+    filled = [x for x in lines if x.section == "requests"]
     panels = [
         ("Ratio to the baseline (mark: target)", ratios),
         ("Recall@10 under a filter", recalls),
         ("p50 of a filtered search, times unfiltered", latencies),
         ("Opening, ms", opened),
         ("Filters never seen before, ms", fresh),
+        ("Share of the largest request that is used", filled),
     ]
     panels = [(title, some) for title, some in panels if some]
     if not panels:
@@ -52,7 +54,7 @@ def _bars(axes: Axes, title: str, lines: list[Line]) -> None:
     values, targets = [], []
     for line in lines:
         factor = scale.get(line.unit, 1.0) if absolute else 1.0
-        of_figure = absolute or line.what.startswith("recall")
+        of_figure = absolute or line.section == "requests" or line.what.startswith("recall")
         values.append(line.figure * factor if of_figure else line.ratio or 0.0)
         targets.append(None if line.target is None else line.target.bound * factor)
     colours = [PLAIN if x.holds is None else GOOD if x.holds else BAD for x in lines]

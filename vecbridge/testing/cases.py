@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -85,6 +87,49 @@ WEAVIATE_GAPS: Final = {
     "test_a_direction_counts_however_long_the_vector_is[1e+30]": _SHORT_FLOATS,
     "test_a_direction_counts_however_long_the_vector_is[1e-30]": _SHORT_FLOATS,
 }
+_LONG_IDS: Final = Known("never", "its ids are 512 bytes of ASCII, and 256 times \u00e9 takes 1,536")
+PINECONE_GAPS: Final = {
+    "test_text_ids_are_code_points_never_normalised": _LONG_IDS,
+    "test_a_direction_counts_however_long_the_vector_is[1e+30]": _SHORT_FLOATS,
+    "test_a_direction_counts_however_long_the_vector_is[1e-30]": _SHORT_FLOATS,
+    "test_a_zero_vector_is_a_vector_but_under_cosine": Known("never", "it refuses vectors of zeros"),
+    "test_the_parts_of_a_split_are_disjoint_and_complete": Known(
+        "never", "it lists ids from the first one or after a page, and from nowhere else"
+    ),
+    "test_compaction_keeps_the_rows_and_expires_cursors": Known(
+        "never", "Pinecone gives back the place of deleted rows by itself, and no cursor minds"
+    ),
+}
+
+
+@cache
+def _emulated_pinecone() -> str:
+    """The URL of an emulated Pinecone, which this process serves until it ends."""
+    from vecbridge.testing.pinecone import Emulator
+
+    emulator = Emulator()
+    atexit.register(emulator.close)
+    return emulator.host.replace("http://", "pinecone://")
+
+
+def _emulator_missing() -> str | None:
+    packages = ("pinecone", "grpc", "google.protobuf", "orjson")
+    absent = any(find_spec(name) is None for name in packages)
+    return "pip install 'vecbridge[pinecone,testing]'" if absent else None
+
+
+def _pinecone_case(id: str, transport: str) -> StoreCase:
+    """Pinecone, emulated: a pass is not one of the live service."""
+    return StoreCase(
+        id=id,
+        url=lambda _: f"{_emulated_pinecone()}?transport={transport}",
+        options={"api_key": "emulated"},
+        missing=_emulator_missing,
+        known=PINECONE_GAPS,
+        examples=10,
+    )
+
+
 CASES: Final = (
     StoreCase(
         id="memory",
@@ -112,4 +157,6 @@ CASES: Final = (
         known=_LITE_GAPS | {"test_a_direction_counts_however_long_the_vector_is[1e-30]": _SHORT_FLOATS},
         examples=10,
     ),
+    _pinecone_case("pinecone", "rest"),
+    _pinecone_case("pinecone-grpc", "grpc"),
 )

@@ -175,6 +175,8 @@ def columns(
 def leaf_filters(field: Field, capabilities: Capabilities) -> st.SearchStrategy[Filter]:
     """Filters of one comparison on a field, of every operator that its type and the store have."""
     allowed = TYPE_OPERATORS[field.type] & capabilities.filter_operators
+    if field.type not in capabilities.ordered_types:
+        allowed -= {"<", "<=", ">", ">="}
     value = values(field.type, capabilities)
     compare = [op for op in filters.COMPARE if op in allowed]
     choices: list[st.SearchStrategy[Filter]] = []

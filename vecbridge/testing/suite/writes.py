@@ -72,7 +72,7 @@ class TestWrites:
 
     def test_a_replaced_vector_is_no_longer_found_where_it_was(self, make: Maker) -> None:
         collection = make(dim=2, metric="l2")
-        put(collection, id=["a", "b"], vector=[[0, 0], [10, 10]])
+        put(collection, id=["a", "b"], vector=[[1, 1], [10, 10]])
         put(collection, id=["a"], vector=[[20, 20]])
         [hits] = collection.search(query([0, 0], k=10))
         assert list(hits.ids) == ["b", "a"]

@@ -1,0 +1,180 @@
+"""Writing to an emulated Pinecone, beside the client's own ``upsert``; and how full the requests are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import pinecone
+import pyarrow as pa
+
+import vecbridge as vb
+from support import data
+from support.harness import Line, Samples, Target, compared, in_turns, seconds
+from vecbridge.store import Collection
+
+KEY = "emulated"
+LATENCY = 0.02
+REQUEST_BYTES = 2 * 1024 * 1024
+CLIENT_BATCH = 100
+TRANSPORTS = ("rest", "grpc")
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one dimension, as vecbridge takes them and as a hand-written loop has them."""
+
+    dim: int
+    batches: list[pa.RecordBatch]
+    vectors: list[dict[str, Any]]
+
+    @classmethod
+    def drawn(cls, rows: int, dim: int) -> Records:
+        batches = list(data.chunks(data.spec("bench", dim, vb.Auto()), data.Mixture(dim), rows))
+        vectors = []
+        for batch in batches:
+            for row in batch.to_pylist():
+                id, values = row.pop("id"), row.pop("vector")
+                metadata = {key: value for key, value in row.items() if value is not None}
+                vectors.append({"id": id, "values": values, "metadata": metadata})
+        return cls(dim, batches, vectors)
+
+
+class PineconeBench:
+    """An emulator in a process of its own, and the records.
+
+    Args:
+        rows: Records.
+        dim: Their vectors' dimension, where requests are measured.
+        small_dim: And where time is: an emulator reads the vectors of one request after another, which at
+            768 dimensions takes longer than the latency that is to be hidden.
+        rounds: Repetitions.
+    """
+
+    def __init__(self, rows: int, dim: int, small_dim: int, rounds: int) -> None:
+        self.rows, self.rounds = rows, rounds
+        self.details: dict[str, Any] = {}
+        self.large, self.small = Records.drawn(rows, dim), Records.drawn(rows, small_dim)
+        arguments = ["--port", "0", "--api-key", KEY, "--latency", str(LATENCY)]
+        command = [sys.executable, "-m", "vecbridge.testing.pinecone", *arguments]
+        self._server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._server.stdout is not None
+        self.host = self._server.stdout.readline().strip()
+        self.client = pinecone.Pinecone(api_key=KEY, host=self.host, grpc_scheme="http")
+
+    def __enter__(self) -> PineconeBench:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.close()
+        self._server.terminate()
+        self._server.communicate()
+
+    @contextmanager
+    def collection(self, transport: str, dim: int) -> Iterator[Collection]:
+        """A collection of its own, dropped afterwards."""
+        spec = data.spec(f"bench_{uuid.uuid4().hex[:12]}", dim, vb.Auto())
+        url = self.host.replace("http://", "pinecone://")
+        with vb.connect(url, api_key=KEY, transport=transport) as store:
+            collection = store.create(spec)
+            try:
+                yield collection
+            finally:
+                store.drop(spec.name)
+
+    def request_sizes(self) -> list[int]:
+        """Bytes of each upsert of more than one record since this was asked for last."""
+        with urllib.request.urlopen(f"{self.host}/_emulator/log") as answer:
+            requests = json.load(answer)["requests"]
+        asked = urllib.request.Request(f"{self.host}/_emulator/log", method="DELETE")
+        urllib.request.urlopen(asked).close()
+        return [each["bytes"] for each in requests if each["operation"] == "upsert" and each["rows"] > 1]
+
+
+def requests(bench: PineconeBench) -> list[Line]:
+    """How much of the 2 MB that a request may have is used, on average."""
+    lines = []
+    records = bench.large
+    for transport in TRANSPORTS:
+        bench.request_sizes()
+        _seconds(bench, transport, records, partial(_own, records))
+        sizes = bench.request_sizes()
+        _seconds(bench, transport, records, partial(_client, bench, records, transport, 1))
+        theirs = bench.request_sizes()
+        bench.details[f"request_bytes_{transport}"] = sizes
+        shares = [sum(some) / len(some) / REQUEST_BYTES for some in (sizes, theirs)]
+        what = f"{transport}: share of 2 MB used, {bench.rows:,} x {records.dim} in {len(sizes)} requests"
+        against = f"batch_size={CLIENT_BATCH}, {len(theirs)} requests"
+        lines.append(Line("requests", what, "", *shares, against, Target("figure", ">=", 0.85)))
+    return lines
+
+
+def writes(bench: PineconeBench) -> list[Line]:
+    """Upserts of all records through the latency: vb.write beside the client one by one, and by eight."""
+    lines = []
+    for records in (bench.small, bench.large):
+        for transport in TRANSPORTS:
+            lines += _writes(bench, transport, records, judged=records is bench.small and transport == "rest")
+    return lines
+
+
+def _writes(bench: PineconeBench, transport: str, records: Records, *, judged: bool) -> list[Line]:
+    forms: dict[str, Callable[[Collection], None]] = {
+        "own": partial(_own, records),
+        "loop": partial(_client, bench, records, transport, 1),
+        "eight": partial(_client, bench, records, transport, 8),
+    }
+    actions = {name: partial(_seconds, bench, transport, records, form) for name, form in forms.items()}
+    times = in_turns(actions, bench.rounds)
+    own, loop, eight = (Samples(tuple(bench.rows / each for each in times[name])) for name in forms)
+    what = f"{transport}: upsert of {bench.rows:,} x {records.dim} through {LATENCY * 1000:g} ms"
+    target = Target("ratio", ">=", 5) if judged else None
+    plain = f"upsert(batch_size={CLIENT_BATCH}), one at a time"
+    return [
+        compared("write", what, "rows/s", own, loop, plain, target),
+        compared("write", what, "rows/s", own, eight, "the same, eight at a time"),
+    ]
+
+
+def _seconds(
+    bench: PineconeBench, transport: str, records: Records, write: Callable[[Collection], None]
+) -> float:
+    """Writes everything to a fresh collection, after one record that opens the connections."""
+    with bench.collection(transport, records.dim) as collection:
+        collection.upsert(records.batches[0].slice(0, 1))
+        taken = seconds(partial(write, collection))
+        collection.flush()
+        if (count := collection.count()) != bench.rows:
+            raise RuntimeError(f"{count} rows of {bench.rows} arrived")
+    return taken
+
+
+def _own(records: Records, collection: Collection) -> None:
+    vb.write(collection, records.batches, workers=4)
+
+
+def _client(
+    bench: PineconeBench, records: Records, transport: str, concurrency: int, collection: Collection
+) -> None:
+    """The client's own upsert of the same records to the same index."""
+    name = collection.spec.name.replace("_", "-")
+    with bench.client.index(name, grpc=transport == "grpc") as index:
+        answer = index.upsert(
+            vectors=records.vectors,
+            batch_size=CLIENT_BATCH,
+            max_concurrency=concurrency,
+            show_progress=False,
+        )
+    if answer.has_errors:
+        raise RuntimeError(f"{answer.failed_item_count} rows failed")

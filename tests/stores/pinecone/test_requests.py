@@ -1,0 +1,90 @@
+"""How large requests are: as full as the service allows, and never fuller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import vecbridge as vb
+from tests.stores.pinecone.helpers import random_vectors, rows, small
+from vecbridge.stores.pinecone.limits import REQUEST_BYTES, REQUEST_ROWS
+from vecbridge.stores.pinecone.planes import Encoded, packed
+from vecbridge.stores.pinecone.store import PineconeStore
+from vecbridge.testing.pinecone import Emulator
+
+WIDE, COUNT = 768, 3_000
+
+
+def unit(count: int, dim: int) -> np.ndarray:
+    vectors = random_vectors(count, dim)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def wide_rows(spec: vb.CollectionSpec) -> pa.RecordBatch:
+    titles = [f"picture {number} of a sunset by the sea" for number in range(COUNT)]
+    ids = [f"photo-{number:08}" for number in range(COUNT)]
+    return rows(spec, ids, vector=unit(COUNT, WIDE), title=titles, year=range(COUNT))
+
+
+def fill(emulator: Emulator) -> float:
+    sizes = [each.bytes for each in emulator.log.requests("upsert")]
+    assert max(sizes) <= REQUEST_BYTES
+    assert sum(each.rows for each in emulator.log.requests("upsert")) == COUNT
+    assert not emulator.log.requests("upsert", 413)
+    return float(np.mean(sizes)) / REQUEST_BYTES
+
+
+@pytest.mark.parametrize("through", ["upsert", "write"])
+def test_requests_of_768_dimensions_fill_two_megabytes(
+    emulator: Emulator, store: PineconeStore, through: str
+) -> None:
+    photos = store.create(small(dim=WIDE, fields={"title": "string", "year": "int64"}, metric="cosine"))
+    batch = wide_rows(photos.spec)
+    report = photos.upsert(batch) if through == "upsert" else vb.write(photos, [batch])
+    assert report.written == COUNT
+    assert fill(emulator) >= 0.85
+
+
+def test_sizes_are_known_to_the_byte_before_anything_is_sent(
+    emulator: Emulator, store: PineconeStore
+) -> None:
+    fields = {"flag": "bool", "year": "int64", "title": "string", "tags": "list<string>"}
+    photos = store.create(small(dim=37, fields=fields, namespaced=True), namespace="eu")
+    texts = ["", 'é\n"\\', "x" * 200, None, "\U0001f600" * 5_000]
+    batch = rows(
+        photos.spec, ["a", "é", "c" * 512, "d", "e"], flag=[True, None, False, None, None],
+        year=[1, 2**63 - 1, None, -5, 0], title=texts, tags=[[], ["a", ""], None, ["y" * 300] * 9, [""]],
+    )  # fmt: skip
+    plane, space = photos._table.plane, photos._space
+    sizes: list[int] = []
+
+    def noted(encoded: Iterator[Encoded]) -> Iterator[Encoded]:
+        for each in encoded:
+            sizes.append(each.size)
+            yield each
+
+    encode, plane.encode = plane.encode, lambda *given: noted(encode(*given))  # type: ignore[method-assign]
+    photos.upsert(batch)
+    [request] = emulator.log.requests("upsert")
+    commas = 1 if request.protocol == "rest" else 0  # one fewer than records
+    assert request.bytes == plane.envelope(space) + sum(sizes) - commas
+
+
+@pytest.mark.parametrize(("size", "most"), [(1, REQUEST_ROWS), (3_000, 699), (REQUEST_BYTES, 1)])
+def test_a_request_ends_before_what_would_not_fit(size: int, most: int) -> None:
+    parts = list(packed((Encoded(number, size) for number in range(2_500)), 100))
+    assert {len(part) for part in parts[:-1]} == {most}
+    assert [each.content for part in parts for each in part] == list(range(2_500))
+
+
+def test_a_batch_of_nothing_sends_nothing(emulator: Emulator, store: PineconeStore) -> None:
+    photos = store.create(small())
+    emulator.log.clear()
+    assert photos.upsert(rows(photos.spec, [])).written == 0
+    assert photos.search(vb.Query(random_vectors(0))) == []
+    assert photos.fetch([]).num_rows == 0
+    photos.delete([])
+    assert emulator.log.requests() == []

@@ -1,0 +1,248 @@
+"""What is written is what is read, over either transport, and how it looks to other programs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vecbridge as vb
+from tests.stores.pinecone.helpers import (
+    KEY,
+    contents,
+    pinecone_store,
+    random_vectors,
+    rows,
+    scanned,
+    small,
+)
+from vecbridge.errors import ConfigError, UnsupportedError
+from vecbridge.filters import COMPARE, Cmp, In, Not, Op, normalize
+from vecbridge.query import Query
+from vecbridge.schema import CollectionSpec, EmbedderIdentity
+from vecbridge.stores.pinecone import expressions, integers, layout, tags
+from vecbridge.stores.pinecone.store import PineconeStore
+from vecbridge.testing.pinecone import Emulator
+from vecbridge.testing.pinecone.filters import compiled
+from vecbridge.testing.strategies import ODD_INTEGERS, ODD_TEXTS
+
+FIELDS: dict[str, Any] = {
+    "flag": "bool", "year": "int64", "price": "float64", "title": "string", "tags": "list<string>",
+    "facts": "json",
+}  # fmt: skip
+VALUES: dict[str, list[Any]] = {
+    "flag": [True, False, None, None, None],
+    "year": [2020, 2**63 - 1, -(2**63), 2**53 + 1, None],
+    "price": [0.1, 5e-324, 1.7976931348623157e308, -0.5, None],
+    "title": ["", 'say "hi"\\\n', "\U0001f600", "null", None],
+    "tags": [[], [""], ["a", 'b"', "\U00010000"], ["[]"], None],
+    "facts": ["null", '""', "[]", f'{{"a":{2**80}}}', None],
+}
+IDS = ["a", "50% off?/#&é", "\U0001f600", " blank ", "%C3%A9"]
+
+
+@pytest.mark.parametrize(("writer", "reader"), [("rest", "grpc"), ("grpc", "rest")])
+def test_what_one_transport_writes_the_other_reads(emulator: Emulator, writer: str, reader: str) -> None:
+    vectors = random_vectors(5) * np.float32(1e-3)
+    with (
+        pinecone_store(emulator, transport=writer) as one,
+        pinecone_store(emulator, transport=reader) as other,
+    ):
+        photos = one.create(small(fields=FIELDS))
+        batch = rows(photos.spec, IDS, vector=vectors, **VALUES)
+        photos.upsert(batch)
+        found = other.open("photos").fetch(IDS)
+        assert found.equals(batch)
+        assert set(scanned(other.open("photos"))) == set(IDS)
+        [hits] = other.open("photos").search(Query(vectors[2], k=1, include=list(FIELDS)))
+        assert hits[0].record == batch.slice(2, 1).select(["id", *FIELDS]).to_pylist()[0]
+
+
+def test_other_programs_find_plain_metadata(emulator: Emulator, rest: PineconeStore) -> None:
+    import pinecone
+
+    photos = rest.create(small("my_photos", fields=FIELDS, namespaced=True), namespace="eu")
+    photos.upsert(rows(photos.spec, IDS, **VALUES))
+    with pinecone.Pinecone(api_key=KEY, host=emulator.host) as client, client.index("my-photos") as index:
+        plain = {
+            key: dict(row.metadata or {})
+            for key, row in index.fetch(ids=["a"], namespace="eu").vectors.items()
+        }
+        assert plain == {
+            "a": {"flag": True, "year": 2020.0, "price": 0.1, "title": "", "_vb_tags": "[]", "facts": "null"}
+        }
+        page = index.list_paginated(namespace="eu")
+        assert {each.id for each in page.vectors} == {
+            "a", "50%25 off?/#&%C3%A9", "%F0%9F%98%80", " blank ", "%25C3%25A9",
+        }  # fmt: skip
+        found = index.query(vector=[1, 1, 1, 1], top_k=9, namespace="eu", filter={"year": {"$gt": 2019}})
+        assert {each.id for each in found.matches} == {"a", "50%25 off?/#&%C3%A9", " blank "}
+
+
+@settings(max_examples=300)
+@given(
+    stored=st.lists(st.sampled_from(ODD_INTEGERS) | st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=8),
+    literal=st.sampled_from(ODD_INTEGERS) | st.integers(-(2**63), 2**63 - 1),
+    shift=st.integers(-2, 2),
+)
+def test_integers_compare_as_they_are_at_every_width(stored: list[int], literal: int, shift: int) -> None:
+    near = min(max(literal + shift, -(2**63)), 2**63 - 1)
+    spec = small(fields={"year": "int64"})
+    where = layout.of_spec(spec)
+    for value in [*stored, near]:
+        nearest, rest = integers.split(value)
+        held = {"year": nearest} | ({"_vb_year": float(rest)} if rest else {})
+        held = orjson.loads(orjson.dumps(held))
+        assert integers.joined(held["year"], held.get("_vb_year", 0)) == value
+        for op in COMPARE:
+            condition: Any = expressions.compiled(normalize(Cmp("year", op, literal), spec), where)
+            assert compiled(condition)(held) == COMPARE[op](value, literal), (value, op, literal)
+        for wanted in ([literal, *stored[1:]], [literal]):
+            condition = expressions.compiled(normalize(In("year", tuple(wanted)), spec), where)
+            assert compiled(condition)(held) == (value in wanted)
+            condition = expressions.compiled(normalize(Not(In("year", tuple(wanted))), spec), where)
+            assert compiled(condition)(held) == (value not in wanted)
+
+
+@pytest.mark.parametrize("op", list(COMPARE))
+def test_an_ordinary_integer_filters_as_anybody_would_write_it(op: Op) -> None:
+    spec = small(fields={"year": "int64"})
+    condition = expressions.compiled(normalize(Cmp("year", op, 2020), spec), layout.of_spec(spec))
+    plain = {"year": {integers.OPERATORS[op]: 2020.0}}
+    either = {"$or": [{"year": {"$lt": 2020.0}}, {"year": {"$gt": 2020.0}}]}
+    assert condition == (either if op == "!=" else plain)
+
+
+def test_what_means_not_asks_whether_there_is_a_value() -> None:
+    spec = small(fields=FIELDS)
+    where = layout.of_spec(spec)
+    for condition in (
+        vb.field("title") != "a",
+        ~vb.field("title").isin(["a"]),
+        ~vb.field("tags").contains("a"),
+        ~vb.field("year").isin([1]),
+    ):
+        text = json.dumps(expressions.compiled(normalize(condition, spec), where))
+        assert '"$exists": true' in text
+        assert '"$not"' not in text
+
+
+def test_a_list_beyond_ten_thousand_values_goes_in_parts(rest: PineconeStore) -> None:
+    photos = rest.create(small(fields={"year": "int64"}))
+    photos.upsert(rows(photos.spec, ["a", "b"], year=[24_999, -1]))
+    wanted = vb.field("year").isin(range(25_000))
+    assert (photos.count(wanted), photos.count(~wanted)) == (1, 1)
+
+
+@pytest.mark.parametrize("text", [each for each in ODD_TEXTS if each] + ["%", "%%41", "é" * 80, "~ \x7f\x01"])
+def test_an_id_is_ascii_at_the_service_and_itself_here(text: str) -> None:
+    where = layout.Layout("string", {})
+    key = where.key(text)
+    assert key.isascii()
+    assert key.isprintable()
+    assert where.id(key) == text
+
+
+def test_float32_is_read_back_exactly_from_its_shortest_digits() -> None:
+    bits = np.random.default_rng(3).integers(0, 2**32, 200_000, dtype=np.uint64).astype(np.uint32)
+    values = bits.view(np.float32)
+    values = values[np.isfinite(values)]
+    read = np.array(orjson.loads(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)), np.float64)
+    assert read.astype(np.float32).tobytes() == values.tobytes()
+
+
+def test_a_namespace_may_be_called_like_the_default_one(store: PineconeStore) -> None:
+    spec = small(namespaced=True)
+    for number, name in enumerate(("", "__default__", "eu")):
+        store.create(spec, if_exists="open", namespace=name).upsert(rows(spec, [f"r{number}"]))
+    assert store.namespaces("photos") == ["", "__default__", "eu"]
+    assert [scanned(store.open("photos", namespace=name)) for name in store.namespaces("photos")] == [
+        ["r0"], ["r1"], ["r2"],
+    ]  # fmt: skip
+    store.drop("photos", namespace="__default__")
+    store.drop("photos", namespace="")
+    assert store.namespaces("photos") == ["eu"]
+
+
+def test_the_spec_is_in_no_search_count_scan_or_namespace(emulator: Emulator, rest: PineconeStore) -> None:
+    identity = EmbedderIdentity("openai/clip-vit-base-patch32", "3d74acf9a28c" * 3, 4, "0" * 64)
+    fields = {f"a_field_with_a_long_name_{number}": "list<string>" for number in range(60)}
+    photos = rest.create(small(fields=fields, embedder=identity, namespaced=True))
+    assert (photos.count(), contents(photos), rest.namespaces("photos")) == (0, {}, [])
+    assert photos.search(Query(random_vectors(1)))[0].ids == []
+    with pinecone_store(emulator) as other:
+        assert other.open("photos").spec == photos.spec
+        assert other.collections() == ["photos"]
+
+
+def test_a_users_tags_stand_beside_the_spec(emulator: Emulator) -> None:
+    import pinecone
+
+    with pinecone_store(emulator, tags={"team": "search", "env": "test"}) as store:
+        store.create(small())
+        assert store.open("photos").spec == small()
+    with vb.connect(f"{emulator.host.replace('http', 'pinecone')}?tags=team:b,env:c", api_key=KEY) as other:
+        other.create(small("second"))
+    with pinecone.Pinecone(api_key=KEY, host=emulator.host) as client:
+        assert client.indexes.describe("photos").tags.items() >= {"team": "search", "env": "test"}.items()
+        assert client.indexes.describe("second").tags.items() >= {"team": "b", "env": "c"}.items()
+    with pinecone_store(emulator, tags={f"tag{number}": "x" for number in range(19)}) as store:
+        with pytest.raises(UnsupportedError, match="19 tags"):
+            store.create(small("third"))
+        assert store.collections() == ["photos", "second"]
+    with pinecone_store(emulator, tags={"vecbridge": "x"}) as store, pytest.raises(ConfigError, match="own"):
+        store.create(small("third"))
+
+
+def test_a_spec_that_no_index_has_tags_for_is_a_blocking_gap(rest: PineconeStore) -> None:
+    rng = np.random.default_rng(1)
+    names = ["f" + bytes(rng.integers(97, 123, 40, dtype=np.uint8)).decode() for _ in range(100)]
+    spec = CollectionSpec.single("photos", dim=4, fields=dict.fromkeys(names, "bool"))
+    assert len(tags.chunks(spec)) > tags.MOST
+    assert any(gap.kind == "size" and gap.blocking for gap in rest.capabilities.check(spec))
+    with pytest.raises(UnsupportedError, match="tags"):
+        rest.create(spec)
+
+
+def test_underscores_are_hyphens_at_the_service_and_none_ends_a_name(rest: PineconeStore) -> None:
+    assert rest.create(small("my_old_photos")).spec.name == "my_old_photos"
+    assert rest.collections() == ["my_old_photos"]
+    assert rest.open("my-old-photos").spec.name == "my_old_photos"
+    with pytest.raises(UnsupportedError, match="cannot end in -"):
+        rest.create(small("photos_"))
+
+
+@pytest.mark.parametrize("condition", [None, vb.field("year") >= 0], ids=["all", "filtered"])
+def test_a_cursor_goes_on_in_another_store_and_ends_where_the_scan_ended(
+    emulator: Emulator, store: PineconeStore, condition: Any
+) -> None:
+    photos = store.create(small(fields={"year": "int64"}))
+    ids = [f"r{number:04}" for number in range(730)]
+    photos.upsert(rows(photos.spec, ids, year=range(730)))
+    pages = list(photos.scan(batch_rows=110, filter=condition))
+    assert [page.batch.num_rows for page in pages] == [110] * 6 + [70]
+    with pinecone_store(emulator) as other:
+        same = other.open("photos")
+        for number, page in enumerate(pages):
+            rest = scanned(same, cursor=page.cursor, filter=condition, batch_rows=33)
+            assert rest == ids[(number + 1) * 110 :]
+        with pytest.raises(ConfigError, match="cursors of their own"):
+            same.scan(cursor=pages[0].cursor, filter=None if condition is not None else vb.field("year") == 1)
+
+
+def test_more_hits_than_an_answer_holds_are_fetched_with_their_columns(
+    emulator: Emulator, store: PineconeStore
+) -> None:
+    photos = store.create(small(dim=64, fields={"title": "string"}))
+    ids = [f"r{number}" for number in range(300)]
+    photos.upsert(rows(photos.spec, ids, title=[key * 5_000 for key in ids]))
+    [hits] = photos.search(Query(random_vectors(1, 64), k=300, include=["title", "vector"]))
+    assert len(hits) == 300
+    assert np.all(np.diff(hits.scores) >= 0)
+    assert hits.records is not None
+    assert hits.records.column("title").to_pylist() == [str(key) * 5_000 for key in hits.ids]

@@ -1,0 +1,72 @@
+"""All of int64 in numbers that are float64.
+
+An integer is stored as the nearest float64, and where that is not exact (beyond 2^53), the rest, at most
+512, stands under a second key. Rounding never changes an order, so that integers compare like the pairs of
+the two, and below 2^53 a filter is what anybody would write: ``{"year": {"$gt": 2020}}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from vecbridge.filters import COMPARE, Op
+
+EXACT: Final = 2**53
+OPERATORS: Final[dict[Op, str]] = {
+    "==": "$eq",
+    "!=": "$ne",
+    "<": "$lt",
+    "<=": "$lte",
+    ">": "$gt",
+    ">=": "$gte",
+}
+
+
+def split(value: int) -> tuple[float, int]:
+    """The nearest float64 of an int64, and what is left."""
+    nearest = float(value)
+    return nearest, value - int(nearest)
+
+
+def joined(nearest: float, rest: float) -> int:
+    """The integer that :func:`split` took apart."""
+    return int(nearest) + int(rest)
+
+
+def comparison(key: str, rest_key: str, op: Op, value: int) -> dict[str, Any]:
+    """A filter on an integer.
+
+    Args:
+        key: Where the nearest float64 is.
+        rest_key: Where the rest is, if there is one.
+        op: The comparison.
+        value: What to compare with.
+    """
+    nearest, rest = split(value)
+    if abs(value) < EXACT:
+        return number(key, op, nearest)
+    same = {"$and": [{key: {"$eq": nearest}}, _rest(rest_key, op, rest)]}
+    if op == "==":
+        return same
+    beyond = number(key, "!=", nearest) if op == "!=" else {key: {OPERATORS[op][:3]: nearest}}
+    return {"$or": [beyond, same]}
+
+
+def number(key: str, op: Op, value: float) -> dict[str, Any]:
+    """A filter on a number; only a number matches, also where the service is asked for another one."""
+    if op == "!=":
+        return {"$or": [{key: {"$lt": value}}, {key: {"$gt": value}}]}
+    return {key: {OPERATORS[op]: value}}
+
+
+def among(key: str, rest_key: str, values: Sequence[int]) -> tuple[list[float], list[dict[str, Any]]]:
+    """The values that ``$in`` can take, and filters for the others."""
+    small = [float(value) for value in values if abs(value) < EXACT]
+    large = [comparison(key, rest_key, "==", value) for value in values if abs(value) >= EXACT]
+    return small, large
+
+
+def _rest(key: str, op: Op, value: int) -> dict[str, Any]:
+    present = number(key, op, float(value))
+    return {"$or": [{key: {"$exists": False}}, present]} if COMPARE[op](0, value) else present

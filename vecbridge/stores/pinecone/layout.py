@@ -1,0 +1,111 @@
+"""Which metadata key holds which column, how an id becomes the id of a record, what a namespace is called.
+
+What vecbridge writes: every scalar under its own name, so that other programs filter on it. A null is a key
+that is left out, for the service has none. A second key, ``_vb_<name>``, stands beside an integer that is no
+float64 (:mod:`.integers`), and in the place of an empty list, which the service may not tell from none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+
+from vecbridge.errors import CorruptStoreError
+from vecbridge.schema import CollectionSpec, FieldType
+
+DEFAULT_NAMESPACE: Final = "__default__"
+_DISGUISED: Final = f"%{DEFAULT_NAMESPACE}"
+_PLAIN: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Where a scalar column is.
+
+    Attributes:
+        name: What vecbridge calls it.
+        key: Its metadata key.
+        type: Its type.
+        aside: The second key, "" where there is none (indexes made elsewhere).
+    """
+
+    name: str
+    key: str
+    type: FieldType
+    aside: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything of a collection is.
+
+    Attributes:
+        id_type: "string" or "int64".
+        columns: The scalar columns but for ``extra``, by vecbridge's name.
+        own: Whether vecbridge made the index, and ids and namespaces are written in its way.
+        extra: The column that takes every key or value outside the others (indexes made elsewhere), or None.
+        read_only: Why records cannot be written; "" if they can be.
+    """
+
+    id_type: str
+    columns: Mapping[str, Column]
+    own: bool = True
+    extra: str | None = None
+    read_only: str = ""
+
+    def key(self, id: str | int) -> str:
+        """The id of a record."""
+        if not self.own or isinstance(id, int):
+            return str(id)
+        return id if id.isascii() and id.isprintable() and "%" not in id else quote(id, safe=_PLAIN)
+
+    def id(self, key: str) -> str | int:
+        """The id behind that of a record.
+
+        Raises:
+            CorruptStoreError: vecbridge did not write it.
+        """
+        if not self.own:
+            return key
+        try:
+            if self.id_type == "int64":
+                return int(key)
+            return unquote(key, errors="strict") if "%" in key else key
+        except ValueError as exc:
+            raise CorruptStoreError(f"the record {key!r} was not written by vecbridge") from exc
+
+    def id_array(self, keys: list[str]) -> pa.Array:
+        """The ids of some records."""
+        return pa.array(map(self.id, keys), pa.string() if self.id_type == "string" else pa.int64())
+
+    def wire_namespace(self, namespace: str) -> str:
+        """A namespace as the service calls it; "" is the default one."""
+        return _DISGUISED if self.own and namespace == DEFAULT_NAMESPACE else namespace
+
+    def namespace(self, found: str) -> str:
+        """A namespace from what the service calls it."""
+        if found == DEFAULT_NAMESPACE:
+            return ""
+        return DEFAULT_NAMESPACE if self.own and found == _DISGUISED else found
+
+
+def of_spec(spec: CollectionSpec) -> Layout:
+    """The layout of a collection that vecbridge made."""
+    columns = {
+        each.name: Column(each.name, each.name, each.type, aside=f"_vb_{each.name}") for each in spec.fields
+    }
+    return Layout(spec.id_type, columns)
+
+
+def index_name(name: str) -> str:
+    """The index of a collection."""
+    return name.replace("_", "-")
+
+
+def collection_name(index: str) -> str:
+    """The collection of an index that vecbridge made."""
+    return index.replace("-", "_")

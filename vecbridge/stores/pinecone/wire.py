@@ -1,0 +1,191 @@
+"""Arrow to metadata and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from vecbridge import records
+from vecbridge.errors import CorruptStoreError
+from vecbridge.schema import CollectionSpec
+from vecbridge.stores.pinecone import integers
+from vecbridge.stores.pinecone.layout import Column, Layout
+from vecbridge.stores.pinecone.limits import ID_BYTES, METADATA_BYTES
+from vecbridge.stores.pinecone.planes import Row
+
+_EMPTY_LIST: Final = "[]"
+_ABSENT: Final = object()
+
+
+def metadata(layout: Layout, batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The metadata of a checked batch, row by row; a null is a key that is not there."""
+    rows: list[dict[str, Any]] = [{} for _ in range(batch.num_rows)]
+    if layout.extra is not None:
+        for row, text in zip(rows, batch.column(layout.extra).to_pylist(), strict=True):
+            row.update(_object(text) or {})
+    for column in layout.columns.values():
+        for row, value in zip(rows, batch.column(column.name).to_pylist(), strict=True):
+            if value is not None:
+                _put(row, column, value)
+    return rows
+
+
+def _put(row: dict[str, Any], column: Column, value: Any) -> None:
+    if column.type == "int64":
+        row[column.key], rest = integers.split(value)
+        if rest:
+            row[column.aside] = float(rest)
+    elif column.type == "list<string>" and not value and column.aside:
+        row[column.aside] = _EMPTY_LIST
+    else:
+        row[column.key] = value
+
+
+def problems(
+    layout: Layout,
+    spec: CollectionSpec,
+    limit: int,
+    batch: pa.RecordBatch,
+    metadata: Sequence[Mapping[str, Any]],
+) -> dict[int, str]:
+    """By row, why the service would refuse a record of a checked batch.
+
+    Args:
+        layout: Where columns are.
+        spec: The collection's spec.
+        limit: Bytes of the longest text.
+        batch: The records.
+        metadata: Theirs, as they would be sent.
+    """
+    found = _oversized(metadata)
+    for row, id in enumerate(batch.column("id").to_pylist()):
+        key = layout.key(id)
+        if len(key) > ID_BYTES:
+            found[row] = f"its id takes {len(key)} bytes of ASCII, and Pinecone's have {ID_BYTES}"
+        elif not key.isascii():
+            found[row] = "the index was made elsewhere, and Pinecone's ids are ASCII"
+    vectors = records.vectors(batch, spec.vector.name)
+    for row in np.flatnonzero(~vectors.any(axis=1)).tolist():
+        found[row] = "its vector is all zeros, which Pinecone refuses under every metric"
+    for name in (each.name for each in spec.fields if each.type in ("string", "json")):
+        for row, text in enumerate(batch.column(name).to_pylist()):
+            if text is not None and len(text) * 4 > limit and len(text.encode()) > limit:
+                found[row] = f"{name!r} is longer than {limit:,} bytes of UTF-8"
+    if layout.extra is not None:
+        found |= _bad_extras(layout, batch)
+    return found
+
+
+def is_key(key: str) -> bool:
+    """Whether a record can have that id."""
+    return 0 < len(key) <= ID_BYTES and key.isascii()
+
+
+def _oversized(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    sizes = [len(orjson.dumps(row)) if row else 0 for row in rows]
+    return {
+        row: f"its fields take {size:,} bytes as JSON, and Pinecone keeps {METADATA_BYTES:,}"
+        for row, size in enumerate(sizes)
+        if size > METADATA_BYTES
+    }
+
+
+def _bad_extras(layout: Layout, batch: pa.RecordBatch) -> dict[int, str]:
+    """Rows of an index made elsewhere whose ``extra`` is not what other keys could hold."""
+    found: dict[int, str] = {}
+    columns = [(column.key, batch.column(column.name)) for column in layout.columns.values()]
+    for row, text in enumerate(batch.column(layout.extra).to_pylist()):
+        value = _object(text)
+        if value is None:
+            found[row] = f"{layout.extra!r} is no JSON object"
+        elif bad := [key for key, item in value.items() if not key or key[0] == "$" or not _storable(item)]:
+            found[row] = f"{layout.extra!r}: Pinecone has no type for {bad[0]!r}"
+        elif twice := [key for key, column in columns if key in value and column[row].is_valid]:
+            found[row] = f"{layout.extra!r} has {twice[0]!r}, which is a column"
+    return found
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    """What ``extra`` holds: other keys and their values; None if it is no JSON object."""
+    value = {} if text is None else json.loads(text)
+    return value if isinstance(value, dict) else None
+
+
+def _storable(value: Any) -> bool:
+    match value:
+        case str() | bool():
+            return True
+        case int():
+            return abs(value) <= integers.EXACT
+        case float():
+            return math.isfinite(value)
+        case list():
+            return all(isinstance(item, str) for item in value)
+    return False
+
+
+def batch(
+    layout: Layout, spec: CollectionSpec, rows: Sequence[Row], include: Sequence[str] | None
+) -> pa.RecordBatch:
+    """Records of an answer."""
+    schema = records.arrow_schema(spec, include)
+    arrays = []
+    for name in schema.names:
+        if name == "id":
+            arrays.append(layout.id_array([row.key for row in rows]))
+        elif name == spec.vector.name:
+            arrays.append(_vectors(spec, rows))
+        elif name == layout.extra:
+            arrays.append(pa.array([_extra(layout, row.metadata) for row in rows], pa.string()))
+        else:
+            column = layout.columns[name]
+            values = [_taken(column, row.metadata) for row in rows]
+            arrays.append(
+                pa.array([None if each is _ABSENT else each for each in values], schema.field(name).type)
+            )
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _vectors(spec: CollectionSpec, rows: Sequence[Row]) -> pa.Array:
+    dim = spec.vector.dim
+    values = np.empty((len(rows), dim), np.float32)
+    for place, row in enumerate(rows):
+        if len(row.values) != dim:
+            raise CorruptStoreError(f"the record {row.key!r} has {len(row.values)} dimensions, not {dim}")
+        values[place] = row.values
+    return records.vector_array(values)
+
+
+def _taken(column: Column, held: Mapping[str, Any]) -> Any:
+    """The value of a column; absent where there is none, or one of another type."""
+    value = held.get(column.key, _ABSENT)
+    match column.type:
+        case "int64" if _is_number(value):
+            return integers.joined(value, held.get(column.aside, 0))
+        case "float64" if _is_number(value):
+            return float(value)
+        case "bool" if isinstance(value, bool):
+            return value
+        case "list<string>" if isinstance(value, list):
+            return value
+        case "list<string>" if column.aside and column.aside in held:
+            return []
+        case "string" | "json" if isinstance(value, str):
+            return value
+    return _ABSENT
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _extra(layout: Layout, held: Mapping[str, Any]) -> str | None:
+    taken = {column.key for column in layout.columns.values() if _taken(column, held) is not _ABSENT}
+    rest = {key: value for key, value in held.items() if key not in taken}
+    return records.canonical_json(json.dumps(rest)) if rest else None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pyarrow as pa
 
 from vecbridge.errors import Failure, PartialWriteError, VecbridgeError
 from vecbridge.errors import Outcome as Certainty
 from vecbridge.query import WriteReport
+
+Part = TypeVar("Part", bound=Sized)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,8 @@ class Outcome:
 
 
 def send(
-    parts: Iterable[range],
-    call: Callable[[range], Sequence[Outcome]],
+    parts: Iterable[Part],
+    call: Callable[[Part], Sequence[Outcome]],
     *,
     at_once: int,
     unsent: Callable[[VecbridgeError], bool],
@@ -39,7 +42,7 @@ def send(
     """Sends requests; after one that failed no further one is begun.
 
     Args:
-        parts: Which rows go into each request, one after the other; asked for as they are needed.
+        parts: The rows of each request, or which they are, in their order; made as they are needed.
         call: Sends one. Returns what became of its rows where the backend says so of each, in their order,
             and nothing where it acknowledged them all; raises where the whole request failed.
         at_once: Requests in flight.
@@ -50,7 +53,7 @@ def send(
     """
     stopped: list[VecbridgeError] = []
 
-    def deliver(rows: range) -> Sequence[Outcome]:
+    def deliver(rows: Part) -> Sequence[Outcome]:
         if stopped:
             return [Outcome(len(rows), stopped[0], certain=True)]
         try:

@@ -302,11 +302,7 @@ def _iterated(bench: WeaviateBench, raw: Any, size: int) -> float:
 
 
 def recall(bench: WeaviateBench) -> list[Line]:
-    """Recall at 10 against exact search as ef grows, by quantizer, and what a query costs then.
-
-    A server that does not index asynchronously trains PQ when a setting of a collection with rows is
-    updated, which the first ef does; searches wait for it here.
-    """
+    """Recall at 10 against exact search as ef grows, by quantizer, and what a query costs then."""
     curves = {}
     for name, index in CURVES.items():
         with bench.filled(index) as collection:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
 import pyarrow as pa
 
-from vecbridge import records
+from vecbridge import records, sending
 from vecbridge.capabilities import Capabilities, Gap, ResolvedQuery
 from vecbridge.errors import (
     ConfigError,
@@ -21,12 +22,12 @@ from vecbridge.errors import (
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray, Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.pinecone import expressions, limits, wire, writing
+from vecbridge.stores.pinecone import errors, expressions, limits, wire, writing
 from vecbridge.stores.pinecone.control import Patience
 from vecbridge.stores.pinecone.errors import UnreachedError
 from vecbridge.stores.pinecone.expressions import Condition
 from vecbridge.stores.pinecone.planes import Encoded, Row, packed
-from vecbridge.stores.pinecone.table import Table, in_parallel
+from vecbridge.stores.pinecone.table import IN_FLIGHT, Table, in_parallel
 from vecbridge.urls import StoreURL
 
 _COUNTED: Final = 10_000  # records a page of a filtered count
@@ -71,7 +72,9 @@ class PineconeCollection:
         keys = [self._layout.key(id) for id in batch.column("id").to_pylist()]
         vectors = records.vectors(batch, self.spec.vector.name)
         parts = packed(plane.encode(keys, vectors, metadata), plane.envelope(self._space))
-        return writing.reported(batch, writing.send(parts, self._written))
+        deliver = partial(writing.delivered, self._written)
+        outcomes = sending.send(parts, deliver, at_once=IN_FLIGHT, unsent=errors.never_stored)
+        return sending.report(batch.column("id"), outcomes)
 
     def search(self, query: Query) -> list[Hits]:
         """The nearest records; see the protocol. The service takes one vector a request."""

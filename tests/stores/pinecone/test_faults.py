@@ -69,10 +69,10 @@ def test_ten_thousand_rows_through_every_fault_are_stored_but_for_the_poison(
     assert halves in ((1, 2) if transport == "rest" else range(-6, 1))  # some never arrive, see below
     assert (len(log.requests("upsert", 413)), len(log.requests("upsert", 0))) == (1, 2)
     limited = len(log.requests("upsert", 429))
-    assert 0.25 < limited / len(log.requests("upsert")) < 0.42
+    assert 0.2 < limited / len(log.requests("upsert")) < 0.45
     if transport == "rest":
-        assert len(pauses) == limited + 2
-        assert sum(pause >= 1.5 for pause in pauses) >= limited
+        assert len(pauses) in (limited + 1, limited + 2)  # both halves may be limited in one attempt
+        assert sum(pause >= 1.5 for pause in pauses) >= limited - 1
     else:  # the client hides Retry-After, and what is under way on a dropped connection goes with it
         assert limited + 2 <= len(pauses) <= limited + 8
 

@@ -83,7 +83,9 @@ def root() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def log_level() -> Iterator[None]:
-    """Takes back what a command set as the level of vecbridge's log lines."""
+def log() -> Iterator[None]:
+    """Takes back what a command set as the level of vecbridge's log lines and the place they go to."""
     yield
-    logging.getLogger("vecbridge").setLevel(logging.NOTSET)
+    logger = logging.getLogger("vecbridge")
+    logger.setLevel(logging.NOTSET)
+    logger.handlers.clear()

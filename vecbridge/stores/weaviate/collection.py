@@ -197,6 +197,7 @@ class WeaviateCollection:
         A server that is killed while somebody writes loses the last moments of its graph, which other rows
         may hang on. :meth:`wait_ready` calls this where this process can know; after a crash in the time of
         another one, call it. It takes about a millisecond a row. No other process should write meanwhile.
+        Rows that no search finds afterwards either, because the graph is too sparse for them, are logged.
 
         Returns:
             How many rows were written again.

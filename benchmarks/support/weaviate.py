@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from urllib.parse import urlsplit
 
 import vecbridge as vb
@@ -33,6 +34,7 @@ from vecbridge.indexes import IndexParams
 from vecbridge.query import FloatArray, Ids
 from vecbridge.store import Collection
 from vecbridge.stores.weaviate import layout, wire
+from vecbridge.stores.weaviate.collection import PARALLEL, WeaviateCollection
 from vecbridge.stores.weaviate.store import WeaviateOptions, addresses
 from vecbridge.urls import parse, read_options
 
@@ -181,6 +183,7 @@ def _beside(bench: WeaviateBench, kind: str, forms: dict[str, Form]) -> list[Lin
     actions: dict[str, Callable[[], float]] = {
         "upsert": partial(bench.seconds_of, INDEXES[kind], partial(_upsert, bench)),
         "vb.write": partial(bench.seconds_of, INDEXES[kind], bench.write),
+        "ready": partial(_ready_made, bench, kind),
         **{name: partial(_seconds_of, bench, kind, form) for name, form in by_hand.items()},
     }
     times = in_turns(actions, bench.rounds)
@@ -191,6 +194,7 @@ def _beside(bench: WeaviateBench, kind: str, forms: dict[str, Form]) -> list[Lin
         compared("write", f"upsert {what}", "rows/s", rates["upsert"], rates[best], best, TARGETS.get(kind)),
         compared("write", f"upsert {what}", "rows/s", rates["upsert"], rates[threads], threads),
         compared("write", f"vb.write {what}", "rows/s", rates["vb.write"], rates[best], best),
+        compared("write", f"requests made beforehand, {kind}", "rows/s", rates["ready"], rates[best], best),
     ]
 
 
@@ -203,6 +207,25 @@ def _upsert(bench: WeaviateBench, collection: Collection) -> None:
     """In batches of 10,000, which vecbridge cuts into requests itself."""
     for batch in bench.batches:
         collection.upsert(batch)
+
+
+def _ready_made(bench: WeaviateBench, kind: str) -> float:
+    """How long the server takes with the requests of the upserts, made beforehand: no client is faster."""
+    with bench.collection(INDEXES[kind]) as collection:
+        assert isinstance(collection, WeaviateCollection)
+        send = collection._table.write
+        kept: list[Any] = []
+
+        def keep(request: Any) -> dict[int, str]:
+            kept.append(request)
+            return {}
+
+        with mock.patch.object(collection._table, "write", keep):
+            _upsert(bench, collection)
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            taken = seconds(lambda: list(pool.map(send, kept)))
+        require(collection.count(), bench.rows, "written")
+        return taken
 
 
 def _insert_many(bench: WeaviateBench, raw: Any, rows: int, threads: int = 1) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +45,7 @@ VALUES: dict[str, list[Any]] = {
     "tags": [[], [""], ["a", 'b"', "\U00010000"], ["[]"], None],
     "facts": ["null", '""', "[]", f'{{"a":{2**80}}}', None],
 }
+ALL_OR_FILTERED = pytest.mark.parametrize("condition", [None, vb.field("year") >= 0], ids=["all", "filtered"])
 IDS = ["a", "50% off?/#&é", "\U0001f600", " blank ", "%C3%A9"]
 
 
@@ -217,7 +220,7 @@ def test_underscores_are_hyphens_at_the_service_and_none_ends_a_name(rest: Pinec
         rest.create(small("photos_"))
 
 
-@pytest.mark.parametrize("condition", [None, vb.field("year") >= 0], ids=["all", "filtered"])
+@ALL_OR_FILTERED
 def test_a_cursor_goes_on_in_another_store_and_ends_where_the_scan_ended(
     emulator: Emulator, store: PineconeStore, condition: Any
 ) -> None:
@@ -233,6 +236,23 @@ def test_a_cursor_goes_on_in_another_store_and_ends_where_the_scan_ended(
             assert rest == ids[(number + 1) * 110 :]
         with pytest.raises(ConfigError, match="cursors of their own"):
             same.scan(cursor=pages[0].cursor, filter=None if condition is not None else vb.field("year") == 1)
+
+
+@ALL_OR_FILTERED
+def test_a_scan_holds_one_page_however_many_rows_there_are(store: PineconeStore, condition: Any) -> None:
+    photos = store.create(small(dim=64, fields={"year": "int64"}))
+    photos.upsert(rows(photos.spec, [f"r{number:04}" for number in range(8_000)], year=range(8_000)))
+    python, arrow = [], []
+    for page in photos.scan(batch_rows=200, filter=condition):
+        if not python:
+            tracemalloc.start()  # the emulator has sorted its ids by now
+        python.append(tracemalloc.get_traced_memory()[1])
+        arrow.append(pa.total_allocated_bytes())
+        del page
+    tracemalloc.stop()
+    assert len(python) == 40
+    assert python[-1] < 1.5 * python[5]
+    assert max(arrow) < 1.5 * arrow[0]
 
 
 def test_more_hits_than_an_answer_holds_are_fetched_with_their_columns(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import pytest
 
-from tests.testing.pinecone.conftest import KEY, Api
+from tests.testing.pinecone.conftest import KEY, Api, Servers
 from vecbridge.testing.pinecone import Emulator, Fault
 from vecbridge.testing.pinecone.messages import CLASSES, METHODS
 
@@ -45,25 +46,43 @@ def stub(index: Api) -> Iterator[Stub]:
     stub.close()
 
 
+def floats(*numbers: float) -> bytes:
+    """A list of floats as it is on the wire."""
+    return struct.pack(f"<{len(numbers)}f", *numbers)
+
+
 def upsert(*vectors: dict[str, Any]) -> bytes:
     return bytes(CLASSES["UpsertRequest"](vectors=vectors).SerializeToString())
 
 
 def test_rest_and_grpc_share_one_port_and_the_same_records(stub: Stub, index: Api) -> None:
     metadata = {"year": 2020, "tags": ["a"], "seen": False}
-    stub("Upsert", vectors=[{"id": "a", "values": [0.1, 0.2], "metadata": metadata}])
+    stub("Upsert", vectors=[{"id": "a", "values": floats(0.1, 0.2), "metadata": metadata}])
     rest = index.get("/vectors/fetch", ids="a").json()["vectors"]["a"]
     assert rest == {"id": "a", "values": [0.1, 0.2], "metadata": metadata}
     fetched = stub("Fetch", ids=["a"]).vectors["a"]
     assert fetched.id == "a"
-    assert [f"{value:.6g}" for value in fetched.values] == ["0.1", "0.2"]
+    assert fetched.values == floats(0.1, 0.2)
     assert dict(fetched.metadata)["year"] == 2020.0
 
 
+def test_sparse_values_and_nested_filters_are_read(servers: Servers, emulator: Emulator) -> None:
+    index = servers.index(emulator, name="words", metric="dotproduct")
+    stub = Stub(index.host)
+    sparse = {"indices": [7, 9], "values": floats(2.0, 1.0)}
+    rows = [{"id": id, "values": floats(1, 0), "metadata": {"tag": id}} for id in "ab"]
+    stub("Upsert", vectors=[rows[0] | {"sparse_values": sparse}, rows[1]])
+    filter = {"$or": [{"tag": {"$in": ["a", "c"]}}, {"tag": {"$eq": "b"}}]}
+    found = stub("Query", vector=floats(1, 0), sparse_vector=sparse, top_k=2, filter=filter).matches
+    assert [(match.id, match.score) for match in found] == [("a", 6.0), ("b", 1.0)]
+    assert stub("Fetch", ids=["a"]).vectors["a"].sparse_values.values == floats(2.0, 1.0)
+    stub.close()
+
+
 def test_a_write_and_a_query_carry_log_numbers_as_metadata(stub: Stub) -> None:
-    _, call = stub.raw("Upsert", upsert({"id": "a", "values": [1, 0]}))
+    _, call = stub.raw("Upsert", upsert({"id": "a", "values": floats(1, 0)}))
     assert dict(call.initial_metadata())["x-pinecone-request-lsn"] == "1"
-    query = CLASSES["QueryRequest"](vector=[1, 0], top_k=1).SerializeToString()
+    query = CLASSES["QueryRequest"](vector=floats(1, 0), top_k=1).SerializeToString()
     _, call = stub.raw("Query", query)
     assert dict(call.initial_metadata())["x-pinecone-max-indexed-lsn"] == "1"
 
@@ -71,14 +90,15 @@ def test_a_write_and_a_query_carry_log_numbers_as_metadata(stub: Stub) -> None:
 @pytest.mark.parametrize(
     ("vector", "says"),
     [
-        ({"id": "a", "values": [1]}, "dimension"),
-        ({"id": "a", "values": [math.nan, 0]}, "finite"),
-        ({"id": "a", "values": [math.inf, 0]}, "finite"),
-        ({"id": "a", "values": [0, 0]}, "zeros"),
-        ({"id": "ä", "values": [1, 0]}, "ASCII"),
-        ({"id": "", "values": [1, 0]}, "Vector ID"),
-        ({"id": "a", "values": [1, 0], "metadata": {"key": None}}, "Metadata value"),
-        ({"id": "a", "values": [1, 0], "metadata": {"key": math.nan}}, ""),
+        ({"id": "a", "values": floats(1)}, "dimension"),
+        ({"id": "a", "values": b"12345"}, "Failed to read the request"),
+        ({"id": "a", "values": floats(math.nan, 0)}, "finite"),
+        ({"id": "a", "values": floats(math.inf, 0)}, "finite"),
+        ({"id": "a", "values": floats(0, 0)}, "zeros"),
+        ({"id": "ä", "values": floats(1, 0)}, "ASCII"),
+        ({"id": "", "values": floats(1, 0)}, "Vector ID"),
+        ({"id": "a", "values": floats(1, 0), "metadata": {"key": None}}, "Metadata value"),
+        ({"id": "a", "values": floats(1, 0), "metadata": {"key": math.nan}}, ""),
     ],
     ids=str,
 )
@@ -89,7 +109,7 @@ def test_the_rules_of_rest_hold(stub: Stub, vector: dict[str, Any], says: str) -
 
 
 def test_a_request_beyond_2_mb_is_out_of_range(stub: Stub) -> None:
-    rows = [{"id": f"{row}", "values": [1, 0], "metadata": {"text": "x" * 40_000}} for row in range(60)]
+    rows = [{"id": f"{row}", "values": floats(1, 0), "metadata": {"text": "x" * 40_000}} for row in range(60)]
     error = stub.refused("Upsert", upsert(*rows))
     assert error.code() is grpc.StatusCode.OUT_OF_RANGE
     assert error.details().endswith("the limit is: 2097152 bytes")
@@ -110,7 +130,7 @@ def test_an_unknown_namespace_is_not_found_to_a_delete(stub: Stub) -> None:
 
 def test_a_fault_says_when_to_come_back(stub: Stub, emulator: Emulator) -> None:
     emulator.faults.add(Fault(status=429, retry_after=0.5, times=1))
-    error = stub.refused("Upsert", upsert({"id": "a", "values": [1, 0]}))
+    error = stub.refused("Upsert", upsert({"id": "a", "values": floats(1, 0)}))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert dict(error.trailing_metadata())["retry-after"] == "0.5"
 
@@ -118,7 +138,7 @@ def test_a_fault_says_when_to_come_back(stub: Stub, emulator: Emulator) -> None:
 def test_every_method_of_the_service_answers(stub: Stub) -> None:
     stub(
         "Upsert",
-        vectors=[{"id": id, "values": [1, 0], "metadata": {"year": 1}} for id in "abc"],
+        vectors=[{"id": id, "values": floats(1, 0), "metadata": {"year": 1}} for id in "abc"],
         namespace="n",
     )
     here = {"namespace": "n"}

@@ -39,7 +39,7 @@ from vecbridge.stores.weaviate import (
 from vecbridge.stores.weaviate.table import Table
 from vecbridge.urls import StoreURL
 
-_PARALLEL: Final = 3  # requests in flight of one upsert; the server builds its graph on every core
+PARALLEL: Final = 3  # requests in flight of one upsert; the server builds its graph on every core
 _EXACT_INTEGERS: Final = 2**53
 
 
@@ -78,7 +78,7 @@ class WeaviateCollection:
         limits = self.capabilities
         parts = records.ranges(batch, max_rows=limits.max_rows, max_bytes=limits.max_bytes)
         send = partial(self._send, batch, uuids)
-        outcomes = sending.send(parts, send, at_once=_PARALLEL, unsent=errors.never_sent)
+        outcomes = sending.send(parts, send, at_once=PARALLEL, unsent=errors.never_sent)
         return sending.report(batch.column("id"), outcomes)
 
     def search(self, query: Query) -> list[Hits]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import orjson
 
 from vecbridge.testing.pinecone import limits
@@ -139,7 +138,7 @@ class Data:
         return _read(body, {"matches": matches}, {SEEN: str(space.indexed)})
 
     def _asked(self, body: Body, space: Namespace) -> Record | None:
-        vector, id = _values(body, "vector"), member(body, "id", str)
+        vector, id = limits.floats(body, "vector"), member(body, "id", str)
         sparse = self._sparse(body, "sparseVector")
         if id and (len(vector) or sparse):
             raise invalid("Cannot specify both id and vector")
@@ -251,7 +250,7 @@ class Data:
         if not isinstance(vector, dict):
             raise invalid("vectors must hold objects")
         id = limits.identifier(vector.get("id"))
-        values, sparse = _values(vector, "values"), self._sparse(vector, "sparseValues")
+        values, sparse = limits.floats(vector, "values"), self._sparse(vector, "sparseValues")
         if not sparse and self.dimension is None:
             raise invalid(f"Vector ID '{id}' has no sparse values")
         dense = limits.dense(values, self.dimension, id) if self.dimension or len(values) else None
@@ -260,19 +259,13 @@ class Data:
     def _changes(self, body: Body) -> dict[str, Any]:
         """What an update sets, by the fields of a record."""
         changes: dict[str, Any] = {}
-        if len(values := _values(body, "values")):
+        if len(values := limits.floats(body, "values")):
             changes["values"] = limits.dense(values, self.dimension, str(body.get("id")))
         if sparse := self._sparse(body, "sparseValues"):
             changes["sparse"] = sparse
         if (metadata := member(body, "setMetadata", dict)) is not None:
             changes["metadata"] = limits.metadata(metadata)
         return changes
-
-
-def _values(body: Body, name: str) -> list[Any] | limits.Array:
-    """A dense vector as it came: a list from REST, an array from gRPC; empty where none came."""
-    values: list[Any] | limits.Array = member(body, name, (list, np.ndarray), [])
-    return values
 
 
 def _put(records: Mapping[str, Record]) -> Change:

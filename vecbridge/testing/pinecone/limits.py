@@ -45,6 +45,12 @@ def member(body: Mapping[str, Any], name: str, kind: type | tuple[type, ...], de
     return value
 
 
+def floats(body: Mapping[str, Any], name: str) -> list[Any] | Array:
+    """A list of numbers as it came: a list from REST, an array from gRPC; empty where none came."""
+    values: list[Any] | Array = member(body, name, (list, np.ndarray), [])
+    return values
+
+
 def count(body: Mapping[str, Any], name: str, low: int, high: int, default: int | None = None) -> int:
     """A whole number between two bounds."""
     if name not in body and default is None:
@@ -123,7 +129,7 @@ def dense(values: Sequence[Any] | Array, dimension: int | None, owner: str | Non
     if isinstance(values, list) and not set(map(type, values)) <= {int, float}:
         raise invalid("Vector values must be numbers")
     with np.errstate(over="ignore"):
-        array = np.array(values, np.float64).astype(np.float32)
+        array = np.array(values, np.float32)
     if not np.isfinite(array).all():
         raise invalid("Vector values must be finite 32-bit floating point numbers")
     if owner is not None and not array.any():
@@ -134,7 +140,7 @@ def dense(values: Sequence[Any] | Array, dimension: int | None, owner: str | Non
 
 def sparse(value: Mapping[str, Any]) -> dict[int, float]:
     """A sparse vector: what stands at each index."""
-    indices, values = member(value, "indices", list, []), member(value, "values", list, [])
+    indices, values = member(value, "indices", list, []), floats(value, "values")
     if len(indices) != len(values) or len(set(map(str, indices))) != len(indices):
         raise invalid("Sparse vector must have as many indices as values, and each index once")
     if not 1 <= len(indices) <= SPARSE_VALUES:

@@ -1,11 +1,13 @@
 """The messages of the gRPC service, declared as data.
 
 Names, types and numbers are those of Pinecone's public ``db_data`` proto, 2026-04. Declaring them here spares
-generated code: the descriptors are built from this table when the module is imported.
+generated code: the descriptors are built from this table when the module is imported. Floats in lists are
+declared as the bytes that they are on the wire, which NumPy reads at once.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,15 +16,17 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory, struct_pb2
 from google.protobuf.message import Message
 
-_TYPES = {"double": 1, "float": 2, "uint64": 4, "int32": 5, "bool": 8, "string": 9, "uint32": 13}
+_TYPES = {
+    "double": 1, "float": 2, "uint64": 4, "int32": 5, "bool": 8, "string": 9, "floats": 12, "uint32": 13,
+}  # fmt: skip
 _STRUCT = "google.protobuf.Struct"
 
 #: A field is ``number label type name``; the label is ``*`` for repeated, ``?`` for optional, or none.
 _MESSAGES = {
-    "SparseValues": "1 *uint32 indices, 2 *float values",
-    "Vector": "1 string id, 2 *float values, 3 Struct metadata, 4 SparseValues sparse_values",
+    "SparseValues": "1 *uint32 indices, 2 floats values",
+    "Vector": "1 string id, 2 floats values, 3 Struct metadata, 4 SparseValues sparse_values",
     "ScoredVector": (
-        "1 string id, 2 float score, 3 *float values, 4 Struct metadata, 5 SparseValues sparse_values"
+        "1 string id, 2 float score, 3 floats values, 4 Struct metadata, 5 SparseValues sparse_values"
     ),
     "Usage": "1 ?uint32 read_units",
     "Pagination": "1 string next",
@@ -41,15 +45,15 @@ _MESSAGES = {
     "ListRequest": "1 ?string prefix, 2 ?uint32 limit, 3 ?string pagination_token, 4 string namespace",
     "ListItem": "1 string id",
     "ListResponse": "1 *ListItem vectors, 2 ?Pagination pagination, 3 string namespace, 4 ?Usage usage",
-    "QueryVector": "1 *float values, 2 uint32 top_k, 3 string namespace, 4 Struct filter",
+    "QueryVector": "1 floats values, 2 uint32 top_k, 3 string namespace, 4 Struct filter",
     "QueryRequest": (
         "1 string namespace, 2 uint32 top_k, 3 Struct filter, 4 bool include_values, 5 bool include_metadata,"
-        "6 *QueryVector queries, 7 *float vector, 8 string id, 9 SparseValues sparse_vector,"
+        "6 *QueryVector queries, 7 floats vector, 8 string id, 9 SparseValues sparse_vector,"
         "10 ?float scan_factor, 11 ?uint32 max_candidates"
     ),
     "QueryResponse": "2 *ScoredVector matches, 3 string namespace, 4 ?Usage usage",
     "UpdateRequest": (
-        "1 string id, 2 *float values, 3 Struct set_metadata, 4 string namespace,"
+        "1 string id, 2 floats values, 3 Struct set_metadata, 4 string namespace,"
         "5 SparseValues sparse_values, 6 ?Struct filter, 7 ?bool dry_run"
     ),
     "UpdateResponse": "1 ?int32 matched_records",
@@ -133,14 +137,35 @@ def to_body(message: Message) -> dict[str, Any]:
 
 def _plain(field: Any, value: Any) -> Any:
     if field.message_type is None:
+        if field.type == _TYPES["floats"]:
+            return np.frombuffer(value, "<f4")
         if not field.is_repeated:
             return value
-        return np.array(value, np.float32) if field.type == _TYPES["float"] else list(value)
+        return list(value)
     if field.message_type.full_name == _STRUCT:
-        return json_format.MessageToDict(value)
+        return _members(value)
     if field.message_type.GetOptions().map_entry:
         return {key: to_body(value[key]) for key in value}
     return [to_body(item) for item in value] if field.is_repeated else to_body(value)
+
+
+def _members(struct: Any) -> dict[str, Any]:
+    return {name: _member(value) for name, value in struct.fields.items()}
+
+
+def _member(value: Any) -> Any:
+    match value.WhichOneof("kind"):
+        case "number_value":
+            if not math.isfinite(value.number_value):
+                raise ValueError(f"{value.number_value} has no JSON")
+            return value.number_value
+        case "list_value":
+            return [_member(item) for item in value.list_value.values]
+        case "struct_value":
+            return _members(value.struct_value)
+        case "string_value" | "bool_value" as kind:
+            return getattr(value, kind)
+    return None
 
 
 def fill(message: Message, body: Mapping[str, Any]) -> Message:
@@ -154,7 +179,9 @@ def fill(message: Message, body: Mapping[str, Any]) -> Message:
 def _set(message: Message, field: Any, value: Any) -> None:
     target = getattr(message, field.name)
     if field.message_type is None:
-        if field.is_repeated:
+        if field.type == _TYPES["floats"]:
+            setattr(message, field.name, np.asarray(value, "<f4").tobytes())
+        elif field.is_repeated:
             target.extend(value)
         else:
             setattr(message, field.name, int(value) if field.type == _TYPES["uint64"] else value)

@@ -106,7 +106,8 @@ def _scores(metric: str, matrix: Array, query: Array | None) -> Array:
     if query is None or not len(matrix):
         return np.zeros(len(matrix), np.float32)
     if metric == "euclidean":
-        squares: Array = np.square(matrix - query).sum(axis=1)
+        with np.errstate(over="ignore"):  # to infinity
+            squares: Array = np.square(matrix - query).sum(axis=1)
         return squares
     products: Array = matrix @ query
     if metric == "dotproduct":

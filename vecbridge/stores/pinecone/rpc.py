@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from pinecone import RetryConfig
+from pinecone import RetryConfig, Vector
 from pinecone.grpc import GrpcIndex
 
 from vecbridge.query import FloatArray
@@ -32,12 +33,12 @@ class RpcPlane:
     def encode(
         self, keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
     ) -> Iterator[Encoded]:
-        """Records as dicts, with the bytes that they take as protobuf."""
+        """Records as the client has them, with the bytes that they take as protobuf."""
         for key, vector, held in zip(keys, vectors, metadata, strict=True):
-            row: dict[str, Any] = {"id": key, "values": vector.tolist()}
+            # The client reads an array at once; of a list, each number would be an object.
+            row = Vector(key, array("f", vector.tobytes()), metadata=dict(held) if held else None)
             size = _framed(len(key)) + _framed(4 * len(vector))
             if held:
-                row["metadata"] = dict(held)
                 size += _framed(_struct(held))
             yield Encoded(row, _framed(size))
 
@@ -140,24 +141,25 @@ def _next(answer: Any) -> str:
 
 def _framed(size: int) -> int:
     """Bytes of a protobuf field of so many bytes: a tag, the length, the content."""
-    return 1 + max(1, -(-size.bit_length() // 7)) + size
+    if size < 1 << 7:  # nearly all are
+        return 2 + size
+    return 1 + -(-size.bit_length() // 7) + size
 
 
 def _struct(values: Mapping[str, Any]) -> int:
     """Bytes of a ``google.protobuf.Struct``: a map from names to values."""
-    return sum(
-        _framed(_framed(len(name.encode())) + _framed(_value(value))) for name, value in values.items()
-    )
+    return sum([_framed(_text(name) + _framed(_value(value))) for name, value in values.items()])
 
 
 def _value(value: Any) -> int:
     """Bytes of a ``google.protobuf.Value``."""
-    match value:
-        case bool():
-            return 2
-        case str():
-            return _framed(len(value.encode()))
-        case list():
-            return _framed(sum(_framed(_value(item)) for item in value))
-        case _:
-            return 9
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, list):
+        return _framed(sum([_framed(_value(item)) for item in value]))
+    return 2 if isinstance(value, bool) else 9
+
+
+def _text(value: str) -> int:
+    """Bytes of a field that is a text."""
+    return _framed(len(value) if value.isascii() else len(value.encode()))

@@ -10,8 +10,8 @@ endif
 VENVS ?= .venvs
 PYTEST_ARGS ?=
 
-# Stores that the conformance suite runs on one test at a time, and servers, which mostly make one wait, so
-# that several of their tests run at once.
+# Stores that the conformance suite runs on as fast as two cores do, and servers, which mostly make one wait,
+# so that more of their tests run at once.
 STORES := memory,faiss,milvus-lite
 SERVERS := milvus,weaviate,pinecone,pinecone-grpc
 
@@ -41,7 +41,7 @@ demo: $(VENVS)/demo/.installed ## Index pictures and search them; writes demo/de
 	$(VENVS)/demo/bin/vecbridge demo --dir demo
 
 test: $(VENVS)/test/.installed ## Run the tests (installs torch); PYTEST_ARGS="-k filter" narrows them
-	$(VENVS)/test/bin/python -m pytest --stores=$(STORES) $(PYTEST_ARGS)
+	$(VENVS)/test/bin/python -m pytest --stores=$(STORES) --numprocesses=2 --dist=loadgroup $(PYTEST_ARGS)
 	$(VENVS)/test/bin/python -m pytest tests/conformance --stores=$(SERVERS) --numprocesses=6 $(PYTEST_ARGS) || [ $$? = 5 ]
 
 lint: $(VENVS)/lint/.installed ## Check style, types, and who imports whom

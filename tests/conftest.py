@@ -76,6 +76,13 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ[f"{case.id.upper()}_URL"] = server.shared_url()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With --dist=loadgroup a file's tests run on one worker, and all that start a Milvus on the same one."""
+    for item in items:
+        one_at_a_time = ROOT / "tests/stores/milvus" in item.path.parents
+        item.add_marker(pytest.mark.xdist_group("milvus" if one_at_a_time else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""

@@ -454,6 +454,8 @@ def _answer(client: httpx.Client, stub: Any, name: str, *arguments: Any) -> Any:
     reply.pop("generativeGroupedResult", None)
     if "results" in reply:  # equally near ones, and matches, come in any order
         reply["results"].sort(key=lambda each: (_distance(each), each.get("metadata", {}).get("id", "")))
+    if "tenants" in reply:  # the server keeps them in a map
+        reply["tenants"].sort(key=lambda each: each["name"])
     return reply
 
 

@@ -287,7 +287,7 @@ class WeaviateCollection:
         for answer in self._table.pages(
             self._tenant, columns, rows=rows, filters=condition, after=after, upto=upto
         ):
-            yield Page(answer.batch(self.spec, include), self._cursor(answer.uuids()[-1], upto))
+            yield Page(answer.batch(self.spec, include), self._cursor(answer.last_uuid, upto))
 
     def _cursor(self, after: str, upto: str) -> str:
         state = json.dumps([self._table.token, self.namespace, after, upto])

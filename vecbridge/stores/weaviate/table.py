@@ -257,7 +257,7 @@ class Table:
         try:
             while True:
                 try:
-                    results = list(call.answer().results)
+                    found = call.answer().results
                 except TenantNotFoundError:
                     return
                 except TooLargeError:
@@ -266,14 +266,12 @@ class Table:
                     rows //= 2
                     call = self._asked(tenant, columns, rows, after)
                     continue
-                if not results:
+                if not found:
                     return
-                after = results[-1].metadata.id
-                if past := bool(upto) and after > upto:
-                    results = [each for each in results if each.metadata.id <= upto]
-                else:
-                    call = self._asked(tenant, columns, rows, after)
-                if results:
+                after = found[-1].metadata.id
+                if not (past := bool(upto) and after > upto):
+                    call = self._asked(tenant, columns, rows, after)  # before anything else: the server waits
+                if results := [each for each in found if not past or each.metadata.id <= upto]:
                     yield wire.Answer(results, self.layout)
                 if past:
                     return

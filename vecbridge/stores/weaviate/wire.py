@@ -151,6 +151,11 @@ class Answer:
     def __len__(self) -> int:
         return len(self._results)
 
+    @property
+    def last_uuid(self) -> str:
+        """That of its last row."""
+        return str(self._results[-1].metadata.id)
+
     def uuids(self) -> list[str]:
         """UUIDs."""
         return [each.metadata.id for each in self._results]
@@ -204,7 +209,7 @@ class Answer:
             case "raw":
                 return pa.array(_plain(found, "text_value"), wanted)
             case "raws":
-                return pa.array(_lists(found), wanted)
+                return _lists(found)
             case "json":
                 return pa.array([each.text_value or None if each else None for each in found], wanted)
             case "text":
@@ -212,7 +217,7 @@ class Answer:
                     pa.array([each.text_value or None if each else None for each in found], wanted)
                 )
             case "texts":
-                return _opened_lists(pa.array(_lists(found), wanted))
+                return _opened_lists(_lists(found))
             case "ordered":
                 return _unordered([each.text_value or None if each else None for each in found])
 
@@ -269,13 +274,17 @@ def _plain(found: Sequence[Any], attribute: str) -> list[Any]:
     ]
 
 
-def _lists(found: Sequence[Any]) -> list[list[str] | None]:
-    return [
-        list(each.list_value.text_values.values)
-        if each is not None and each.WhichOneof("kind") == "list_value"
-        else None
-        for each in found
-    ]
+def _lists(found: Sequence[Any]) -> pa.Array:
+    texts: list[str] = []
+    ends, missing = [0], []
+    for each in found:
+        there = each is not None and each.WhichOneof("kind") == "list_value"
+        if there:
+            texts.extend(each.list_value.text_values.values)
+        ends.append(len(texts))
+        missing.append(not there)
+    offsets = pa.array(np.array(ends, np.int32), mask=np.array([*missing, False]))
+    return pa.ListArray.from_arrays(offsets, pa.array(texts, pa.string()))
 
 
 def _opened(texts: pa.Array) -> pa.Array:

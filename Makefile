@@ -41,7 +41,7 @@ demo: $(VENVS)/demo/.installed ## Index pictures and search them; writes demo/de
 	$(VENVS)/demo/bin/vecbridge demo --dir demo
 
 test: $(VENVS)/test/.installed ## Run the tests (installs torch); PYTEST_ARGS="-k filter" narrows them
-	$(VENVS)/test/bin/python -m pytest --stores=$(STORES) --numprocesses=2 --dist=loadgroup $(PYTEST_ARGS)
+	$(VENVS)/test/bin/python -m pytest --stores=$(STORES) --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)
 	$(VENVS)/test/bin/python -m pytest tests/conformance --stores=$(SERVERS) --numprocesses=6 $(PYTEST_ARGS) || [ $$? = 5 ]
 
 lint: $(VENVS)/lint/.installed ## Check style, types, and who imports whom

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -76,11 +77,19 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ[f"{case.id.upper()}_URL"] = server.shared_url()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With --dist=loadgroup a file's tests run on one worker, and all that start a Milvus on the same one."""
-    for item in items:
-        one_at_a_time = ROOT / "tests/stores/milvus" in item.path.parents
-        item.add_marker(pytest.mark.xdist_group("milvus" if one_at_a_time else str(item.path)))
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With --dist=loadfile the files that start a Milvus are one, since one of it runs at a time."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return "milvus" if file.startswith("tests/stores/milvus/") else file
+
+    return Files(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -108,8 +108,8 @@ def shared() -> GenuineMilvus | None:
     if not _shared:
         server = GenuineMilvus(**BRISK)
         atexit.register(server.stop)
-        _shared.append(server)
         server.start()
+        _shared.append(server)
     return _shared[0]
 
 

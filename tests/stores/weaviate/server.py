@@ -166,8 +166,8 @@ def shared_url() -> str:
     if not _shared:
         server = GenuineWeaviate()
         atexit.register(server.stop)
-        _shared.append(server)
         server.start()
+        _shared.append(server)
     return _shared[0].url
 
 

@@ -7,10 +7,12 @@ import itertools
 import json
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import pyarrow as pa
 
@@ -40,7 +42,11 @@ from vecbridge.stores.weaviate.table import Table
 from vecbridge.urls import StoreURL
 
 PARALLEL: Final = 3  # requests in flight of one upsert; the server builds its graph on every core
+_LANES: Final = 2  # server cursors of one scan
 _EXACT_INTEGERS: Final = 2**53
+
+#: UUIDs beyond the first one, up to the second; "" is the end.
+Range: TypeAlias = tuple[str, str]
 
 
 class WeaviateCollection:
@@ -146,20 +152,26 @@ class WeaviateCollection:
         batch_rows: int = 10_000,
         cursor: str | None = None,
     ) -> Iterator[Page]:
-        """Records in the order of their UUIDs; see :class:`vecbridge.store.Collection`."""
+        """Records, of both halves of the UUIDs in turns; see :class:`vecbridge.store.Collection`.
+
+        A cursor of the server waits for its last page before it can ask for the next. Of two, one is at work
+        while the page of the other is read.
+        """
         columns = records.arrow_schema(self.spec, include).names[1:]
         condition = self._compiled(self._resolved(filter))
         if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or batch_rows < 1:
             raise ConfigError(f"batch_rows={batch_rows!r}: a whole number from 1")
-        after, upto = ("", "") if cursor is None else self._read_cursor(cursor)
-        return self._pages(include, columns, condition, batch_rows, after, upto)
+        if cursor is None:
+            ranges = _ranges(_LANES if condition is True else 1)
+        else:
+            ranges = self._read_cursor(cursor)
+        return self._pages(include, columns, condition, batch_rows, ranges)
 
     def split(self, parts: int) -> list[str]:
         """Start cursors of equal ranges of UUIDs; see :class:`vecbridge.store.Splittable`."""
         if isinstance(parts, bool) or not isinstance(parts, int) or parts < 1:
             raise ConfigError(f"parts={parts!r}: a whole number from 1")
-        bounds = ["", *(str(uuid.UUID(int=(part << 128) // parts)) for part in range(1, parts)), ""]
-        return [self._cursor(after, upto) for after, upto in itertools.pairwise(bounds)]
+        return [self._cursor([each]) for each in _ranges(parts)]
 
     def count(self, filter: Filter | None = None) -> int:
         """How many rows there are, or match."""
@@ -282,25 +294,48 @@ class WeaviateCollection:
 
     def _pages(
         self, include: Sequence[str] | None, columns: Sequence[str], condition: Any, rows: int,
-        after: str, upto: str,
+        ranges: Sequence[Range],
     ) -> Iterator[Page]:  # fmt: skip
-        for answer in self._table.pages(
-            self._tenant, columns, rows=rows, filters=condition, after=after, upto=upto
-        ):
-            yield Page(answer.batch(self.spec, include), self._cursor(answer.last_uuid, upto))
+        lanes = deque(
+            (
+                each,
+                self._table.pages(
+                    self._tenant, columns, rows=rows, filters=condition, after=each[0], upto=each[1]
+                ),
+            )
+            for each in ranges
+        )
+        with ExitStack() as stack:
+            for _, pages in lanes:
+                stack.enter_context(closing(pages))
+            while lanes:
+                (_, upto), pages = lanes.popleft()
+                if (answer := next(pages, None)) is not None:
+                    lanes.append(((answer.last_uuid, upto), pages))
+                    yield Page(answer.batch(self.spec, include), self._cursor([each for each, _ in lanes]))
 
-    def _cursor(self, after: str, upto: str) -> str:
-        state = json.dumps([self._table.token, self.namespace, after, upto])
+    def _cursor(self, ranges: Sequence[Range]) -> str:
+        state = json.dumps([self._table.token, self.namespace, *ranges])
         return base64.urlsafe_b64encode(state.encode()).decode()
 
-    def _read_cursor(self, cursor: str) -> tuple[str, str]:
+    def _read_cursor(self, cursor: str) -> list[Range]:
         try:
-            token, namespace, *bounds = json.loads(base64.urlsafe_b64decode(cursor))
-            after, upto = (str(uuid.UUID(each)) if each else "" for each in bounds)
+            token, namespace, *found = json.loads(base64.urlsafe_b64decode(cursor))
+            ranges = [(_bound(after), _bound(upto)) for after, upto in found]
         except (ValueError, TypeError, AttributeError) as exc:
             raise ConfigError(f"cursor {cursor!r} is none of this collection's") from exc
         if namespace != self.namespace:
             raise ConfigError(f"the cursor belongs to namespace {namespace!r}, not {self.namespace!r}")
         if token != self._table.token:
             raise CursorExpiredError(f"{self.spec.name!r} was replaced since: scan from the start")
-        return after, upto
+        return ranges
+
+
+def _ranges(parts: int) -> list[Range]:
+    """All UUIDs in equal parts."""
+    bounds = ["", *(str(uuid.UUID(int=(part << 128) // parts)) for part in range(1, parts)), ""]
+    return list(itertools.pairwise(bounds))
+
+
+def _bound(text: str) -> str:
+    return str(uuid.UUID(text)) if text else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from vecbridge.capabilities import Gap
@@ -202,7 +202,7 @@ class Table:
     def pages(
         self, tenant: str, columns: Sequence[str], *, rows: int, filters: Any = True,
         after: str = "", upto: str = "",
-    ) -> Iterator[wire.Answer]:  # fmt: skip
+    ) -> Generator[wire.Answer, None, None]:  # fmt: skip
         """All rows that match, in the order of their UUIDs, a page at a time.
 
         The server's cursor takes no filter. Where few rows match, their UUIDs are asked for at once; else

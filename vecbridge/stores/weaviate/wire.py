@@ -278,11 +278,10 @@ def _lists(found: Sequence[Any]) -> pa.Array:
     texts: list[str] = []
     ends, missing = [0], []
     for each in found:
-        there = each is not None and each.WhichOneof("kind") == "list_value"
-        if there:
-            texts.extend(each.list_value.text_values.values)
+        held = () if each is None else each.list_value.text_values.values
+        texts.extend(held)
         ends.append(len(texts))
-        missing.append(not there)
+        missing.append(not held and (each is None or each.WhichOneof("kind") != "list_value"))
     offsets = pa.array(np.array(ends, np.int32), mask=np.array([*missing, False]))
     return pa.ListArray.from_arrays(offsets, pa.array(texts, pa.string()))
 

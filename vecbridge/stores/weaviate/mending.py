@@ -31,10 +31,11 @@ from vecbridge import records
 from vecbridge.errors import DeadlineError
 from vecbridge.query import FloatArray
 from vecbridge.stores.weaviate import errors, expressions, wire
-from vecbridge.stores.weaviate.table import Table
+from vecbridge.stores.weaviate.table import Search, Table
 
 _NEIGHBOURS: Final = 10
 _PAGE_ROWS: Final = 500
+_ROUNDS: Final = 3
 
 _log = logging.getLogger(__name__)
 
@@ -74,46 +75,59 @@ def touch(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str]
 def mend(table: Table, tenant: str, timeout: float) -> int:
     """Looks for every row by its own vector, and writes those twice that are not found; how many there were.
 
-    It goes on where a call before ran out of time. Writes of this process wait meanwhile, a page at a time.
+    Rows that are written late may take the last link of others, so that it looks again, three times at most,
+    until it finds all, or the graph proves too sparse to lead to what it is given. It goes on where a call
+    before ran out of time. Writes of this process wait meanwhile, a page at a time.
 
     Raises:
         DeadlineError: Not within ``timeout`` seconds; says how far it came.
     """
     deadline = time.monotonic() + timeout
-    looked_at = mended = beyond = 0
+    search = table.searches.setdefault(tenant, Search())
+    start = search.looked_at
     while True:
         with table.gate.alone(deadline):
-            after = table.proven.get(tenant, "")
-            page = table.page(tenant, table.spec.column_names[1:], rows=_PAGE_ROWS, after=after)
+            page = table.page(tenant, table.spec.column_names[1:], rows=_PAGE_ROWS, after=search.after)
             if not len(page):
-                break
-            batch, uuids = page.batch(table.spec, None), page.uuids()
-            if rows := _anywhere_missed(table, tenant, batch, uuids):
-                again, again_uuids = batch.take(pa.array(rows)), [uuids[row] for row in rows]
-                touch(table, tenant, again, again_uuids)
-                _write(table, tenant, again, again_uuids, None)
-                beyond += len(_anywhere_missed(table, tenant, again, again_uuids))
-            table.proven[tenant] = uuids[-1]
-        looked_at += len(uuids)
-        mended += len(rows)
+                if not search.worth_another_round or search.round == _ROUNDS:
+                    break
+                search.begin_another()
+                continue
+            _mend_page(table, tenant, page.batch(table.spec, None), page.uuids(), search)
         if time.monotonic() > deadline:
             raise DeadlineError(
                 f"the server of {table.spec.name!r} was started anew since it was written to, so that each "
-                f"row is looked for by its own vector: {looked_at:,} in {timeout:g} s; call again to go on"
+                f"row is looked for by its own vector: {search.looked_at - start:,} in {timeout:g} s; "
+                "call again to go on"
             )
-    table.proven.pop(tenant, None)
-    if mended:
+    del table.searches[tenant]
+    if search.written:
         _log.warning(
-            "%s: %d of %d rows were found by no search for their own vector, and were written again",
-            table.spec.name, mended, looked_at,
+            "%s: %d rows were found by no search for their own vector, and were written again",
+            table.spec.name, search.written,
         )  # fmt: skip
-    if beyond:
+    if search.hidden:
         _log.warning(
             "%s: %d of them are still not found: this graph leads to no row that stands so far from the "
             "others; one with a larger m does (HNSW)",
-            table.spec.name, beyond,
+            table.spec.name, len(search.hidden),
         )  # fmt: skip
-    return mended
+    return search.written
+
+
+def _mend_page(
+    table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str], search: Search
+) -> None:
+    missed = _anywhere_missed(table, tenant, batch, uuids)
+    if rows := [row for row in missed if uuids[row] not in search.hidden]:
+        again, again_uuids = batch.take(pa.array(rows)), [uuids[row] for row in rows]
+        touch(table, tenant, again, again_uuids)
+        _write(table, tenant, again, again_uuids, None)
+        search.written += len(rows)
+        still = _anywhere_missed(table, tenant, again, again_uuids)
+        search.hidden.update(again_uuids[row] for row in still)
+    search.looked_at += len(uuids)
+    search.after = uuids[-1]
 
 
 def _write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vecbridge.capabilities import Gap
@@ -20,7 +21,38 @@ from vecbridge.stores.weaviate.stubs import batch_delete_pb2
 _PAGE_BYTES: Final = 16 << 20
 _PAGE_ROWS: Final = 1_000
 _LAST: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+_SPARSE: Final = 100  # a graph that does not lead to one row in so many
 _SUSPECT: Final = "?"  # no start of a server is called so
+
+
+@dataclass(slots=True)
+class Search:
+    """How far a search for rows that the index has lost has come.
+
+    Attributes:
+        round: Which time it is that all rows are looked for.
+        after: The last UUID of this round whose row was looked for.
+        looked_at: Rows that were looked for, in all rounds.
+        written: Rows that were written again, in all rounds.
+        written_before: So many of them before this round.
+        hidden: UUIDs of those that no search found even then.
+    """
+
+    round: int = 1
+    after: str = ""
+    looked_at: int = 0
+    written: int = 0
+    written_before: int = 0
+    hidden: set[str] = field(default_factory=set)
+
+    @property
+    def worth_another_round(self) -> bool:
+        """Whether rows were written in this one, and the graph leads to nearly all that it is given."""
+        return self.written > self.written_before and len(self.hidden) <= self.looked_at / _SPARSE
+
+    def begin_another(self) -> None:
+        """Looks for all rows once more."""
+        self.round, self.after, self.written_before = self.round + 1, "", self.written
 
 
 class Table:
@@ -47,7 +79,7 @@ class Table:
         self.fresh = fresh
         self.examined: set[str] = set()  # tenants in which leftovers were looked for
         self.gate = Gate()
-        self.proven: dict[str, str] = {}  # by tenant, up to which UUID its rows were found by search again
+        self.searches: dict[str, Search] = {}  # by tenant, those for rows that the index has lost
         self._whole: dict[str, str] = {}  # by tenant, the start of the server since which no row was left out
         self._doubtful: dict[str, set[str]] = {}
         self._lock = threading.Lock()

@@ -28,6 +28,30 @@ def check_if_exists(if_exists: str) -> None:
         raise ConfigError(f"if_exists={if_exists!r}: one of {', '.join(get_args(IfExists))}")
 
 
+def check_delete(ids: object, filter: object) -> None:
+    """Lets only ids or a filter pass: with neither, or both, it is not clear what is to be removed.
+
+    Raises:
+        ConfigError: Neither, or both.
+    """
+    if (ids is None) == (filter is None):
+        raise ConfigError("delete() takes ids or filter=, exactly one of them")
+
+
+def check_whole(name: str, value: object) -> None:
+    """Lets only whole numbers from 1 pass.
+
+    Args:
+        name: Of the argument, for the message.
+        value: Of the argument.
+
+    Raises:
+        ConfigError: Another one.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name}={value!r}: a whole number from 1")
+
+
 @runtime_checkable
 class Store(Protocol):
     """A database: thread-safe, and making one sends nothing."""

@@ -26,7 +26,7 @@ from vecbridge.errors import (
 )
 from vecbridge.query import WriteReport
 from vecbridge.sources.deadletters import DeadLetter
-from vecbridge.store import Collection
+from vecbridge.store import Collection, check_whole
 
 MAX_REQUEST_ROWS: Final = 10_000  # what a retry sends again, at most
 KEPT_FAILURES: Final = 100
@@ -111,8 +111,7 @@ def write(
         ...     vb.write(store.create(spec), batches).written
         3
     """
-    if workers < 1:
-        raise ConfigError(f"workers={workers}: a whole number from 1")
+    check_whole("workers", workers)
     if max_failures is not None and max_failures < 0:
         raise ConfigError(f"max_failures={max_failures}: a whole number from 0, or None")
     with ExitStack() as stack:

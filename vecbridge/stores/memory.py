@@ -30,7 +30,7 @@ from vecbridge.errors import (
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray, Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec, Metric, check_namespace, require_agreement, suggestion
-from vecbridge.store import IfExists, check_if_exists
+from vecbridge.store import IfExists, check_delete, check_if_exists, check_whole
 from vecbridge.urls import StoreOptions, StoreURL, read_options
 
 Record = dict[str, Any]
@@ -183,8 +183,7 @@ class MemoryCollection:
 
     def delete(self, ids: Iterable[str | int] | None = None, *, filter: Filter | None = None) -> int:
         """Removes records; see :class:`vecbridge.store.Collection`."""
-        if (ids is None) == (filter is None):
-            raise ConfigError("delete() takes ids or filter=, exactly one of them")
+        check_delete(ids, filter)
         with self._database.lock:
             self._require_current()
             if ids is not None:
@@ -205,8 +204,7 @@ class MemoryCollection:
         """Records in the order of their insertion; see :class:`vecbridge.store.Collection`."""
         condition = self._normalized(filter)
         records.arrow_schema(self.spec, include)
-        if batch_rows < 1:
-            raise ConfigError(f"batch_rows={batch_rows}: a whole number from 1")
+        check_whole("batch_rows", batch_rows)
         return self._pages(include, condition, batch_rows, *self._read_cursor(cursor))
 
     def count(self, filter: Filter | None = None) -> int:

@@ -19,6 +19,7 @@ from vecbridge.errors import ConfigError, CursorExpiredError, DeadlineError, Sto
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray, Hits, Ids, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec, Metric
+from vecbridge.store import check_delete, check_whole
 from vecbridge.stores.faiss.exact import Found
 from vecbridge.stores.faiss.log import Rows
 from vecbridge.stores.faiss.rows import Mask, Snapshot, Successors
@@ -96,8 +97,7 @@ class FaissCollection:
 
     def delete(self, ids: Iterable[str | int] | None = None, *, filter: Filter | None = None) -> int:
         """Marks rows as dead; their place is given back by :meth:`compact`."""
-        if (ids is None) == (filter is None):
-            raise ConfigError("delete() takes ids or filter=, exactly one of them")
+        check_delete(ids, filter)
         wanted = None if ids is None else records.id_array(self.spec, ids)
         condition = None if filter is None else self.capabilities.resolve_filter(filter, self.spec)
         if not self._shard.exists():
@@ -124,8 +124,7 @@ class FaissCollection:
         """Records in the order of their writing; see :class:`vecbridge.store.Collection`."""
         records.arrow_schema(self.spec, include)
         condition = None if filter is None else self.capabilities.resolve_filter(filter, self.spec)
-        if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or batch_rows < 1:
-            raise ConfigError(f"batch_rows={batch_rows!r}: a whole number from 1")
+        check_whole("batch_rows", batch_rows)
         view = self._shard.view()
         if cursor is None:
             total = view.snapshot.total
@@ -134,8 +133,7 @@ class FaissCollection:
 
     def split(self, parts: int) -> list[str]:
         """Start cursors of disjoint parts; see :class:`vecbridge.store.Splittable`."""
-        if parts < 1:
-            raise ConfigError(f"parts={parts!r}: a whole number from 1")
+        check_whole("parts", parts)
         view = self._shard.view()
         total = view.snapshot.total
         edges = np.unique(np.linspace(0, total, parts + 1).astype(np.int64)).tolist()

@@ -27,6 +27,7 @@ from vecbridge.indexes import IVFPQ, IVFSQ8, Flat, IndexParams, IVFFlat
 from vecbridge.query import FloatArray, Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
 from vecbridge.sending import Outcome
+from vecbridge.store import check_delete, check_whole
 from vecbridge.stores.milvus import errors, expressions, index_params, readiness, wire
 from vecbridge.stores.milvus.layout import Keys
 from vecbridge.stores.milvus.ranking import Ranking
@@ -124,8 +125,7 @@ class MilvusCollection:
 
     def delete(self, ids: Iterable[str | int] | None = None, *, filter: Filter | None = None) -> int:
         """Removes rows; those that a filter matches are looked up first, so that they can be counted."""
-        if (ids is None) == (filter is None):
-            raise ConfigError("delete() takes ids or filter=, exactly one of them")
+        check_delete(ids, filter)
         if ids is not None:
             pages = self._existing(records.id_array(self.spec, ids))
         else:
@@ -149,8 +149,7 @@ class MilvusCollection:
         """Records in the order of their primary keys; see :class:`vecbridge.store.Collection`."""
         records.arrow_schema(self.spec, include)
         condition = None if filter is None else self.capabilities.resolve_filter(filter, self.spec)
-        if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or batch_rows < 1:
-            raise ConfigError(f"batch_rows={batch_rows!r}: a whole number from 1")
+        check_whole("batch_rows", batch_rows)
         after = None if cursor is None else self._read_cursor(cursor)
         return self._pages(include, condition, batch_rows, after)
 

@@ -22,6 +22,7 @@ from vecbridge.errors import (
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray, Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
+from vecbridge.store import check_delete, check_whole
 from vecbridge.stores.pinecone import errors, expressions, limits, wire, writing
 from vecbridge.stores.pinecone.control import Patience
 from vecbridge.stores.pinecone.errors import UnreachedError
@@ -93,8 +94,7 @@ class PineconeCollection:
 
     def delete(self, ids: Iterable[str | int] | None = None, *, filter: Filter | None = None) -> None:
         """Removes records; the service does not say how many there were."""
-        if (ids is None) == (filter is None):
-            raise ConfigError("delete() takes ids or filter=, exactly one of them")
+        check_delete(ids, filter)
         if ids is not None:
             wanted = records.id_array(self.spec, ids).to_pylist()
             self._table.delete_keys(self._space, self._askable(wanted))
@@ -115,8 +115,7 @@ class PineconeCollection:
         """Records in the order of their ids at the service; see the protocol."""
         records.arrow_schema(self.spec, include)
         condition = self._compiled(self._resolved(filter))
-        if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or batch_rows < 1:
-            raise ConfigError(f"batch_rows={batch_rows!r}: a whole number from 1")
+        check_whole("batch_rows", batch_rows)
         token = "" if cursor is None else self._read_cursor(cursor, filtered=condition is not True)
         return self._pages(include, condition, batch_rows, token)
 

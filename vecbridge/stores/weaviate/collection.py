@@ -28,6 +28,7 @@ from vecbridge.filters import Filter
 from vecbridge.query import Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
 from vecbridge.sending import Outcome
+from vecbridge.store import check_delete, check_whole
 from vecbridge.stores.weaviate import (
     errors,
     expressions,
@@ -128,8 +129,7 @@ class WeaviateCollection:
 
     def delete(self, ids: Iterable[str | int] | None = None, *, filter: Filter | None = None) -> int:
         """Removes rows; see :class:`vecbridge.store.Collection`."""
-        if (ids is None) == (filter is None):
-            raise ConfigError("delete() takes ids or filter=, exactly one of them")
+        check_delete(ids, filter)
         if ids is not None:
             wanted = layout.uuids(self._layout, records.id_array(self.spec, ids))
             uuids = [each for each in wanted if each]
@@ -159,8 +159,7 @@ class WeaviateCollection:
         """
         columns = records.arrow_schema(self.spec, include).names[1:]
         condition = self._compiled(self._resolved(filter))
-        if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or batch_rows < 1:
-            raise ConfigError(f"batch_rows={batch_rows!r}: a whole number from 1")
+        check_whole("batch_rows", batch_rows)
         if cursor is None:
             ranges = _ranges(_LANES if condition is True else 1)
         else:
@@ -169,8 +168,7 @@ class WeaviateCollection:
 
     def split(self, parts: int) -> list[str]:
         """Start cursors of equal ranges of UUIDs; see :class:`vecbridge.store.Splittable`."""
-        if isinstance(parts, bool) or not isinstance(parts, int) or parts < 1:
-            raise ConfigError(f"parts={parts!r}: a whole number from 1")
+        check_whole("parts", parts)
         return [self._cursor([each]) for each in _ranges(parts)]
 
     def count(self, filter: Filter | None = None) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -49,37 +50,25 @@ class Records:
         return cls(dim, batches, vectors)
 
 
-class PineconeBench:
-    """An emulator in a process of its own, and the records.
+class Served:
+    """An emulator in a process of its own.
 
     Args:
-        rows: Records.
-        dim: Their vectors' dimension, where requests are measured.
-        small_dim: And where time is: an emulator reads the vectors of one request after another, which at
-            768 dimensions takes longer than the latency that is to be hidden.
-        rounds: Repetitions.
+        *command: What Python runs.
     """
 
-    def __init__(self, rows: int, dim: int, small_dim: int, rounds: int) -> None:
-        self.rows, self.rounds = rows, rounds
-        self.details: dict[str, Any] = {}
-        self.large, self.small = Records.drawn(rows, dim), Records.drawn(rows, small_dim)
-        arguments = ["--port", "0", "--api-key", KEY, "--latency", str(LATENCY)]
-        command = [sys.executable, "-m", "vecbridge.testing.pinecone", *arguments]
-        self._server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self._server.stdout is not None
-        self.host = self._server.stdout.readline().strip()
+    def __init__(self, *command: str) -> None:
+        arguments = [*command, "--port", "0", "--api-key", KEY, "--latency", str(LATENCY)]
+        self._process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.host = self._process.stdout.readline().strip()
         self.client = pinecone.Pinecone(api_key=KEY, host=self.host, grpc_scheme="http")
 
-    def __enter__(self) -> PineconeBench:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Ends it."""
         self.client.close()
-        self._server.terminate()
-        self._server.communicate()
+        self._process.terminate()
+        self._process.communicate()
 
     @contextmanager
     def collection(self, transport: str, dim: int) -> Iterator[Collection]:
@@ -102,16 +91,44 @@ class PineconeBench:
         return [each["bytes"] for each in requests if each["operation"] == "upsert" and each["rows"] > 1]
 
 
+class PineconeBench:
+    """An emulator, one that reads upserts after it acknowledged them, and the records.
+
+    Args:
+        rows: Records.
+        dim: Their vectors' dimension.
+        small_dim: And where the emulator, which reads one vector after another, takes less time than the
+            latency that is to be hidden.
+        rounds: Repetitions.
+    """
+
+    def __init__(self, rows: int, dim: int, small_dim: int, rounds: int) -> None:
+        self.rows, self.rounds = rows, rounds
+        self.details: dict[str, Any] = {}
+        self.large, self.small = Records.drawn(rows, dim), Records.drawn(rows, small_dim)
+        self.emulator = Served("-m", "vecbridge.testing.pinecone")
+        self.deferred = Served(str(Path(__file__).with_name("deferred.py")))
+
+    def __enter__(self) -> PineconeBench:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.emulator.close()
+        self.deferred.close()
+
+
 def requests(bench: PineconeBench) -> list[Line]:
     """How much of the 2 MB that a request may have is used, on average."""
     lines = []
-    records = bench.large
+    records, server = bench.large, bench.emulator
     for transport in TRANSPORTS:
-        bench.request_sizes()
-        _seconds(bench, transport, records, partial(_own, records))
-        sizes = bench.request_sizes()
-        _seconds(bench, transport, records, partial(_client, bench, records, transport, 1))
-        theirs = bench.request_sizes()
+        server.request_sizes()
+        _seconds(server, transport, records, partial(_own, records))
+        sizes = server.request_sizes()
+        _seconds(server, transport, records, partial(_client, server, records, transport, 1))
+        theirs = server.request_sizes()
         bench.details[f"request_bytes_{transport}"] = sizes
         shares = [sum(some) / len(some) / REQUEST_BYTES for some in (sizes, theirs)]
         what = f"{transport}: share of 2 MB used, {bench.rows:,} x {records.dim} in {len(sizes)} requests"
@@ -122,24 +139,29 @@ def requests(bench: PineconeBench) -> list[Line]:
 
 def writes(bench: PineconeBench) -> list[Line]:
     """Upserts of all records through the latency: vb.write beside the client one by one, and by eight."""
+    target = Target("ratio", ">=", 5)
     lines = []
-    for records in (bench.small, bench.large):
-        for transport in TRANSPORTS:
-            lines += _writes(bench, transport, records, judged=records is bench.small)
+    for transport in TRANSPORTS:
+        lines += _writes(bench, bench.emulator, transport, bench.small, "", target)
+    for transport in TRANSPORTS:
+        lines += _writes(bench, bench.deferred, transport, bench.large, ", read afterwards", target)
+    for transport in TRANSPORTS:
+        lines += _writes(bench, bench.emulator, transport, bench.large, "", None)
     return lines
 
 
-def _writes(bench: PineconeBench, transport: str, records: Records, *, judged: bool) -> list[Line]:
+def _writes(
+    bench: PineconeBench, server: Served, transport: str, records: Records, how: str, target: Target | None
+) -> list[Line]:
     forms: dict[str, Callable[[Collection], None]] = {
         "own": partial(_own, records),
-        "loop": partial(_client, bench, records, transport, 1),
-        "eight": partial(_client, bench, records, transport, 8),
+        "loop": partial(_client, server, records, transport, 1),
+        "eight": partial(_client, server, records, transport, 8),
     }
-    actions = {name: partial(_seconds, bench, transport, records, form) for name, form in forms.items()}
+    actions = {name: partial(_seconds, server, transport, records, form) for name, form in forms.items()}
     times = in_turns(actions, bench.rounds)
     own, loop, eight = (Samples(tuple(bench.rows / each for each in times[name])) for name in forms)
-    what = f"{transport}: upsert of {bench.rows:,} x {records.dim} through {LATENCY * 1000:g} ms"
-    target = Target("ratio", ">=", 5) if judged else None
+    what = f"{transport}: upsert of {bench.rows:,} x {records.dim} through {LATENCY * 1000:g} ms{how}"
     plain = f"upsert(batch_size={CLIENT_BATCH}), one at a time"
     return [
         compared("write", what, "rows/s", own, loop, plain, target),
@@ -147,16 +169,15 @@ def _writes(bench: PineconeBench, transport: str, records: Records, *, judged: b
     ]
 
 
-def _seconds(
-    bench: PineconeBench, transport: str, records: Records, write: Callable[[Collection], None]
-) -> float:
+def _seconds(server: Served, transport: str, records: Records, write: Callable[[Collection], None]) -> float:
     """Writes everything to a fresh collection, after one record that opens the connections."""
-    with bench.collection(transport, records.dim) as collection:
+    with server.collection(transport, records.dim) as collection:
         collection.upsert(records.batches[0].slice(0, 1))
         taken = seconds(partial(write, collection))
         collection.flush()
-        if (count := collection.count()) != bench.rows:
-            raise RuntimeError(f"{count} rows of {bench.rows} arrived")
+        rows = sum(batch.num_rows for batch in records.batches)
+        if (count := collection.count()) != rows:
+            raise RuntimeError(f"{count} rows of {rows} arrived")
     return taken
 
 
@@ -165,11 +186,11 @@ def _own(records: Records, collection: Collection) -> None:
 
 
 def _client(
-    bench: PineconeBench, records: Records, transport: str, concurrency: int, collection: Collection
+    server: Served, records: Records, transport: str, concurrency: int, collection: Collection
 ) -> None:
     """The client's own upsert of the same records to the same index."""
     name = collection.spec.name.replace("_", "-")
-    with bench.client.index(name, grpc=transport == "grpc") as index:
+    with server.client.index(name, grpc=transport == "grpc") as index:
         answer = index.upsert(
             vectors=records.vectors,
             batch_size=CLIENT_BATCH,

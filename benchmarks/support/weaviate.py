@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property, partial
+from itertools import islice
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
+
+import pyarrow as pa
 
 import vecbridge as vb
 from support import data
@@ -60,12 +63,13 @@ CURVES = {
     "the same, quantizer='rq'": vb.HNSW(16, 200, "rq", ef=EF),
     "the same, quantizer='pq'": vb.HNSW(16, 200, "pq", ef=EF),
 }
+MADE_AT_ONCE = 1_000
 CHECKED = 100  # rows written by hand that are read back as records
 POLL_SECONDS = 0.1
 
 #: A record as a hand-written loop has it: UUID, properties, vector.
 Entity = tuple[str, dict[str, Any], dict[str, list[float]]]
-Form = Callable[["WeaviateBench", Any], None]
+Form = Callable[[Any, Iterator[Entity]], None]
 
 
 def missing() -> str | None:
@@ -125,25 +129,29 @@ class WeaviateBench(ServerBench):
         """The same collection, as the client has it."""
         return self.client.collections.use(layout.class_name(collection.spec.name))
 
-    @cached_property
-    def entities(self) -> list[Entity]:
-        """The records with the values that vecbridge stores, and lists, which the client packs fastest."""
+    def entities(self) -> Iterator[Entity]:
+        """The records as the client takes them, made of the Arrow batches while they are asked for.
+
+        They have the UUIDs and values that vecbridge stores, and vectors as lists, which it packs fastest.
+        """
         where = layout.of_spec(data.spec("bench", self.dim, vb.Flat()))
-        found: list[Entity] = []
         for batch in self.batches:
-            columns = {each.key: wire.encoded(each.codec, batch.column(each.name))
-                       for each in where.columns.values()}  # fmt: skip
-            columns[layout.ID] = batch.column("id").to_pylist()
-            rows = zip(
-                layout.uuids(where, batch.column("id")), vb.vectors(batch).tolist(), *columns.values(),
-                strict=True,
-            )  # fmt: skip
-            for uuid, vector, *values in rows:
-                held = dict(zip(columns, values, strict=True))
-                found.append(
-                    (uuid, {key: each for key, each in held.items() if each is not None}, {"vector": vector})
-                )
-        return found
+            for start in range(0, batch.num_rows, MADE_AT_ONCE):
+                yield from _entities(where, batch.slice(start, MADE_AT_ONCE))
+
+    @cached_property
+    def ready(self) -> list[Entity]:
+        """The same, made beforehand."""
+        return list(self.entities())
+
+
+def _entities(where: layout.Layout, batch: pa.RecordBatch) -> Iterator[Entity]:
+    columns = {each.key: wire.encoded(each.codec, batch.column(each.name)) for each in where.columns.values()}
+    columns[layout.ID] = batch.column("id").to_pylist()
+    uuids, vectors = layout.uuids(where, batch.column("id")), vb.vectors(batch).tolist()
+    for uuid, vector, *values in zip(uuids, vectors, *columns.values(), strict=True):
+        held = dict(zip(columns, values, strict=True))
+        yield uuid, {key: each for key, each in held.items() if each is not None}, {"vector": vector}
 
 
 def writes(bench: WeaviateBench) -> list[Line]:
@@ -180,27 +188,30 @@ def _beside(bench: WeaviateBench, kind: str, forms: dict[str, Form]) -> list[Lin
     """In turns: upsert and vb.write, the client's forms that were fastest, and threads around insert_many."""
     threads = f"insert_many of 1,000 from {THREADS} threads"
     by_hand = forms | {threads: partial(_insert_many, rows=1_000, threads=THREADS)}
+    made = {f"{name}, of objects made beforehand": form for name, form in forms.items()}
     actions: dict[str, Callable[[], float]] = {
         "upsert": partial(bench.seconds_of, INDEXES[kind], partial(_upsert, bench)),
         "vb.write": partial(bench.seconds_of, INDEXES[kind], bench.write),
         "ready": partial(_ready_made, bench, kind),
         **{name: partial(_seconds_of, bench, kind, form) for name, form in by_hand.items()},
+        **{name: partial(_seconds_of, bench, kind, form, made=True) for name, form in made.items()},
     }
     times = in_turns(actions, bench.rounds)
     rates = {name: bench.rates(each) for name, each in times.items()}
-    best = max(forms, key=lambda name: rates[name].median)
+    best, best_made = (max(some, key=lambda name: rates[name].median) for some in (forms, made))
     what = f"of {bench.rows:,} x {bench.dim}, {kind}"
     return [
         compared("write", f"upsert {what}", "rows/s", rates["upsert"], rates[best], best, TARGETS.get(kind)),
+        compared("write", f"upsert {what}", "rows/s", rates["upsert"], rates[best_made], best_made),
         compared("write", f"upsert {what}", "rows/s", rates["upsert"], rates[threads], threads),
         compared("write", f"vb.write {what}", "rows/s", rates["vb.write"], rates[best], best),
         compared("write", f"requests made beforehand, {kind}", "rows/s", rates["ready"], rates[best], best),
     ]
 
 
-def _seconds_of(bench: WeaviateBench, kind: str, form: Form) -> float:
-    require(len(bench.entities), bench.rows, "prepared")  # before the clock starts
-    return bench.seconds_of(INDEXES[kind], lambda collection: form(bench, bench.raw(collection)))
+def _seconds_of(bench: WeaviateBench, kind: str, form: Form, *, made: bool = False) -> float:
+    entities = iter(bench.ready) if made else bench.entities()
+    return bench.seconds_of(INDEXES[kind], lambda collection: form(bench.raw(collection), entities))
 
 
 def _upsert(bench: WeaviateBench, collection: Collection) -> None:
@@ -228,22 +239,18 @@ def _ready_made(bench: WeaviateBench, kind: str) -> float:
         return taken
 
 
-def _insert_many(bench: WeaviateBench, raw: Any, rows: int, threads: int = 1) -> None:
+def _insert_many(raw: Any, entities: Iterator[Entity], rows: int, threads: int = 1) -> None:
     """What somebody writes by hand: requests of so many objects."""
-
-    def send(start: int) -> None:
-        _insert(raw, bench.entities[start : start + rows])
-
-    starts = range(0, bench.rows, rows)
+    parts = iter(lambda: list(islice(entities, rows)), [])
     if threads == 1:
-        for start in starts:
-            send(start)
+        for part in parts:
+            _insert(raw, part)
     else:
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(send, starts))
+            list(pool.map(partial(_insert, raw), parts))
 
 
-def _insert(raw: Any, entities: Sequence[Entity]) -> None:
+def _insert(raw: Any, entities: Iterable[Entity]) -> None:
     answer = raw.data.insert_many(
         [DataObject(properties, uuid, vector) for uuid, properties, vector in entities]
     )
@@ -251,10 +258,10 @@ def _insert(raw: Any, entities: Sequence[Entity]) -> None:
         raise RuntimeError(f"insert_many: {next(iter(answer.errors.values())).message}")
 
 
-def _batched(bench: WeaviateBench, raw: Any, begin: Callable[[Any], Any]) -> None:
+def _batched(raw: Any, entities: Iterator[Entity], begin: Callable[[Any], Any]) -> None:
     """What the client's documentation shows: a batch context and one object after the other."""
     with begin(raw.batch) as batch:
-        for uuid, properties, vector in bench.entities:
+        for uuid, properties, vector in entities:
             batch.add_object(properties=properties, uuid=uuid, vector=vector)
     if failed := raw.batch.failed_objects:
         raise RuntimeError(f"batch: {failed[0].message}")
@@ -264,7 +271,7 @@ def _require_same_records(bench: WeaviateBench) -> None:
     """Both write the same: what is written by hand reads back as the records."""
     records = bench.batches[0].slice(0, CHECKED)
     with bench.collection(vb.Flat()) as collection:
-        _insert(bench.raw(collection), bench.entities[:CHECKED])
+        _insert(bench.raw(collection), islice(bench.entities(), CHECKED))
         found = collection.fetch(records.column("id").to_pylist())
     if not found.equals(records.select(found.schema.names)):
         raise RuntimeError("rows written by hand differ from those that vecbridge writes")

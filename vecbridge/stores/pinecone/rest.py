@@ -25,6 +25,7 @@ _JSON: Final = {"Content-Type": "application/json"}
 #: https://docs.pinecone.io/guides/index-data/check-data-freshness
 _WRITTEN: Final = "x-pinecone-request-lsn"
 _SEEN: Final = "x-pinecone-max-indexed-lsn"
+_TAIL: Final = b"]}"
 #: An id that no record has: it is no percent-encoding of anything.
 _NOBODY: Final = "%vecbridge-flush"
 
@@ -73,11 +74,14 @@ class RestPlane:
 
     def envelope(self, namespace: str) -> int:
         """See the protocol."""
-        return len(_enveloped(namespace, b""))
+        return len(_head(namespace)) + len(_TAIL)
 
     def upsert(self, namespace: str, rows: Sequence[Encoded]) -> None:
         """See the protocol."""
-        self._post("/vectors/upsert", _enveloped(namespace, b",".join(row.content for row in rows)))
+        parts = [row.content for row in rows]
+        parts[0] = _head(namespace) + parts[0]
+        parts[-1] += _TAIL
+        self._post("/vectors/upsert", b",".join(parts))
 
     def query(
         self, namespace: str, vector: FloatArray, k: int, filter: Mapping[str, Any] | None, *,
@@ -164,8 +168,8 @@ class RestPlane:
         return _read(answer.content)
 
 
-def _enveloped(namespace: str, rows: bytes) -> bytes:
-    return b'{"namespace":%b,"vectors":[%b]}' % (orjson.dumps(namespace), rows)
+def _head(namespace: str) -> bytes:
+    return b'{"namespace":%b,"vectors":[' % orjson.dumps(namespace)
 
 
 def _read(content: bytes) -> Any:

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from pinecone import RetryConfig, Vector
+from pinecone import RetryConfig
 from pinecone.grpc import GrpcIndex
 
 from vecbridge.query import FloatArray
@@ -33,12 +33,13 @@ class RpcPlane:
     def encode(
         self, keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
     ) -> Iterator[Encoded]:
-        """Records as the client has them, with the bytes that they take as protobuf."""
+        """Records as the client's channel takes them, with the bytes that they take as protobuf."""
         for key, vector, held in zip(keys, vectors, metadata, strict=True):
             # The client reads an array at once; of a list, each number would be an object.
-            row = Vector(key, array("f", vector.tobytes()), metadata=dict(held) if held else None)
+            row: dict[str, Any] = {"id": key, "values": array("f", vector.tobytes())}
             size = _framed(len(key)) + _framed(4 * len(vector))
             if held:
+                row["metadata"] = held
                 size += _framed(_struct(held))
             yield Encoded(row, _framed(size))
 
@@ -47,9 +48,9 @@ class RpcPlane:
         return _framed(len(namespace))
 
     def upsert(self, namespace: str, rows: Sequence[Encoded]) -> None:
-        """See the protocol."""
+        """See the protocol; the client's ``upsert`` would look at every value once more."""
         with errors.mapped("upsert"):
-            self._connection.get().upsert(vectors=[row.content for row in rows], namespace=namespace)
+            self._connection.get()._channel.upsert([row.content for row in rows], namespace or None)
 
     def query(
         self, namespace: str, vector: FloatArray, k: int, filter: Mapping[str, Any] | None, *,

@@ -189,6 +189,7 @@ def _beside(bench: WeaviateBench, kind: str, forms: dict[str, Form]) -> list[Lin
     threads = f"insert_many of 1,000 from {THREADS} threads"
     by_hand = forms | {threads: partial(_insert_many, rows=1_000, threads=THREADS)}
     made = {f"{name}, of objects made beforehand": form for name, form in forms.items()}
+    require(len(bench.ready), bench.rows, "made beforehand")
     actions: dict[str, Callable[[], float]] = {
         "upsert": partial(bench.seconds_of, INDEXES[kind], partial(_upsert, bench)),
         "vb.write": partial(bench.seconds_of, INDEXES[kind], bench.write),

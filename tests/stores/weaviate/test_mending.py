@@ -1,0 +1,64 @@
+"""How often rows are looked for after a crash; what the genuine server loses in one is in test_crash.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.stores.weaviate.helpers import fresh, made, rows
+from vecbridge.errors import DeadlineError
+from vecbridge.schema import CollectionSpec
+from vecbridge.stores.weaviate import mending
+from vecbridge.stores.weaviate.collection import WeaviateCollection
+from vecbridge.stores.weaviate.store import WeaviateStore
+
+
+@pytest.fixture
+def collection(store: WeaviateStore) -> Iterator[WeaviateCollection]:
+    """Three rows, which one page holds."""
+    spec = CollectionSpec.single(fresh("mended"), dim=4)
+    with made(store, spec) as photos:
+        photos.upsert(rows(spec, ["a", "b", "c"]))
+        yield photos
+
+
+def missing(monkeypatch: pytest.MonkeyPatch, *places: list[int]) -> Iterator[list[int]]:
+    """Which rows of the page no search finds, each time that they are looked for."""
+    answers = iter(places)
+    monkeypatch.setattr(mending, "_anywhere_missed", lambda *_: next(answers))
+    return answers
+
+
+def test_rows_that_lost_their_links_to_those_written_again_are_written_too(
+    collection: WeaviateCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = missing(monkeypatch, [0], [], [1], [], [])
+    assert collection.mend() == 2
+    assert list(left) == []
+
+
+def test_three_rounds_are_enough_whatever_the_graph_loses(
+    collection: WeaviateCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = missing(monkeypatch, [0], [], [1], [], [2], [], [0])
+    assert collection.mend() == 3
+    assert list(left) == [[0]]
+
+
+def test_a_graph_that_hides_what_it_was_just_given_is_not_written_to_again(
+    collection: WeaviateCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = missing(monkeypatch, [0, 1], [0], [0])
+    assert collection.mend() == 2
+    assert list(left) == [[0]]
+
+
+def test_a_search_that_ran_out_of_time_goes_on_in_its_round(
+    collection: WeaviateCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = missing(monkeypatch, [0], [], [])
+    with pytest.raises(DeadlineError, match="call again to go on"):
+        collection.mend(timeout=0)
+    assert collection.mend() == 1
+    assert list(left) == []

@@ -306,3 +306,27 @@ def test_an_index_of_milvus_lite_that_could_not_be_built_is_not_called_ready(
     assert collection.status().index == "building"
     collection.wait_ready()
     assert collection.status().index == "ready"
+
+
+def test_an_index_file_that_milvus_lite_is_still_writing_is_read_again(
+    lite: MilvusStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = CollectionSpec.single("half", dim=2, index=HNSW())
+    collection = lite.create(spec)
+    collection.upsert(batch(spec, id=["a"], vector=[[1.0, 0.0]]))
+    call = Connection.call
+    tries: list[str] = []
+
+    def half(self: Connection, rpc: str, request: Any, **options: Any) -> Any:
+        if rpc == "LoadCollection":
+            tries.append(rpc)
+            if len(tries) < 3:
+                raise UnavailableError("faiss::read_index_up: read error (Resource temporarily unavailable)")
+        return call(self, rpc, request, **options)
+
+    monkeypatch.setattr(Connection, "call", half)
+    with pytest.raises(UnavailableError, match="read error"):
+        collection.wait_ready(timeout=0.05)
+    collection.wait_ready()
+    assert collection.status().index == "ready"
+    assert len(tries) == 3

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from vecbridge.capabilities import Gap
-from vecbridge.errors import DeadlineError, NotFoundError, UnavailableError
+from vecbridge.errors import BackendError, DeadlineError, NotFoundError, UnavailableError
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.milvus import expressions, readiness, wire
 from vecbridge.stores.milvus.connection import Connection
@@ -159,12 +159,27 @@ class Table:
                 self._loaded = False
                 release = milvus_pb2.ReleaseCollectionRequest(collection_name=self.name)
                 self.call("ReleaseCollection", release, timeout=max(deadline - time.monotonic(), 0.1))
-                load = milvus_pb2.LoadCollectionRequest(collection_name=self.name, replica_number=1)
-                self.call("LoadCollection", load, timeout=max(deadline - time.monotonic(), 0.1))
+                self._load_built(deadline)
                 self.load()
             except BaseException:
                 self.unbuilt = True
                 raise
+
+    def _load_built(self, deadline: float) -> None:
+        """On lite: loads it, and so builds what has no index.
+
+        A flush begins the same in the background. Half of a file that is being written is not read as an
+        index: it is tried again.
+        """
+        request = milvus_pb2.LoadCollectionRequest(collection_name=self.name, replica_number=1)
+        while True:
+            try:
+                self.call("LoadCollection", request, timeout=max(deadline - time.monotonic(), 0.1))
+                return
+            except BackendError as exc:
+                if "read_index" not in str(exc) or time.monotonic() + _POLL_SECONDS >= deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
 
     def count(self, expression: str, *, level: int = STRONG) -> int:
         """How many rows satisfy an expression; "" is all of them."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +21,10 @@ from tests.stores.weaviate import server
 from tests.stores.weaviate.helpers import missed, random_vectors, rows, scanned, weaviate_store
 from vecbridge import records
 from vecbridge.bulk.writer import Progress
-from vecbridge.errors import DeadlineError, PartialWriteError, VecbridgeError
+from vecbridge.errors import DeadlineError, PartialWriteError
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.weaviate.collection import WeaviateCollection
+from vecbridge.stores.weaviate.table import Table
 
 # In few dimensions: with 32, HNSW leads to none of a handful of isolated rows once they are written late.
 ROWS, DIM, PART = 6000, 16, 250
@@ -57,39 +59,42 @@ def assert_complete(collection: WeaviateCollection) -> None:
     assert missed(collection, IDS, VECTORS) == []
 
 
-def write_until_killed(
-    collection: WeaviateCollection, genuine: server.GenuineWeaviate
-) -> tuple[set[str], VecbridgeError]:
-    """Writes part by part while the server dies; what was acknowledged, and how it ended."""
-    acknowledged: set[str] = set()
-    killer: threading.Thread | None = None
-    for start in range(0, ROWS, PART):
-        if start == ROWS // 3:
-            killer = threading.Timer(0.15, genuine.kill)
+def kill_during_a_write(monkeypatch: pytest.MonkeyPatch, genuine: server.GenuineWeaviate) -> None:
+    """The next write finds the server dying once its first request is on its way."""
+    write = Table.write
+    killer = threading.Timer(0.02, genuine.kill)
+    begun = threading.Lock()
+
+    def write_and_kill(table: Table, request: Any) -> dict[int, str]:
+        if begun.acquire(blocking=False):
             killer.start()
-        try:
-            collection.upsert(part(start))
-        except VecbridgeError as error:
-            assert killer is not None
-            killer.join()
-            return acknowledged, error
-        acknowledged.update(IDS[start : start + PART])
-    raise AssertionError("the server outlived the write: write more rows")
+        return write(table, request)
+
+    monkeypatch.setattr(Table, "write", write_and_kill)
 
 
 def test_a_write_that_the_server_interrupts_can_be_repeated_by_another_process(
-    genuine: server.GenuineWeaviate,
+    genuine: server.GenuineWeaviate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    third = len(PARTS) // 3
     with weaviate_store(genuine.url) as store:
-        acknowledged, error = write_until_killed(store.create(SPEC), genuine)
-        assert isinstance(error, PartialWriteError)
-        assert {each.outcome for each in error.report.failures} == {"unknown"}
+        collection = store.create(SPEC)
+        for each in PARTS[:third]:
+            collection.upsert(each)
+        kill_during_a_write(monkeypatch, genuine)
+        with pytest.raises(PartialWriteError) as caught:
+            collection.upsert(pa.concat_batches(PARTS[third:]))
+    failures = caught.value.report.failures
+    assert "unknown" in {each.outcome for each in failures}  # and what was not begun yet is "rejected"
+    acknowledged = set(IDS) - {each.id for each in failures}
+    assert acknowledged >= set(IDS[: third * PART])
     genuine.start()
     with weaviate_store(genuine.url) as store:  # which knows nothing of the write before
         collection = store.open("crash")
         assert acknowledged <= set(scanned(collection))
         for each in PARTS:
             assert collection.upsert(each).written == PART
+        collection.wait_ready()  # which looks at every row: it met some of the interrupted write
         assert_complete(collection)
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.stores.weaviate.helpers import fresh, made, rows
 from vecbridge.errors import DeadlineError
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.weaviate import mending
+from vecbridge.stores.weaviate import mending, table
 from vecbridge.stores.weaviate.collection import WeaviateCollection
 from vecbridge.stores.weaviate.store import WeaviateStore
 
@@ -52,6 +52,27 @@ def test_a_graph_that_hides_what_it_was_just_given_is_not_written_to_again(
     left = missing(monkeypatch, [0, 1], [0], [0])
     assert collection.mend() == 2
     assert list(left) == [[0]]
+
+
+def test_a_row_that_stays_hidden_is_written_once_more_when_others_were(
+    collection: WeaviateCollection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(table, "_SPARSE", 1)  # so that one of three rows is no sparse graph
+    left = missing(monkeypatch, [0, 1], [0], [0], [], [])
+    assert collection.mend() == 2
+    assert list(left) == []
+    [written_again] = (record.getMessage() for record in caplog.records)
+    assert "2 rows were found by no search" in written_again
+
+
+def test_a_row_that_is_hidden_to_the_end_is_counted_once(
+    collection: WeaviateCollection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(table, "_SPARSE", 1)
+    left = missing(monkeypatch, *[[0]] * 6)
+    assert collection.mend() == 1
+    assert list(left) == []
+    assert "1 of them are still not found" in caplog.text
 
 
 def test_a_search_that_ran_out_of_time_goes_on_in_its_round(

@@ -13,8 +13,8 @@ written are looked for by that vector. And rows that had been acknowledged: the 
 graph's log a little later than it acknowledges, and rows of the graph may hang on others that are gone. They
 are found by looking for every row, which :func:`mend` does.
 
-A row that is not found after that either is no victim of the crash: HNSW itself leads to no row whose every
-neighbour has nearer ones enough. Writing it again changes nothing, so :func:`mend` says how many there are.
+A row that is not found in the last round either is hardly a victim of the crash: HNSW itself leads to no
+row whose every neighbour has nearer ones enough, however often it is written. :func:`mend` says how many.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ def touch(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str]
 def mend(table: Table, tenant: str, timeout: float) -> int:
     """Looks for every row by its own vector, and writes those twice that are not found; how many there were.
 
-    Rows that are written late may take the last link of others, so that it looks again, three times at most,
-    until it finds all, or the graph proves too sparse to lead to what it is given. It goes on where a call
-    before ran out of time. Writes of this process wait meanwhile, a page at a time.
+    Rows that are written late may take the last link of others, or need others that lead to them: it looks
+    again, three times at most, until it finds all, or the graph proves too sparse to lead to what it is
+    given. It goes on where a call before ran out of time. Writes of this process wait meanwhile, a page at a
+    time.
 
     Raises:
         DeadlineError: Not within ``timeout`` seconds; says how far it came.
@@ -118,14 +119,17 @@ def mend(table: Table, tenant: str, timeout: float) -> int:
 def _mend_page(
     table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str], search: Search
 ) -> None:
-    missed = _anywhere_missed(table, tenant, batch, uuids)
-    if rows := [row for row in missed if uuids[row] not in search.hidden]:
+    rows = _anywhere_missed(table, tenant, batch, uuids)
+    still: list[str] = []
+    if rows:
         again, again_uuids = batch.take(pa.array(rows)), [uuids[row] for row in rows]
         touch(table, tenant, again, again_uuids)
         _write(table, tenant, again, again_uuids, None)
-        search.written += len(rows)
-        still = _anywhere_missed(table, tenant, again, again_uuids)
-        search.hidden.update(again_uuids[row] for row in still)
+        search.missed += len(rows)
+        search.written += len(set(again_uuids) - search.hidden)
+        still = [again_uuids[row] for row in _anywhere_missed(table, tenant, again, again_uuids)]
+    search.hidden.difference_update(uuids)
+    search.hidden.update(still)
     search.looked_at += len(uuids)
     search.after = uuids[-1]
 

@@ -33,26 +33,26 @@ class Search:
         round: Which time it is that all rows are looked for.
         after: The last UUID of this round whose row was looked for.
         looked_at: Rows that were looked for, in all rounds.
-        written: Rows that were written again, in all rounds.
-        written_before: So many of them before this round.
-        hidden: UUIDs of those that no search found even then.
+        missed: Rows that no search found, in this round; they are written again.
+        written: Rows that were written again; one that stays hidden counts once.
+        hidden: UUIDs of those that no search found even then, when they were looked for last.
     """
 
     round: int = 1
     after: str = ""
     looked_at: int = 0
+    missed: int = 0
     written: int = 0
-    written_before: int = 0
     hidden: set[str] = field(default_factory=set)
 
     @property
     def worth_another_round(self) -> bool:
         """Whether rows were written in this one, and the graph leads to nearly all that it is given."""
-        return self.written > self.written_before and len(self.hidden) <= self.looked_at / _SPARSE
+        return self.missed > 0 and len(self.hidden) <= self.looked_at / _SPARSE
 
     def begin_another(self) -> None:
         """Looks for all rows once more."""
-        self.round, self.after, self.written_before = self.round + 1, "", self.written
+        self.round, self.after, self.missed = self.round + 1, "", 0
 
 
 class Table:

@@ -68,7 +68,7 @@ def test_the_genuine_server_says_what_was_recorded(genuine_answers: list[Any], r
 def test_it_starts_at_once_on_ports_of_its_own_and_forgets_everything_when_it_stops() -> None:
     started = time.monotonic()
     with Emulator() as one, Emulator() as other:
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
         with weaviate_store(one.url) as store, weaviate_store(other.url) as elsewhere:
             store.create(CollectionSpec.single("photos", dim=2))
             assert (store.collections(), elsewhere.collections()) == (["photos"], [])

@@ -84,7 +84,7 @@ def test_a_server_that_is_down_is_unavailable_at_once_and_the_rest_port_is_named
         pytest.raises(UnavailableError, match=rf":{closed_port} \(REST\): nothing answers"),
     ):
         store.collections()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
 
 
 def test_a_server_that_says_nothing_ends_at_the_deadline(silent_port: int) -> None:
@@ -94,7 +94,7 @@ def test_a_server_that_says_nothing_ends_at_the_deadline(silent_port: int) -> No
         pytest.raises(DeadlineError, match="REST"),
     ):
         store.collections()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 5
 
 
 def test_a_closed_grpc_port_is_named_while_rest_answers(store: WeaviateStore, closed_port: int) -> None:
@@ -126,7 +126,7 @@ def test_a_silent_grpc_port_ends_at_the_deadline(store: WeaviateStore, silent_po
             started = time.monotonic()
             with pytest.raises((DeadlineError, UnavailableError), match="gRPC"):
                 half.count()
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < 5
 
 
 @pytest.mark.usefixtures("executable")
@@ -196,7 +196,7 @@ def test_the_same_store_works_again_after_the_server_was_gone() -> None:
                 assert collection.count() == 1
                 break
             except VecbridgeError:
-                assert time.monotonic() - back < 5
+                assert time.monotonic() - back < 10
         collection.upsert(rows(collection.spec, ["b"]))
         assert sorted(scanned(collection)) == ["a", "b"]
 

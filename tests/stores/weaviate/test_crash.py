@@ -170,7 +170,7 @@ def test_a_restart_between_two_writes_is_noticed(genuine: server.GenuineWeaviate
         assert_complete(collection)
         started = time.monotonic()
         collection.wait_ready()  # and once is enough
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 3  # looking takes six
 
 
 def test_mend_says_what_a_sparse_graph_hides(

@@ -40,6 +40,7 @@ from vecbridge.errors import (
 )
 from vecbridge.query import Query
 from vecbridge.stores.pinecone.store import PineconeStore
+from vecbridge.stores.pinecone.table import TRUSTED_SECONDS
 from vecbridge.testing.pinecone import Emulator, Fault
 
 AT_ONCE = 5.0
@@ -209,6 +210,51 @@ def test_a_dropped_collection_is_not_found_by_who_writes_to_it(
         photos.upsert(rows(photos.spec, ["a"]))
     with within(AT_ONCE), pytest.raises(NotFoundError):
         photos.upsert(rows(photos.spec, ["a"]))
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_an_index_made_anew_at_the_old_address_is_not_changed_by_who_opened_the_old_one(
+    store: PineconeStore, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, foreign: bool
+) -> None:
+    old = store.create(small(fields={"year": "int64"}))
+    with pinecone_store(emulator) as other:
+        other.drop("photos")
+        if foreign:
+            other._control().create(
+                small(), cloud="aws", region="us-east-1", protected=False, tags={"team": "a"}
+            )
+            new = other.open("photos")
+        else:
+            new = other.create(small())
+        new.upsert(rows(new.spec, ["a"]))
+        # The emulator gives each index a port of its own; the service calls both by the same name.
+        monkeypatch.setattr(old._table, "plane", new._table.plane)
+        monkeypatch.setattr(old._table, "looked", time.monotonic() - TRUSTED_SECONDS)
+        for change in (
+            lambda: old.upsert(rows(old.spec, ["b"])),
+            lambda: old.delete(["a"]),
+            lambda: old.delete(filter=vb.field("year").is_null()),
+        ):
+            with pytest.raises(NotFoundError, match="'photos' was replaced since it was opened"):
+                change()
+        new.flush()
+        assert scanned(new) == ["a"]
+
+
+def test_writing_looks_at_the_index_now_and_then(
+    store: PineconeStore, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    photos = store.create(small())
+    control = photos._table.control
+    monkeypatch.setattr(control, "describe", lambda *a, real=control.describe: looks.append(a) or real(*a))
+    for name in "abc":
+        photos.upsert(rows(photos.spec, [name]))
+    assert looks == []
+    monkeypatch.setattr(photos._table, "looked", time.monotonic() - TRUSTED_SECONDS)
+    for name in "abc":
+        photos.upsert(rows(photos.spec, [name]))
+    assert looks == [("photos",)]
 
 
 def test_a_protected_index_is_not_dropped(emulator: Emulator) -> None:

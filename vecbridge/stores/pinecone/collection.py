@@ -28,7 +28,7 @@ from vecbridge.stores.pinecone.control import Patience
 from vecbridge.stores.pinecone.errors import UnreachedError
 from vecbridge.stores.pinecone.expressions import Condition
 from vecbridge.stores.pinecone.planes import Encoded, Row, packed
-from vecbridge.stores.pinecone.table import IN_FLIGHT, Table, in_parallel
+from vecbridge.stores.pinecone.table import IN_FLIGHT, TRUSTED_SECONDS, Table, in_parallel
 from vecbridge.urls import StoreURL
 
 _COUNTED: Final = 10_000  # records a page of a filtered count
@@ -69,6 +69,7 @@ class PineconeCollection:
             raise records.invalid(problems, batch.column("id"))
         if not batch.num_rows:
             return WriteReport()
+        self._table.require_current(trusted=TRUSTED_SECONDS)
         plane = self._table.plane
         keys = [self._layout.key(id) for id in batch.column("id").to_pylist()]
         vectors = records.vectors(batch, self.spec.vector.name)
@@ -97,10 +98,12 @@ class PineconeCollection:
         check_delete(ids, filter)
         if ids is not None:
             wanted = records.id_array(self.spec, ids).to_pylist()
+            self._table.require_current()
             self._table.delete_keys(self._space, self._askable(wanted))
             return
         condition = self._compiled(self._resolved(filter))
         if condition is not False:
+            self._table.require_current()
             selector = {"deleteAll": True} if condition is True else {"filter": condition}
             self._table.delete(self._space, selector)
 
@@ -175,7 +178,7 @@ class PineconeCollection:
         try:
             self._table.plane.upsert(self._space, rows)
         except UnreachedError:
-            self._table.control.describe(self._table.index)  # it may have been dropped
+            self._table.require_current()  # it may have been dropped
             raise
 
     def _search(self, query: ResolvedQuery, vector: FloatArray, condition: Condition) -> Hits:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow as pa
 from vecbridge.capabilities import Gap
 from vecbridge.errors import NotFoundError, TooLargeError
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.pinecone import wire
+from vecbridge.stores.pinecone import tags, wire
 from vecbridge.stores.pinecone.control import Control, Patience
 from vecbridge.stores.pinecone.layout import Layout
 from vecbridge.stores.pinecone.limits import ANSWER_BYTES, IDS_DELETED, IDS_LISTED, METADATA_BYTES
@@ -23,12 +24,13 @@ from vecbridge.stores.pinecone.rest import RestPlane
 
 IN_FLIGHT: Final = 8  # requests of one call
 _MATCHES: Final = 1_000  # most records a page of a filter
+TRUSTED_SECONDS: Final = 10.0  # that an index seen just now is taken for the same
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Table:
     """One index.
 
@@ -41,6 +43,7 @@ class Table:
         plane: Its data plane.
         rest: Its data plane over REST, which alone tells what a reader sees.
         control: The control plane.
+        looked: When it was last seen to be this one, on the monotonic clock.
     """
 
     index: str
@@ -51,6 +54,22 @@ class Table:
     plane: Plane
     rest: RestPlane
     control: Control
+    looked: float = field(default_factory=time.monotonic)
+
+    def require_current(self, *, trusted: float = 0.0) -> None:
+        """Refuses to change an index that was made anew, which may answer at the address of the old one.
+
+        Args:
+            trusted: Seconds since it was last looked at, within which it is not looked at again.
+
+        Raises:
+            NotFoundError: It was dropped or replaced.
+        """
+        if time.monotonic() - self.looked < trusted:
+            return
+        if tags.identity(self.control.describe(self.index).tags or {}) != self.token:
+            raise NotFoundError(f"collection {self.spec.name!r} was replaced since it was opened")
+        self.looked = time.monotonic()
 
     def fetched(
         self, namespace: str, keys: Sequence[str], include: Sequence[str] | None

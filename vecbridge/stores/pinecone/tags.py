@@ -47,6 +47,11 @@ def is_reserved(name: str) -> bool:
     return name == _TOKEN or name.startswith(_PREFIX)
 
 
+def identity(tags: Mapping[str, str]) -> str:
+    """Which index of its name it is; "" where vecbridge did not make it."""
+    return tags.get(_TOKEN, "").rpartition("-")[2]
+
+
 def read(name: str, tags: Mapping[str, str]) -> tuple[CollectionSpec, str]:
     """The spec and the token of an index that vecbridge made.
 

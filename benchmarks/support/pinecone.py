@@ -144,7 +144,7 @@ def writes(bench: PineconeBench) -> list[Line]:
     for transport in TRANSPORTS:
         lines += _writes(bench, bench.emulator, transport, bench.small, "", target)
     for transport in TRANSPORTS:
-        lines += _writes(bench, bench.deferred, transport, bench.large, ", read afterwards", target)
+        lines += _writes(bench, bench.deferred, transport, bench.large, ", read afterwards", None)
     for transport in TRANSPORTS:
         lines += _writes(bench, bench.emulator, transport, bench.large, "", None)
     return lines

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import orjson
 
 from vecbridge.testing.pinecone import limits
@@ -75,7 +76,7 @@ class Data:
         Raises:
             ApiError: It is refused.
         """
-        with self._lock:
+        with self._lock, np.errstate(over="ignore"):  # to infinity, which is refused, or a score
             return self._operations[operation](body)
 
     # -- writes

@@ -128,8 +128,9 @@ def dense(values: Sequence[Any] | Array, dimension: int | None, owner: str | Non
         raise invalid(f"Vector dimension {len(values)} does not match the dimension of the index {dimension}")
     if isinstance(values, list) and not set(map(type, values)) <= {int, float}:
         raise invalid("Vector values must be numbers")
-    with np.errstate(over="ignore"):
-        array = np.array(values, np.float32)
+    array = np.array(values, np.float32)
+    if 0 < array.dot(array) < math.inf:  # nearly always, and then neither of these can be
+        return array
     if not np.isfinite(array).all():
         raise invalid("Vector values must be finite 32-bit floating point numbers")
     if owner is not None and not array.any():

@@ -106,8 +106,7 @@ def _scores(metric: str, matrix: Array, query: Array | None) -> Array:
     if query is None or not len(matrix):
         return np.zeros(len(matrix), np.float32)
     if metric == "euclidean":
-        with np.errstate(over="ignore"):  # to infinity
-            squares: Array = np.square(matrix - query).sum(axis=1)
+        squares: Array = np.square(matrix - query).sum(axis=1)
         return squares
     products: Array = matrix @ query
     if metric == "dotproduct":

@@ -286,12 +286,18 @@ def test_on_milvus_lite_a_wider_search_finds_more_once_it_is_ready(
     assert "new" in hits.ids
 
 
+def with_one_row(lite: MilvusStore, name: str) -> Any:
+    """A collection whose index is not built yet."""
+    spec = CollectionSpec.single(name, dim=2, index=HNSW())
+    collection = lite.create(spec)
+    collection.upsert(batch(spec, id=["a"], vector=[[1.0, 0.0]]))
+    return collection
+
+
 def test_an_index_of_milvus_lite_that_could_not_be_built_is_not_called_ready(
     lite: MilvusStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = CollectionSpec.single("broken", dim=2, index=HNSW())
-    collection = lite.create(spec)
-    collection.upsert(batch(spec, id=["a"], vector=[[1.0, 0.0]]))
+    collection = with_one_row(lite, "broken")
     call = Connection.call
 
     def failing(self: Connection, rpc: str, request: Any, **options: Any) -> Any:
@@ -311,9 +317,7 @@ def test_an_index_of_milvus_lite_that_could_not_be_built_is_not_called_ready(
 def test_an_index_file_that_milvus_lite_is_still_writing_is_read_again(
     lite: MilvusStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = CollectionSpec.single("half", dim=2, index=HNSW())
-    collection = lite.create(spec)
-    collection.upsert(batch(spec, id=["a"], vector=[[1.0, 0.0]]))
+    collection = with_one_row(lite, "half")
     call = Connection.call
     tries: list[str] = []
 

@@ -227,7 +227,7 @@ def test_an_index_made_anew_at_the_old_address_is_not_changed_by_who_opened_the_
         else:
             new = other.create(small())
         new.upsert(rows(new.spec, ["a"]))
-        # The emulator gives each index a port of its own; the service calls both by the same name.
+        # The emulator gives each index a port of its own.
         monkeypatch.setattr(old._table, "plane", new._table.plane)
         monkeypatch.setattr(old._table, "looked", time.monotonic() - TRUSTED_SECONDS)
         for change in (

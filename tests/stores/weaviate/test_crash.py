@@ -59,8 +59,8 @@ def assert_complete(collection: WeaviateCollection) -> None:
     assert missed(collection, IDS, VECTORS) == []
 
 
-def kill_during_a_write(monkeypatch: pytest.MonkeyPatch, genuine: server.GenuineWeaviate) -> None:
-    """The next write finds the server dying once its first request is on its way."""
+def kill_during_a_write(monkeypatch: pytest.MonkeyPatch, genuine: server.GenuineWeaviate) -> threading.Thread:
+    """The next write finds the server dying once its first request is on its way; who kills it."""
     write = Table.write
     killer = threading.Timer(0.02, genuine.kill)
     begun = threading.Lock()
@@ -71,6 +71,7 @@ def kill_during_a_write(monkeypatch: pytest.MonkeyPatch, genuine: server.Genuine
         return write(table, request)
 
     monkeypatch.setattr(Table, "write", write_and_kill)
+    return killer
 
 
 def test_a_write_that_the_server_interrupts_can_be_repeated_by_another_process(
@@ -81,9 +82,10 @@ def test_a_write_that_the_server_interrupts_can_be_repeated_by_another_process(
         collection = store.create(SPEC)
         for each in PARTS[:third]:
             collection.upsert(each)
-        kill_during_a_write(monkeypatch, genuine)
+        killer = kill_during_a_write(monkeypatch, genuine)
         with pytest.raises(PartialWriteError) as caught:
             collection.upsert(pa.concat_batches(PARTS[third:]))
+    killer.join()
     failures = caught.value.report.failures
     assert "unknown" in {each.outcome for each in failures}  # and what was not begun yet is "rejected"
     acknowledged = set(IDS) - {each.id for each in failures}
@@ -94,7 +96,7 @@ def test_a_write_that_the_server_interrupts_can_be_repeated_by_another_process(
         assert acknowledged <= set(scanned(collection))
         for each in PARTS:
             assert collection.upsert(each).written == PART
-        collection.wait_ready()  # which looks at every row: it met some of the interrupted write
+        collection.wait_ready()  # it has met rows of the interrupted write, so it looks at every one
         assert_complete(collection)
 
 

@@ -46,6 +46,14 @@ def test_three_rounds_are_enough_whatever_the_graph_loses(
     assert list(left) == [[0]]
 
 
+def test_a_row_that_is_missed_again_is_counted_once(
+    collection: WeaviateCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = missing(monkeypatch, [0], [], [0], [], [])
+    assert collection.mend() == 1
+    assert list(left) == []
+
+
 def test_a_graph_that_hides_what_it_was_just_given_is_not_written_to_again(
     collection: WeaviateCollection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

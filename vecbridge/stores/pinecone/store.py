@@ -188,16 +188,15 @@ class PineconeStore:
         described = self._described(name)
         plane, rest = self._plane(described.host)
         known = described.tags or {}
-        token = ""
         losses: tuple[Gap, ...] = ()
         if tags.is_ours(known):
-            spec, token = tags.read(name, known)
+            spec = tags.read(name, known)
             own = collection_name(described.name)
             spec = spec if spec.name == own else spec.renamed(own)
             layout = of_spec(spec)
         else:
             spec, layout, losses = foreign.introspected(described, plane)
-        return Table(described.name, spec, layout, token, losses, plane, rest, self._control())
+        return Table(described.name, spec, layout, tags.identity(known), losses, plane, rest, self._control())
 
     def _plane(self, host: str) -> tuple[Plane, RestPlane]:
         from vecbridge.stores.pinecone.rest import RestPlane

@@ -49,21 +49,21 @@ def is_reserved(name: str) -> bool:
 
 def identity(tags: Mapping[str, str]) -> str:
     """Which index of its name it is; "" where vecbridge did not make it."""
-    return tags.get(_TOKEN, "").rpartition("-")[2]
+    return tags.get(_TOKEN, "")
 
 
-def read(name: str, tags: Mapping[str, str]) -> tuple[CollectionSpec, str]:
-    """The spec and the token of an index that vecbridge made.
+def read(name: str, tags: Mapping[str, str]) -> CollectionSpec:
+    """The spec of an index that vecbridge made.
 
     Raises:
         CorruptStoreError: Somebody changed its tags, or a later version wrote them.
     """
     try:
-        version, count, token = tags[_TOKEN].split("-")
+        version, count, _ = tags[_TOKEN].split("-")
         if version != "1":
             raise CorruptStoreError(f"{name!r} was made by a later version of vecbridge")
         text = "".join(tags[f"{_PREFIX}{number:02}"] for number in range(int(count)))
         packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        return CollectionSpec.from_json(zlib.decompress(packed).decode()), token
+        return CollectionSpec.from_json(zlib.decompress(packed).decode())
     except (KeyError, ValueError, binascii.Error, zlib.error, SchemaError) as exc:
         raise CorruptStoreError(f"{name!r}: the spec in the tags of its index is damaged: {exc}") from exc

@@ -105,7 +105,7 @@ def mend(table: Table, tenant: str, timeout: float) -> int:
     if search.written:
         _log.warning(
             "%s: %d rows were found by no search for their own vector, and were written again",
-            table.spec.name, search.written,
+            table.spec.name, len(search.written),
         )  # fmt: skip
     if search.hidden:
         _log.warning(
@@ -113,7 +113,7 @@ def mend(table: Table, tenant: str, timeout: float) -> int:
             "others; one with a larger m does (HNSW)",
             table.spec.name, len(search.hidden),
         )  # fmt: skip
-    return search.written
+    return len(search.written)
 
 
 def _mend_page(
@@ -126,7 +126,7 @@ def _mend_page(
         touch(table, tenant, again, again_uuids)
         _write(table, tenant, again, again_uuids, None)
         search.missed += len(rows)
-        search.written += len(set(again_uuids) - search.hidden)
+        search.written.update(again_uuids)
         still = [again_uuids[row] for row in _anywhere_missed(table, tenant, again, again_uuids)]
     search.hidden.difference_update(uuids)
     search.hidden.update(still)

@@ -34,15 +34,15 @@ class Search:
         after: The last UUID of this round whose row was looked for.
         looked_at: Rows that were looked for, in all rounds.
         missed: Rows that no search found, in this round; they are written again.
-        written: Rows that were written again; one that stays hidden counts once.
-        hidden: UUIDs of those that no search found even then, when they were looked for last.
+        written: UUIDs of the rows that were written again, in all rounds.
+        hidden: Those of them that no search found even then, when they were looked for last.
     """
 
     round: int = 1
     after: str = ""
     looked_at: int = 0
     missed: int = 0
-    written: int = 0
+    written: set[str] = field(default_factory=set)
     hidden: set[str] = field(default_factory=set)
 
     @property

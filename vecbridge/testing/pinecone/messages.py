@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from functools import cache, partial
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -133,26 +132,21 @@ def to_body(message: Message) -> dict[str, Any]:
     Raises:
         ValueError: Metadata hold NaN or infinity.
     """
-    return {_json_name(field): _reader(field)(value) for field, value in message.ListFields()}
+    return {field.json_name: _plain(field, value) for field, value in message.ListFields()}
 
 
-@cache
-def _json_name(field: Any) -> str:
-    return str(field.json_name)
-
-
-@cache
-def _reader(field: Any) -> Callable[[Any], Any]:
-    """What makes JSON of the values of a field; asking a descriptor takes longer than reading a vector."""
+def _plain(field: Any, value: Any) -> Any:
     if field.message_type is None:
         if field.type == _TYPES["floats"]:
-            return partial(np.frombuffer, dtype="<f4")
-        return list if field.is_repeated else lambda value: value
+            return np.frombuffer(value, "<f4")
+        if not field.is_repeated:
+            return value
+        return list(value)
     if field.message_type.full_name == _STRUCT:
-        return _members
+        return _members(value)
     if field.message_type.GetOptions().map_entry:
-        return lambda items: {key: to_body(items[key]) for key in items}
-    return (lambda items: list(map(to_body, items))) if field.is_repeated else to_body
+        return {key: to_body(value[key]) for key in value}
+    return [to_body(item) for item in value] if field.is_repeated else to_body(value)
 
 
 def _members(struct: Any) -> dict[str, Any]:

@@ -62,13 +62,13 @@ def rows() -> dict[str, Callable[[Capabilities], str]]:
         "vectors come back bit by bit": lambda each: yes(each.lossless_vectors),
         "exact scores on quantised indexes": lambda each: yes(each.exact_scores),
         "a batch is written whole or not at all": lambda each: yes(each.atomic_batch),
-        "parallel writes are faster": lambda each: yes(each.parallel_writes),
+        "parallel writes are faster": lambda each: yes(each.parallel_requests > 1),
         "most vector fields": lambda each: limit(each.max_vectors),
         "longest vector": lambda each: limit(each.max_dim),
         "largest k": lambda each: limit(each.max_top_k),
-        "longest string, bytes": lambda each: limit(each.max_text_bytes),
-        "most rows a request": lambda each: limit(each.max_rows),
-        "most bytes a request": lambda each: limit(each.max_bytes),
+        "longest string, bytes": lambda each: limit(each.text_bytes),
+        "most rows a request": lambda each: limit(each.request_rows),
+        "most bytes a request": lambda each: limit(each.request_bytes),
     }
 
 

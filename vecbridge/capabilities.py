@@ -79,17 +79,34 @@ class Capabilities:
         int_bits: Width of the integers that it keeps exactly.
         max_dim: Longest vector.
         max_vectors: Most vector fields a collection.
-        max_rows: Most rows a request.
-        max_bytes: Most bytes a request, or None.
         max_top_k: Largest k, or None.
-        max_text_bytes: Longest string, or None.
+        request_rows: Most rows of one write request; ``upsert`` takes any number.
+        request_bytes: Most bytes of one write request as it is encoded, or None.
+        parallel_requests: Write requests that a store has in flight at a time; 1 where more gain nothing.
+        record_bytes: Longest record without its vectors, as encoded, or None.
+        id_bytes: Longest id as encoded, or None where the contract's own limit is the only one.
+        text_bytes: Longest string, or None.
+        vector_lengths: Shortest and longest vector (Euclidean norm) under cosine, or None; others are
+            refused, because the backend's float32 arithmetic would make their scores meaningless.
+        zero_vectors: Whether vectors of zeros are kept, where the metric is not cosine.
+        filter_depth: Deepest nesting of a filter, after nested And and Or are merged.
+        filter_leaves: Most comparisons of a filter.
         knobs: By kind of index, the query knobs that it takes.
         consistency: "strong" if a write is visible when it is acknowledged.
         namespaces: Whether collections can be namespaced.
         lossless_vectors: Whether vectors come back bit by bit.
         exact_scores: Whether scores are exact on quantised indexes too.
         atomic_batch: Whether a batch is written whole or not at all.
-        parallel_writes: Whether several upserts at a time are faster than one.
+        counts_deletes: Whether ``delete`` says how many rows there were.
+        deletes_where: Whether the backend deletes by filter; else the matches are read, then deleted by id.
+        counts_where: Whether the backend counts by filter; else the matches are read.
+        splits: Whether a scan can be split.
+        compacts: Whether the place of deleted rows is kept until ``compact``.
+        repairs: Whether an index can lose rows that ``repair`` writes again.
+        grows_schema: Whether fields can be added.
+        trust_reads: Seconds for which reads rely on the last look at whether the collection was replaced;
+            infinite where every call of the backend sees it.
+        trust_writes: The same for writes.
     """
 
     backend: str
@@ -104,17 +121,32 @@ class Capabilities:
     int_bits: int = 64
     max_dim: int = 65_536
     max_vectors: int = 64
-    max_rows: int = 1_000_000
-    max_bytes: int | None = None
     max_top_k: int | None = None
-    max_text_bytes: int | None = None
+    request_rows: int = 1_000_000
+    request_bytes: int | None = None
+    parallel_requests: int = 1
+    record_bytes: int | None = None
+    id_bytes: int | None = None
+    text_bytes: int | None = None
+    vector_lengths: tuple[float, float] | None = None
+    zero_vectors: bool = True
+    filter_depth: int = 64
+    filter_leaves: int = 2_000
     knobs: Mapping[str, frozenset[str]] = field(default_factory=dict)
     consistency: Literal["strong", "eventual"] = "strong"
     namespaces: bool = True
     lossless_vectors: bool = True
     exact_scores: bool = True
     atomic_batch: bool = False
-    parallel_writes: bool = False
+    counts_deletes: bool = True
+    deletes_where: bool = False
+    counts_where: bool = False
+    splits: bool = False
+    compacts: bool = False
+    repairs: bool = False
+    grows_schema: bool = False
+    trust_reads: float = 1.0
+    trust_writes: float = 0.0
 
     def check(self, spec: CollectionSpec) -> list[Gap]:
         """Everything about the spec that this backend cannot keep; empty if it keeps it all."""
@@ -222,8 +254,8 @@ class Capabilities:
             yield Gap(f"field:{name}", name, f"{type} cannot be stored", blocking=True)
         if type == "int64" and self.int_bits < 64:
             yield Gap("int_width", name, f"integers beyond {self.int_bits} bits are refused", blocking=False)
-        if type in ("string", "json", "list<string>") and self.max_text_bytes:
-            yield Gap("size", name, f"texts beyond {self.max_text_bytes} bytes are refused", blocking=False)
+        if type in ("string", "json", "list<string>") and self.text_bytes:
+            yield Gap("size", name, f"texts beyond {self.text_bytes} bytes are refused", blocking=False)
 
     def _vector_gaps(self, vector: VectorField) -> Iterator[Gap]:
         if vector.metric not in self.metrics:

@@ -143,13 +143,16 @@ class BackendError(VecbridgeError):
     Args:
         message: What failed.
         retryable: Whether the same call may succeed later.
+        unsent: Whether certainly nothing of a write is stored: it did not arrive, or was refused whole.
     """
 
     retryable_by_default: ClassVar[bool] = False
+    unsent_by_default: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, retryable: bool | None = None) -> None:
+    def __init__(self, message: str, *, retryable: bool | None = None, unsent: bool | None = None) -> None:
         super().__init__(message)
         self.retryable = self.retryable_by_default if retryable is None else retryable
+        self.unsent = self.unsent_by_default if unsent is None else unsent
 
 
 class RateLimitedError(BackendError):
@@ -161,6 +164,7 @@ class RateLimitedError(BackendError):
     """
 
     retryable_by_default = True
+    unsent_by_default = True
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -176,9 +180,13 @@ class UnavailableError(BackendError):
 class AuthError(BackendError):
     """The credentials were refused."""
 
+    unsent_by_default = True
+
 
 class TooLargeError(BackendError):
     """One request was larger than the backend takes."""
+
+    unsent_by_default = True
 
 
 class DeadlineError(BackendError, TimeoutError):
@@ -189,6 +197,8 @@ class DeadlineError(BackendError, TimeoutError):
 
 class StoreLockedError(BackendError):
     """Another process writes to this collection."""
+
+    unsent_by_default = True
 
 
 class CorruptStoreError(BackendError):

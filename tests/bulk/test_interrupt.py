@@ -33,7 +33,7 @@ def test_an_interrupt_while_reading_settles_what_is_under_way(tmp_path: Path, pa
         raise KeyboardInterrupt
 
     path = tmp_path / "run.journal"
-    photos = Faulty(parallel_writes=parallel)
+    photos = Faulty(parallel_requests=8 if parallel else 1)
     with pytest.raises(KeyboardInterrupt):
         vb.write(photos, source(), journal=path)
     assert workers_alive() == []

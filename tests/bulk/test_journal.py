@@ -165,7 +165,7 @@ def test_a_journal_of_another_source_or_other_options_is_refused(
 
 
 def test_workers_and_limits_may_change_between_the_parts_of_a_run(tmp_path: Path) -> None:
-    photos = Faulty(parallel_writes=True)
+    photos = Faulty(parallel_requests=8)
     interrupted(photos, tmp_path / "run.journal", workers=2, max_failures=5)
     assert vb.write(photos, sources(7), journal=tmp_path / "run.journal", workers=5).written == 70
 
@@ -303,14 +303,14 @@ def test_after_a_crash_at_any_moment_no_row_is_lost_and_none_comes_twice(tmp_pat
         refuse(call, batch)
 
     options = {"journal": journal, "dead_letters": dead, "workers": 3}
-    photos = Faulty(before=look_and_refuse, after=look, parallel_writes=True)
+    photos = Faulty(before=look_and_refuse, after=look, parallel_requests=8)
     vb.write(photos, sources(20), **options)
 
     torn = chance.randrange(30)  # the last line may be half on the disk
     journal.write_bytes(state["journal"] + b'{"batch":19,"rows":10,"digest":"ab"'[:torn])
     dead.write_bytes(state["dead"] + b'{"id": "r7", "source": "row 7'[:torn])
     settled = {each["batch"] for each in lines_whole(journal)[1:]}
-    survivor = Faulty(before=refuse, parallel_writes=True)
+    survivor = Faulty(before=refuse, parallel_requests=8)
     if state["rows"]:
         numbers = [int(key[1:]) for key in state["rows"]]
         survivor.inner.upsert(

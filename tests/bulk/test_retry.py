@@ -107,7 +107,7 @@ def test_what_no_retry_mends_ends_the_write_at_once(
         if call == 5:
             raise error
 
-    photos = Faulty(before=fault, parallel_writes=parallel)
+    photos = Faulty(before=fault, parallel_requests=8 if parallel else 1)
     with pytest.raises(kind) as raised:
         vb.write(photos, sources(100), workers=3)
     assert raised.value is error
@@ -259,7 +259,7 @@ def test_a_partial_write_that_names_no_rows_is_repeated_whole(pauses: list[float
 
 
 def test_an_upsert_that_was_stored_before_its_error_is_repeated_without_harm() -> None:
-    photos = Faulty(after=fails(vb.DeadlineError("no answer"), 4), parallel_writes=True)
+    photos = Faulty(after=fails(vb.DeadlineError("no answer"), 4), parallel_requests=8)
     report = vb.write(photos, sources(10))
     assert (report.written, report.retried) == (100, 4)
     assert photos.count() == 100

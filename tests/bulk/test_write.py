@@ -18,7 +18,7 @@ from vecbridge.bulk import Progress, writer
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize("workers", [1, 4])
 def test_everything_is_written_once(workers: int, parallel: bool) -> None:
-    photos = Faulty(parallel_writes=parallel)
+    photos = Faulty(parallel_requests=8 if parallel else 1)
     report = vb.write(photos, sources(20), workers=workers)
     assert (report.written, report.failed, report.retried, report.duplicates) == (200, 0, 0, 0)
     assert report.failures == ()
@@ -62,10 +62,10 @@ def _never() -> Iterator[pa.RecordBatch]:
 
 
 def test_requests_keep_to_the_backends_rows_and_bytes() -> None:
-    photos = Faulty(max_rows=7)
+    photos = Faulty(request_rows=7)
     vb.write(photos, sources(2, 20))
     assert [len(sent) for sent in photos.sent] == [7, 7, 6, 7, 7, 6]
-    photos = Faulty(max_bytes=200)
+    photos = Faulty(request_bytes=200)
     vb.write(photos, sources(1, 20))
     assert sum(map(len, photos.sent)) == 20
     assert max(map(len, photos.sent)) < 7
@@ -80,7 +80,7 @@ def test_a_request_is_never_larger_than_what_a_retry_should_repeat(monkeypatch: 
 
 def test_requests_run_in_parallel_where_that_is_faster() -> None:
     together = threading.Barrier(3, timeout=60)  # each waits until three of them are under way
-    photos = Faulty(before=lambda call, batch: together.wait() and None, parallel_writes=True)
+    photos = Faulty(before=lambda call, batch: together.wait() and None, parallel_requests=8)
     assert vb.write(photos, sources(6), workers=3).written == 60
 
 
@@ -112,7 +112,7 @@ def test_no_more_batches_are_read_than_can_be_sent() -> None:
                 most = max(most, taken - sent)
             yield batch
 
-    vb.write(Faulty(after=count, parallel_writes=True), source(), workers=workers)
+    vb.write(Faulty(after=count, parallel_requests=8), source(), workers=workers)
     assert most <= workers + 1
 
 
@@ -159,7 +159,7 @@ def test_of_repeats_in_several_batches_the_last_wins(parallel: bool) -> None:
         if batch.column("year")[0].as_py() == 1:
             first_sent.wait(0.2)  # time enough for a later batch to overtake, if it could
 
-    photos = Faulty(before=slow_first, parallel_writes=parallel)
+    photos = Faulty(before=slow_first, parallel_requests=8 if parallel else 1)
     report = vb.write(photos, [with_ids(["a", "b"], [1, 1]), with_ids(["c", "a"], [2, 2])], workers=4)
     assert report.written == 4
     assert years(photos) == {"a": 2, "b": 1, "c": 2}

@@ -43,7 +43,7 @@ POOR = Capabilities(
     max_dim=8,
     max_vectors=1,
     max_top_k=100,
-    max_text_bytes=50,
+    text_bytes=50,
     namespaces=False,
 )
 

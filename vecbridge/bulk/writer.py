@@ -125,7 +125,7 @@ def write(
                 Letterbox(dead_letters, continuing=log is not None and log.continues)
             )
         run = _Run(collection, log, letterbox, max_failures, progress, source)
-        return run.write(batches, workers if collection.capabilities.parallel_writes else 1)
+        return run.write(batches, workers if collection.capabilities.parallel_requests > 1 else 1)
 
 
 @dataclass(slots=True, eq=False)
@@ -240,9 +240,9 @@ class _Run:
 
     def _parts(self, part: Part) -> Iterator[Part]:
         limits = self._collection.capabilities
-        rows = min(limits.max_rows, MAX_REQUEST_ROWS)
+        rows = min(limits.request_rows, MAX_REQUEST_ROWS)
         start = 0
-        for each in records.split(part.batch, max_rows=rows, max_bytes=limits.max_bytes):
+        for each in records.split(part.batch, max_rows=rows, max_bytes=limits.request_bytes):
             yield part.slice(start, each.num_rows)
             start += each.num_rows
 

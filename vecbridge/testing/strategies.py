@@ -68,7 +68,7 @@ _NAME_REST: Final = _LETTERS + _LETTERS.upper() + "0123456789_"
 
 def texts(capabilities: Capabilities) -> st.SearchStrategy[str]:
     """Strings, odd ones often; no NUL."""
-    limit = capabilities.max_text_bytes or 1000
+    limit = capabilities.text_bytes or 1000
     drawn = st.one_of(
         st.sampled_from(ODD_TEXTS),
         st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12),

@@ -232,7 +232,7 @@ def test_a_request_too_large_for_the_server_is_said_and_nothing_of_it_is_stored(
 ) -> None:
     spec = small(fresh("large"), dim=1024)
     with made(genuine, spec) as photos:
-        wide = dataclasses.replace(photos.capabilities, max_rows=100_000, max_bytes=1 << 30)
+        wide = dataclasses.replace(photos.capabilities, request_rows=100_000, request_bytes=1 << 30)
         monkeypatch.setattr(photos, "capabilities", wide)
         names = [f"r{number:05d}" for number in range(20_000)]
         with within(30), pytest.raises(TooLargeError):
@@ -248,7 +248,7 @@ def test_of_several_requests_the_report_says_which_rows_were_refused(
 ) -> None:
     spec = small(fresh("partial"))
     with made(genuine, spec) as photos:
-        few = dataclasses.replace(photos.capabilities, max_rows=10, parallel_writes=False)
+        few = dataclasses.replace(photos.capabilities, request_rows=10, parallel_requests=1)
         monkeypatch.setattr(photos, "capabilities", few)
         send, sent = photos._table.call, []
 

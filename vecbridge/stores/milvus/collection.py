@@ -82,8 +82,8 @@ class MilvusCollection:
             return WriteReport()
         self._table.require_current()
         limits = self.capabilities
-        parts = records.ranges(batch, max_rows=limits.max_rows, max_bytes=limits.max_bytes)
-        at_once = _PARALLEL if limits.parallel_writes else 1
+        parts = records.ranges(batch, max_rows=limits.request_rows, max_bytes=limits.request_bytes)
+        at_once = _PARALLEL if limits.parallel_requests > 1 else 1
         send = partial(self._send, batch, dynamic)
         try:
             outcomes = sending.send(parts, send, at_once=at_once, unsent=errors.never_sent)
@@ -214,11 +214,11 @@ class MilvusCollection:
             for row in np.flatnonzero(records.numbers(batch.column("id")) > largest).tolist():
                 problems[row] = f"Milvus never gives back an id above {largest}"
         for field in self.spec.fields:
-            if field.type in ("string", "json") and self.capabilities.max_text_bytes is not None:
+            if field.type in ("string", "json") and self.capabilities.text_bytes is not None:
                 sizes = pc.fill_null(pc.binary_length(batch.column(field.name)), 0)
-                for row in np.flatnonzero(records.numbers(sizes) > self.capabilities.max_text_bytes).tolist():
+                for row in np.flatnonzero(records.numbers(sizes) > self.capabilities.text_bytes).tolist():
                     problems[row] = (
-                        f"{field.name!r} is longer than {self.capabilities.max_text_bytes:,} bytes of UTF-8"
+                        f"{field.name!r} is longer than {self.capabilities.text_bytes:,} bytes of UTF-8"
                     )
         if problems:
             raise records.invalid(problems, batch.column("id"))

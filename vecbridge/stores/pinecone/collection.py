@@ -64,7 +64,7 @@ class PineconeCollection:
         if self._layout.read_only:
             raise UnsupportedError("pinecone", f"writing to {self.spec.name!r}", self._layout.read_only)
         metadata = wire.metadata(self._layout, batch)
-        limit = self.capabilities.max_text_bytes or 0
+        limit = self.capabilities.text_bytes or 0
         if problems := wire.problems(self._layout, self.spec, limit, batch, metadata):
             raise records.invalid(problems, batch.column("id"))
         if not batch.num_rows:

@@ -50,18 +50,18 @@ class PineconeCapabilities(Capabilities):
             yield Gap(f"vector:{vector.name}", vector.name, detail, blocking=False)
 
 
-#: max_rows and max_bytes are what one upsert may well take: it is packed into requests by what records take
-#: as they are sent, and the more there are of them, the less room the last one leaves.
+#: request_rows and request_bytes are what one upsert may well take: it is packed into requests by what
+#: records take as they are sent, and the more there are of them, the less room the last one leaves.
 CAPABILITIES: Final[Capabilities] = PineconeCapabilities(
     backend="pinecone",
     indexes=frozenset({Auto.kind}),
     ordered_types=frozenset({"int64", "float64"}),
     max_dim=20_000,
     max_vectors=1,
-    max_rows=10_000,
-    max_bytes=32 << 20,
+    request_rows=10_000,
+    request_bytes=32 << 20,
     max_top_k=10_000,
-    max_text_bytes=40_000,
+    text_bytes=40_000,
     consistency="eventual",
-    parallel_writes=True,
+    parallel_requests=8,
 )

@@ -83,7 +83,7 @@ class WeaviateCollection:
         self._table.require_current()
         self._table.begin_writing(self._tenant)
         limits = self.capabilities
-        parts = records.ranges(batch, max_rows=limits.max_rows, max_bytes=limits.max_bytes)
+        parts = records.ranges(batch, max_rows=limits.request_rows, max_bytes=limits.request_bytes)
         send = partial(self._send, batch, uuids)
         outcomes = sending.send(parts, send, at_once=PARALLEL, unsent=errors.never_sent)
         return sending.report(batch.column("id"), outcomes)

@@ -17,10 +17,10 @@ CAPABILITIES: Final = Capabilities(
     indexes=frozenset(each.kind for each in (Auto, Flat, HNSW)),
     quantizers=frozenset({"pq", "sq", "bq", "rq"}),
     max_dim=65_535,
-    max_rows=1_000,
-    max_bytes=16 << 20,
+    request_rows=1_000,
+    request_bytes=16 << 20,
     max_top_k=WINDOW,
     knobs={"hnsw": frozenset({"stored_ef"})},
     exact_scores=False,
-    parallel_writes=True,
+    parallel_requests=8,
 )

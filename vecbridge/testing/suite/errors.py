@@ -104,7 +104,7 @@ class TestErrors:
         assert ids_of(collection) == {"already"}
 
     def test_a_bad_row_late_in_a_large_batch_stops_the_whole_batch(self, store: Store, make: Maker) -> None:
-        rows = min(store.capabilities.max_rows, 1500) + 5
+        rows = min(store.capabilities.request_rows, 1500) + 5
         vectors = points(rows)
         vectors[-1] = np.nan
         collection = make()

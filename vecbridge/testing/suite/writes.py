@@ -150,7 +150,7 @@ class TestWrites:
         assert ids_of(collection) == set(keys) - {"caf\u00e9"}
 
     def test_a_batch_larger_than_one_request_is_written_whole(self, store: Store, make: Maker) -> None:
-        rows = min(store.capabilities.max_rows, 2500) + 17
+        rows = min(store.capabilities.request_rows, 2500) + 17
         collection = make(fields={"title": "string"})
         put(collection, id=[str(row) for row in range(rows)], title=["t" * 50] * rows)
         assert collection.count() == rows
@@ -163,14 +163,14 @@ class TestWrites:
 
     def test_a_batch_of_many_bytes_is_written_whole(self, store: Store, make: Maker) -> None:
         collection = make(fields={"title": "string"})
-        size = min(store.capabilities.max_text_bytes or 100_000, 100_000)
+        size = min(store.capabilities.text_bytes or 100_000, 100_000)
         texts = [str(row % 10) * size for row in range(100)]
         put(collection, id=[str(row) for row in range(100)], title=texts)
         assert collection.fetch(["0", "99"]).to_pydict()["title"] == [texts[0], texts[99]]
         assert collection.count(field("title") == texts[3]) == 10
 
     def test_text_beyond_the_declared_limit_is_refused_row_by_row(self, store: Store, make: Maker) -> None:
-        limit = store.capabilities.max_text_bytes
+        limit = store.capabilities.text_bytes
         if limit is None:
             return
         collection = make(fields={"title": "string"})

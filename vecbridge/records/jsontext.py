@@ -17,9 +17,12 @@ def canonical_json(text: str) -> str:
         >>> canonical_json('{"b": 1, "a": [2.50, null]}')
         '{"a":[2.5,null],"b":1}'
     """
-    canonical = _encode(_decode_any(text))
-    if canonical != text:  # an equal text has no key twice: what is encoded from a dict never has
-        canonical = _encode(_decode_strict(text))
+    if '": ' not in text:  # probably canonical; finding repeated keys would cost as much as decoding
+        canonical = _encode(_decode_any(text))
+        if canonical == text:  # so no key comes twice: what is encoded from a dict has none
+            canonical.encode()
+            return canonical
+    canonical = _encode(_decode_strict(text))
     canonical.encode()
     return canonical
 

@@ -141,7 +141,7 @@ CASES: Final = (
                 "never", "a dict keeps no place for deleted rows"
             ),
             "test_the_parts_of_a_split_are_disjoint_and_complete": Known(
-                "notimpl", "the oracle is read by one reader"
+                "notimpl", "it is read by one reader"
             ),
         },
     ),

@@ -386,6 +386,8 @@ def _normalize(filter: Filter, spec: CollectionSpec, *, negated: bool) -> Filter
                 flat += _items(kind, _normalize(each, spec, negated=negated))
             return flat[0] if len(flat) == 1 else kind(tuple(flat))
         case Cmp(name, op, value):
+            if op not in _OPS:
+                raise SchemaError(f"field {name!r}: {op!r} is no comparison: {' '.join(_OPS)}")
             typed = _typed(_filterable(spec, name, op), value)
             return Cmp(name, _OPS[op] if negated else op, typed)
         case In(name, values):

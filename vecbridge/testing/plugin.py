@@ -109,13 +109,6 @@ def make(store_case: StoreCase, store_url: str, store: Store) -> Iterator[Maker]
             opened.drop(name)
 
 
-@pytest.fixture
-def oracle() -> Iterator[Store]:
-    """The store that is obviously right."""
-    with connect("memory://") as opened:
-        yield opened
-
-
 @cache
 def _missing(case: StoreCase) -> str | None:
     return case.missing()

@@ -28,7 +28,7 @@ Example:
     ...         print(error)
     ...     except vb.BackendError as error:
     ...         print("worth another try" if error.retryable else "not worth one")
-    no collection 'photos'; there are: none
+    no collection 'photos' in memory://; there are: none
 """
 
 from __future__ import annotations

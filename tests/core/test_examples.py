@@ -54,16 +54,6 @@ def example_of(name: str, public: Any) -> str:
     return public.__doc__ or ""
 
 
-# Those whose example is still to be written: the mark is strict, so it goes when the example comes.
-_MISSING = pytest.mark.xfail(reason="notimpl: no example yet", raises=AssertionError, strict=True)
-NAMES = [
-    pytest.param(name, marks=_MISSING)
-    if name in ("Collection", "Store", "open", "stamp", "vectors")
-    else name
-    for name in vb.__all__
-]
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", vb.__all__)
 def test_a_public_name_has_an_example(name: str) -> None:
     assert ">>> " in example_of(name, getattr(vb, name))

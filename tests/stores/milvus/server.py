@@ -58,8 +58,8 @@ class GenuineMilvus:
     def start(self) -> None:
         """Starts the server on the data in its directory, and waits until it answers.
 
-        If such a server failed to start earlier in this run, this fails at once. It can be started again after
-        ``kill()``.
+        If such a server failed to start earlier in this run, this fails at once. After ``kill()`` it can be
+        started again.
         """
         if self._started:
             self._start()

@@ -1,8 +1,8 @@
 """Starts a Weaviate server on loopback for the tests, and stops it.
 
 A genuine server is `weaviate-server` or `weaviate` from PATH: a single node without modules, with its own
-folder and ports. With WEAVIATE_URL set (`weaviate://host:port?grpc_port=…`), the tests use that server and start
-none. Without either, they use an emulated one.
+folder and ports. With WEAVIATE_URL set (`weaviate://host:port?grpc_port=…`), the tests use that server and
+start none. Without either, they use an emulated one.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class GenuineWeaviate:
     def start(self) -> None:
         """Starts the server on the data in its folder, and waits until it answers.
 
-        If such a server failed to start earlier in this run, this fails at once. It can be started again after
-        ``kill()``.
+        If such a server failed to start earlier in this run, this fails at once. After ``kill()`` it can be
+        started again.
         """
         if self._started:
             self._start()

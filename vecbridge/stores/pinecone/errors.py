@@ -9,42 +9,33 @@ from typing import Final
 from pinecone import errors as theirs
 
 from vecbridge.errors import (
-    AuthError,
     BackendError,
+    CollectionExistsError,
+    CursorExpiredError,
     DeadlineError,
-    NotFoundError,
     RateLimitedError,
     TooLargeError,
     UnavailableError,
     VecbridgeError,
 )
+from vecbridge.transport.errors import http_status_error
 
-_BY_STATUS: Final[dict[int, type[VecbridgeError]]] = {
-    401: AuthError,
-    403: AuthError,
-    404: NotFoundError,
-    408: DeadlineError,
-    413: TooLargeError,
-    414: TooLargeError,
+_BY_STATUS: Final[dict[int | None, type[VecbridgeError]]] = {
+    409: CollectionExistsError,  # nothing but an index is made
     500: UnavailableError,
-    502: UnavailableError,
-    503: UnavailableError,
     504: UnavailableError,
 }
 
 #: What a status alone does not tell; gRPC gives no status for a message that is too long.
-_BY_TEXT: Final[tuple[tuple[str, type[BackendError]], ...]] = (
+_BY_TEXT: Final[tuple[tuple[str, type[VecbridgeError]], ...]] = (
     ("message length too large", TooLargeError),
     ("deletion protection is enabled", BackendError),
+    ("pagination token", CursorExpiredError),
 )
 
 #: How a connection that was never made is known: over REST by the type of the cause, over gRPC by words.
 _UNCONNECTED: Final = frozenset({"ConnectError", "ConnectTimeout"})
 _UNCONNECTED_TEXT: Final = ("tcp connect error", "dns error")
-
-
-class UnreachedError(UnavailableError):
-    """Nobody answered at all, so that nothing was sent."""
 
 
 @contextmanager
@@ -61,27 +52,31 @@ def mapped(what: str) -> Iterator[None]:
 
 
 def of(exc: theirs.PineconeError, what: str) -> VecbridgeError:
-    """The error that one of the client stands for."""
+    """Maps an exception of Pinecone's client to one of ours.
+
+    Args:
+        exc: What the client raised.
+        what: What was asked, for the message.
+    """
     text = str(getattr(exc, "message", "") or exc)
-    told = f"{what}: {text}"
+    message = f"{what}: {text}"
+    if isinstance(exc, theirs.PineconeTimeoutError | theirs.PineconeConnectionError):
+        if _unconnected(exc, text):
+            return UnavailableError(message, unsent=True)
+        timeout = isinstance(exc, theirs.PineconeTimeoutError)
+        return DeadlineError(message) if timeout else UnavailableError(message)
     for words, kind in _BY_TEXT:
         if words in text.lower():
-            return kind(told)
-    if isinstance(exc, theirs.PineconeTimeoutError):
-        return UnreachedError(told) if _unconnected(exc, text) else DeadlineError(told)
-    if isinstance(exc, theirs.PineconeConnectionError):
-        return UnreachedError(told) if _unconnected(exc, text) else UnavailableError(told)
-    status = getattr(exc, "status_code", 0)
+            return kind(message)
+    status = getattr(exc, "status_code", None)
     if status == 429:
-        return RateLimitedError(told, retry_after=getattr(exc, "retry_after", None))
-    return _BY_STATUS.get(status, BackendError)(told)
-
-
-def never_stored(error: BaseException) -> bool:
-    """Whether a request certainly left nothing behind: it did not arrive, or was answered with a no."""
-    if isinstance(error, UnreachedError | RateLimitedError | NotFoundError):
-        return True
-    return isinstance(error, BackendError) and not error.retryable
+        return RateLimitedError(message, retry_after=getattr(exc, "retry_after", None))
+    if (known := _BY_STATUS.get(status)) is not None:
+        return known(message)
+    if status is not None:
+        return http_status_error(status, text, what)
+    # gRPC's rarer codes, and arguments that the client refuses; an answer that it cannot read may be a yes.
+    return BackendError(message, unsent=not isinstance(exc, theirs.ResponseParsingError))
 
 
 def _unconnected(exc: BaseException, text: str) -> bool:

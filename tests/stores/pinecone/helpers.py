@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vecbridge.collection import Collection
 from vecbridge.query import FloatArray
 from vecbridge.records import batch
 from vecbridge.registry import connect
 from vecbridge.schema import CollectionSpec
-from vecbridge.collection import Collection
 from vecbridge.store import Store
 from vecbridge.testing.pinecone import Emulator
 

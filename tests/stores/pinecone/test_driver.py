@@ -1,4 +1,4 @@
-"""What the driver alone promises: keys of pages, forks, proxies, long and short vectors, requests of large batches."""
+"""What the driver alone promises: keys of pages, forks, proxies, lengths of vectors, large batches, errors."""
 
 from __future__ import annotations
 

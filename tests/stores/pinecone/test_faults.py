@@ -11,6 +11,7 @@ import pytest
 
 import vecbridge as vb
 from tests.stores.pinecone.helpers import contents, pinecone_store, random_vectors, rows, small
+from vecbridge.collection import Collection
 from vecbridge.errors import (
     BackendError,
     DeadlineError,
@@ -19,7 +20,6 @@ from vecbridge.errors import (
     UnavailableError,
 )
 from vecbridge.query import Query
-from vecbridge.collection import Collection
 from vecbridge.store import Store
 from vecbridge.testing.pinecone import Emulator, Fault
 

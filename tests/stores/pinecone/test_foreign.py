@@ -10,10 +10,10 @@ import pytest
 
 import vecbridge as vb
 from tests.stores.pinecone.helpers import KEY, contents, random_vectors, rows, scanned
+from vecbridge.collection import Collection
 from vecbridge.errors import ConfigError, InvalidRecordError, NotFoundError, SchemaError, UnsupportedError
 from vecbridge.query import Query
 from vecbridge.schema import Metric
-from vecbridge.collection import Collection
 from vecbridge.store import Store
 from vecbridge.testing.pinecone import Emulator
 

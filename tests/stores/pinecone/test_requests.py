@@ -11,9 +11,9 @@ import pytest
 import vecbridge as vb
 from tests.stores.pinecone.helpers import random_vectors, rows, small
 from vecbridge.driver import RequestLimits
+from vecbridge.store import Store
 from vecbridge.stores.pinecone.limits import REQUEST_BYTES, REQUEST_ROWS
 from vecbridge.stores.pinecone.planes import Encoded, packed
-from vecbridge.store import Store
 from vecbridge.testing import driver_of
 from vecbridge.testing.pinecone import Emulator
 

@@ -27,8 +27,8 @@ from vecbridge.errors import ConfigError, UnsupportedError
 from vecbridge.filters import COMPARE, Cmp, In, Not, Op, normalize
 from vecbridge.query import Query
 from vecbridge.schema import CollectionSpec, EmbedderIdentity
-from vecbridge.stores.pinecone import expressions, integers, layout, tags
 from vecbridge.store import Store
+from vecbridge.stores.pinecone import expressions, integers, layout, tags
 from vecbridge.testing.pinecone import Emulator
 from vecbridge.testing.pinecone.filters import compiled
 from vecbridge.testing.strategies import ODD_INTEGERS, ODD_TEXTS

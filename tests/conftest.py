@@ -16,7 +16,7 @@ from hypothesis import settings
 from tests import servers
 from tests.stores.milvus import server as milvus
 from tests.stores.weaviate import server as weaviate
-from vecbridge.testing.cases import MILVUS_GAPS, WEAVIATE_GAPS, StoreCase
+from vecbridge.testing.cases import MILVUS_GAPS, StoreCase
 
 pytest_plugins = ["pytester", "vecbridge.testing.plugin"]
 
@@ -41,14 +41,12 @@ WEAVIATE = StoreCase(
     id="weaviate",
     url=lambda _: weaviate.url(),
     missing=weaviate.client_missing,
-    known=WEAVIATE_GAPS,
     examples=5,
 )
 WEAVIATE_EMULATED = StoreCase(
     id="weaviate-emulated",
     url=lambda _: weaviate.emulated_url(),
     missing=weaviate.client_missing,
-    known=WEAVIATE_GAPS,
     examples=5,
 )
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from vecbridge.errors import InvalidRecordError, NotFoundError, UnavailableError
+from vecbridge.errors import InvalidRecordError, NotFoundError
 
 Kind = Literal["notimpl", "notyet", "never"]
 
@@ -68,48 +68,16 @@ def package(name: str, *, extra: str) -> Callable[[], str | None]:
     return lambda: None if find_spec(name) else f"pip install 'vecbridge[{extra}]'"
 
 
-_SHORT_FLOATS: Final = Known(
-    "notyet", "it squares lengths in float32, where they overflow or vanish", AssertionError
-)
-_LITE_SHORT_FLOATS: Final = Known("notyet", _SHORT_FLOATS.reason, (AssertionError, UnavailableError))
 _LARGEST_ID: Final = Known(
     "notyet", "Milvus stores the id 2^63 - 1 and never gives it back, so it is refused", InvalidRecordError
 )
-_LITE_GAPS: Final = {
-    "test_the_parts_of_a_split_are_disjoint_and_complete": Known(
-        "notimpl", "where primary keys divide evenly is not known without reading them", AssertionError
-    ),
-    "test_compaction_keeps_the_rows_and_expires_cursors": Known(
-        "never", "Milvus frees the space of deleted rows by itself, and cursors stay valid", AssertionError
-    ),
-    "test_a_direction_counts_however_long_the_vector_is[1e+30]": _LITE_SHORT_FLOATS,
-}
-MILVUS_GAPS: Final = _LITE_GAPS | {
+MILVUS_GAPS: Final = {
     "test_integer_ids_are_an_int64_array": _LARGEST_ID,
     "test_integer_ids_at_the_ends_are_kept": _LARGEST_ID,
 }
-WEAVIATE_GAPS: Final = {
-    "test_compaction_keeps_the_rows_and_expires_cursors": Known(
-        "never", "Weaviate frees the space of deleted rows by itself, and cursors stay valid", AssertionError
-    ),
-    "test_a_direction_counts_however_long_the_vector_is[1e+30]": _SHORT_FLOATS,
-    "test_a_direction_counts_however_long_the_vector_is[1e-30]": _SHORT_FLOATS,
-}
-_LONG_IDS: Final = Known(
-    "never", "an id has at most 512 bytes of ASCII, and 256 times \u00e9 takes 1,536", InvalidRecordError
-)
 PINECONE_GAPS: Final = {
-    "test_text_ids_are_code_points_never_normalised": _LONG_IDS,
-    "test_a_direction_counts_however_long_the_vector_is[1e+30]": _SHORT_FLOATS,
-    "test_a_direction_counts_however_long_the_vector_is[1e-30]": _SHORT_FLOATS,
-    "test_a_zero_vector_is_a_vector_but_under_cosine": Known(
-        "never", "it refuses vectors of zeros", InvalidRecordError
-    ),
-    "test_the_parts_of_a_split_are_disjoint_and_complete": Known(
-        "never", "it lists ids from the first one or after a page, and from nowhere else", AssertionError
-    ),
-    "test_compaction_keeps_the_rows_and_expires_cursors": Known(
-        "never", "Pinecone frees the space of deleted rows by itself, and cursors stay valid", AssertionError
+    "test_text_ids_are_code_points_never_normalised": Known(
+        "never", "an id has at most 512 bytes of ASCII, and 256 times \u00e9 takes 1,536", InvalidRecordError
     ),
 }
 
@@ -165,7 +133,6 @@ CASES: Final = (
         id="milvus-lite",
         url=lambda directory: f"milvus+lite://{directory}/store.db",
         missing=package("milvus_lite", extra="milvus"),
-        known=_LITE_GAPS | {"test_a_direction_counts_however_long_the_vector_is[1e-30]": _SHORT_FLOATS},
         examples=10,
     ),
     _pinecone_case("pinecone", "rest"),

@@ -212,7 +212,7 @@ def api_error(status: int, message: str = "no") -> theirs.ApiError:
         (api_error(400), BackendError, True),
         (api_error(401), AuthError, True),
         (api_error(403), AuthError, True),
-        (api_error(403, "Deletion protection is enabled for this index."), BackendError, False),
+        (api_error(403, "Deletion protection is enabled for this index."), BackendError, True),
         (api_error(408), DeadlineError, False),
         (api_error(409), CollectionExistsError, None),
         (api_error(404), NotFoundError, None),

@@ -214,16 +214,14 @@ class PineconeCollection:
 
     def _fetched(self, keys: Sequence[str], columns: Columns, deadline: Deadline) -> pa.RecordBatch:
         """Rows by id, in the order of the ids; missing ones are left out."""
-        parts = each(
-            lambda part: halved(lambda some: self._answer(some, columns, deadline), part, _joined),
-            planes.fetchable(keys, self._spec.vector.dim),
-            _IN_FLIGHT,
-        )
-        return pa.concat_batches(parts) if parts else self._batch([], columns)
 
-    def _answer(self, keys: Sequence[str], columns: Columns, deadline: Deadline) -> pa.RecordBatch:
-        answer = self._plane.fetch(self._wire_namespace, keys, deadline)
-        return self._batch([answer[key] for key in keys if key in answer], columns)
+        def answer(some: Sequence[str]) -> pa.RecordBatch:
+            rows = self._plane.fetch(self._wire_namespace, some, deadline)
+            return self._batch([rows[key] for key in some if key in rows], columns)
+
+        parts = planes.fetchable(keys, self._spec.vector.dim)
+        batches = each(lambda part: halved(answer, part, _joined), parts, _IN_FLIGHT)
+        return pa.concat_batches(batches) if batches else self._batch([], columns)
 
     def _reader_of_ids(self, request: PageRequest) -> _Reader:
         def read(rows: int, token: str, deadline: Deadline) -> tuple[pa.RecordBatch, str | None]:

@@ -94,16 +94,7 @@ class Control:
 
 
 def poll(done: Callable[[], bool], deadline: Deadline, reason: str) -> None:
-    """Asks again and again, with pauses that grow.
-
-    Args:
-        done: Whether what is waited for has happened.
-        deadline: Until when.
-        reason: What is waited for, as the message of the error.
-
-    Raises:
-        DeadlineError: It did not happen in time.
-    """
+    """Asks until it is done, with pauses that grow; raises DeadlineError(reason) if that is not in time."""
     pause = _FIRST_PAUSE
     while not done():
         deadline.pause(pause, reason)

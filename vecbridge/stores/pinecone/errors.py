@@ -14,21 +14,19 @@ from vecbridge.errors import (
     CursorExpiredError,
     DeadlineError,
     RateLimitedError,
-    TooLargeError,
     UnavailableError,
     VecbridgeError,
 )
 from vecbridge.transport.errors import http_status_error
 
-_BY_STATUS: Final[dict[int | None, type[VecbridgeError]]] = {
+_BY_STATUS: Final[dict[int, type[VecbridgeError]]] = {
     409: CollectionExistsError,  # nothing but an index is made
     500: UnavailableError,
     504: UnavailableError,
 }
 
-#: What a status alone does not tell; gRPC gives no status for a message that is too long.
+#: What a status alone does not tell.
 _BY_TEXT: Final[tuple[tuple[str, type[VecbridgeError]], ...]] = (
-    ("message length too large", TooLargeError),
     ("deletion protection is enabled", BackendError),
     ("pagination token", CursorExpiredError),
 )
@@ -65,18 +63,17 @@ def of(exc: theirs.PineconeError, what: str) -> VecbridgeError:
             return UnavailableError(message, unsent=True)
         timeout = isinstance(exc, theirs.PineconeTimeoutError)
         return DeadlineError(message) if timeout else UnavailableError(message)
-    for words, kind in _BY_TEXT:
-        if words in text.lower():
-            return kind(message)
-    status = getattr(exc, "status_code", None)
-    if status == 429:
-        return RateLimitedError(message, retry_after=getattr(exc, "retry_after", None))
-    if (known := _BY_STATUS.get(status)) is not None:
-        return known(message)
-    if status is not None:
-        return http_status_error(status, text, what)
-    # gRPC's rarer codes, and arguments that the client refuses; an answer that it cannot read may be a yes.
-    return BackendError(message, unsent=not isinstance(exc, theirs.ResponseParsingError))
+    status = getattr(exc, "status_code", None) or 0  # gRPC has none for its rarer codes
+    if status in _BY_STATUS:
+        return _BY_STATUS[status](message)
+    error = http_status_error(status, text, what, _BY_TEXT)
+    if isinstance(error, RateLimitedError):
+        error.retry_after = getattr(exc, "retry_after", None)
+    elif (
+        type(error) is BackendError
+    ):  # it was refused; but an answer that the client cannot read may be a yes
+        error.unsent = not isinstance(exc, theirs.ResponseParsingError)
+    return error
 
 
 def _unconnected(exc: BaseException, text: str) -> bool:

@@ -30,7 +30,7 @@ class Column:
         name: What vecbridge calls it.
         key: Its metadata key.
         type: Its type.
-        second_key: The second key, "" where there is none (indexes made elsewhere).
+        second_key: Its second one, "" where there is none (indexes made elsewhere).
     """
 
     name: str
@@ -92,12 +92,7 @@ class Layout:
 
 
 class Location(NamedTuple):
-    """Where a collection is.
-
-    Attributes:
-        host: Of its index.
-        layout: Of its records.
-    """
+    """Where a collection is: the host of its index, and the layout of its records."""
 
     host: str
     layout: Layout

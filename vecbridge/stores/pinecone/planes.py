@@ -40,12 +40,7 @@ class Row:
 
 
 class Encoded(NamedTuple):
-    """A record as a request carries it.
-
-    Attributes:
-        content: What the plane makes of it.
-        size: Bytes that it takes in a request.
-    """
+    """A record as a plane sends it, and the bytes that it takes in a request."""
 
     content: Any
     size: int
@@ -120,9 +115,9 @@ class Plane(ABC):
     def counts(self, deadline: Deadline) -> dict[str, int]:
         """Records by namespace."""
         stats = self._ask("describe_index_stats", {}, deadline).get("namespaces", {})
+        names = ("vector_count", "vectorCount")  # gRPC, REST
         return {
-            name: int(each.get("vector_count") or each.get("vectorCount") or 0)
-            for name, each in stats.items()
+            key: int(next((held[name] for name in names if name in held), 0)) for key, held in stats.items()
         }
 
     def delete_namespace(self, namespace: str, deadline: Deadline) -> None:
@@ -154,13 +149,7 @@ def _next(answer: Mapping[str, Any]) -> str:
 
 
 def packed(rows: Iterable[Encoded], envelope: int, limits: RequestLimits) -> Iterator[WritePart]:
-    """Records in requests that are as full as they get.
-
-    Args:
-        rows: Records with their sizes on the wire.
-        envelope: Bytes that a request takes beside them.
-        limits: Of a request; a record that is larger stands alone.
-    """
+    """Records in requests that are as full as they get, ``envelope`` being what each takes beside them."""
     start = 0
     most = (limits.bytes or REQUEST_BYTES) - envelope
     for part in cut(rows, limits.rows, lambda row: row.size, most):

@@ -108,13 +108,7 @@ class RestPlane(Plane):
             raise BackendError(f"{operation}: the answer is no JSON: {exc}") from exc
 
     def _answer(self, operation: str, body: Any, deadline: Deadline) -> Any:
-        """One request: the answer as it came, with its headers.
-
-        Args:
-            operation: Its name.
-            body: The bytes of a POST, else the arguments by name.
-            deadline: When it must end.
-        """
+        """The answer as it came, with its headers, to the bytes of a POST, or to arguments by name."""
         timeout = deadline.left()
         with errors.mapped(operation):
             if operation in _POST:

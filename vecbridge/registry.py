@@ -33,7 +33,7 @@ BUILT_IN: Final[dict[str, Entry]] = {
     "memory": Entry("vecbridge.stores.memory:MemoryDriver"),
     "faiss": Entry("vecbridge.stores.faiss.store:FaissStore", extra="faiss"),
     "milvus": Entry("vecbridge.stores.milvus.store:MilvusStore", extra="milvus"),
-    "pinecone": Entry("vecbridge.stores.pinecone.store:PineconeStore", extra="pinecone"),
+    "pinecone": Entry("vecbridge.stores.pinecone.driver:PineconeDriver", extra="pinecone"),
     "milvus+lite": Entry("vecbridge.stores.milvus.store:MilvusLiteStore", extra="milvus"),
     "weaviate": Entry("vecbridge.stores.weaviate.store:WeaviateStore", extra="weaviate"),
 }

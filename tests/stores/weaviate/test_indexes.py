@@ -9,11 +9,12 @@ import pytest
 
 import vecbridge as vb
 from tests.stores.weaviate.helpers import fresh, made, random_vectors, rows
+from vecbridge.driver import Deadline
 from vecbridge.errors import DeadlineError
 from vecbridge.indexes import HNSW
 from vecbridge.query import Query
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.weaviate.gate import Gate
+from vecbridge.stores.weaviate.lock import SharedExclusiveLock
 from vecbridge.stores.weaviate.readiness import Shard, shard, states
 from vecbridge.stores.weaviate.store import WeaviateStore
 
@@ -94,19 +95,26 @@ def test_vectors_that_wait_are_told() -> None:
     assert states(spec, Shard(waiting=0, busy=False, compressed=False), rows=9) == {"vector": "ready"}
 
 
-def test_one_who_is_alone_waits_for_the_others_and_keeps_them_out() -> None:
-    gate, order = Gate(), []
+def test_an_exclusive_holder_waits_for_shared_ones_and_keeps_them_out() -> None:
+    lock, order = SharedExclusiveLock(), []
 
-    def other() -> None:
-        with gate.among_others():
-            order.append("other")
+    def share() -> None:
+        with lock.shared(Deadline.after(10)):
+            order.append("shared")
 
-    with gate.among_others(), pytest.raises(DeadlineError), gate.alone(time.monotonic() + 0.01):
+    with (
+        lock.shared(Deadline.after(10)),
+        lock.shared(Deadline.after(10)),
+        pytest.raises(DeadlineError, match="without a pause"),
+        lock.exclusive(Deadline.after(0)),
+    ):
         pass
-    with gate.alone(time.monotonic() + 10):
-        late = threading.Thread(target=other)
+    with lock.exclusive(Deadline.after(10)):
+        with pytest.raises(DeadlineError, match="repair"), lock.shared(Deadline.after(0)):
+            pass
+        late = threading.Thread(target=share)
         late.start()
         time.sleep(0.05)
-        order.append("alone")
+        order.append("exclusive")
     late.join()
-    assert order == ["alone", "other"]
+    assert order == ["exclusive", "shared"]

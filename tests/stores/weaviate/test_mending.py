@@ -9,7 +9,7 @@ import pytest
 from tests.stores.weaviate.helpers import fresh, made, rows
 from vecbridge.errors import DeadlineError
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.weaviate import mending, table
+from vecbridge.stores.weaviate import mending, repairing
 from vecbridge.stores.weaviate.collection import WeaviateCollection
 from vecbridge.stores.weaviate.store import WeaviateStore
 
@@ -26,7 +26,7 @@ def collection(store: WeaviateStore) -> Iterator[WeaviateCollection]:
 def missing(monkeypatch: pytest.MonkeyPatch, *places: list[int]) -> Iterator[list[int]]:
     """Which rows of the page no search finds, each time that they are looked for."""
     answers = iter(places)
-    monkeypatch.setattr(mending, "_anywhere_missed", lambda *_: next(answers))
+    monkeypatch.setattr(repairing, "_missed_in_any_field", lambda *_: next(answers))
     return answers
 
 
@@ -65,7 +65,7 @@ def test_a_graph_that_hides_what_it_was_just_given_is_not_written_to_again(
 def test_a_row_that_stays_hidden_is_written_once_more_when_others_were(
     collection: WeaviateCollection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(table, "_SPARSE", 1)  # so that one of three rows is no sparse graph
+    monkeypatch.setattr(mending, "_SPARSE", 1)  # so that one of three rows is no sparse graph
     left = missing(monkeypatch, [0, 1], [0], [0], [], [])
     assert collection.mend() == 2
     assert list(left) == []
@@ -76,7 +76,7 @@ def test_a_row_that_stays_hidden_is_written_once_more_when_others_were(
 def test_a_row_that_is_hidden_to_the_end_is_counted_once(
     collection: WeaviateCollection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(table, "_SPARSE", 1)
+    monkeypatch.setattr(mending, "_SPARSE", 1)
     left = missing(monkeypatch, *[[0]] * 6)
     assert collection.mend() == 1
     assert list(left) == []

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from vecbridge import records, sending
 from vecbridge.capabilities import Capabilities, Gap, ResolvedQuery
+from vecbridge.driver import Deadline
 from vecbridge.errors import (
     ConfigError,
     CursorExpiredError,
@@ -35,8 +36,8 @@ from vecbridge.stores.weaviate import (
     index_params,
     layout,
     limits,
-    mending,
     readiness,
+    repairing,
     wire,
 )
 from vecbridge.stores.weaviate.table import Table
@@ -81,7 +82,8 @@ class WeaviateCollection:
         if not batch.num_rows:
             return WriteReport()
         self._table.require_current()
-        self._table.begin_writing(self._tenant)
+        if not self._table.mending.knows_term(self._tenant):
+            self._table.mending.record_term(self._tenant, self._table.connection.raft_term())
         limits = self.capabilities
         parts = records.ranges(batch, max_rows=limits.request_rows, max_bytes=limits.request_bytes)
         send = partial(self._send, batch, uuids)
@@ -198,7 +200,7 @@ class WeaviateCollection:
         """
         deadline = time.monotonic() + timeout
         readiness.wait(self._table, self._tenant, timeout)
-        if self._table.is_suspect(self._tenant, self._table.connection.incarnation()):
+        if self._table.mending.is_suspect(self._tenant, self._table.connection.raft_term()):
             self.mend(max(deadline - time.monotonic(), 0))
 
     def mend(self, timeout: float = 600.0) -> int:
@@ -216,10 +218,10 @@ class WeaviateCollection:
             DeadlineError: Not within ``timeout`` seconds; the next call goes on from there.
         """
         self._require_writable()
-        incarnation = self._table.connection.incarnation()
-        mended = mending.mend(self._table, self._tenant, timeout)
-        self._table.trust_index(self._tenant, incarnation)
-        return mended
+        term = self._table.connection.raft_term()
+        written = repairing.repair(self._table, self._tenant, Deadline.after(timeout))
+        self._table.mending.mark_complete(self._tenant, term)
+        return written
 
     def close(self) -> None:
         """Releases nothing: the connection is the store's."""
@@ -260,23 +262,23 @@ class WeaviateCollection:
 
     def _send(self, batch: pa.RecordBatch, all_uuids: Sequence[str], rows: range) -> Sequence[Outcome]:
         """Writes one request; where the server did not take every row, what became of each."""
-        table, tenant = self._table, self._tenant
+        table, tenant, mending = self._table, self._tenant, self._table.mending
         part, uuids = batch.slice(rows.start, len(rows)), all_uuids[rows.start : rows.stop]
-        with table.gate.among_others():
-            twice = mending.unindexed(table, tenant, part, uuids)
+        with mending.lock.shared(Deadline.after(table.connection.timeout)):
+            twice = repairing.unindexed(table, tenant, part, uuids)
             try:
                 if twice:
                     again = part.take(pa.array(twice))
-                    mending.touch(table, tenant, again, [uuids[row] for row in twice])
+                    repairing.write_changed(table, tenant, again, [uuids[row] for row in twice])
                 refused = table.write(wire.batch_request(self.spec, self._layout, tenant, part, uuids))
             except VecbridgeError as exc:
                 if not errors.never_sent(exc):
-                    table.doubt(tenant, uuids)
+                    mending.mark_doubtful(tenant, uuids)
                 raise
-        table.trust(tenant, [each for row, each in enumerate(uuids) if row not in refused])
+        mending.mark_acknowledged(tenant, [each for row, each in enumerate(uuids) if row not in refused])
         if not refused:
             return ()
-        table.doubt(tenant, [uuids[row] for row in refused])  # some of them are stored all the same
+        mending.mark_doubtful(tenant, [uuids[row] for row in refused])  # some of them are stored all the same
         what = f"write to {self.spec.name!r}"
         return [
             Outcome(1, errors.of_text(refused[row], what)) if row in refused else Outcome(1)

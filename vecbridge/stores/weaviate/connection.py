@@ -148,11 +148,8 @@ class Connection:
             for each in waiting:
                 each.cancel()
 
-    def incarnation(self) -> str:
-        """What changes when the server is started anew; "" if it does not say.
-
-        It is the term of the consensus, which each start of a single node, or of a cluster's leader, raises.
-        """
+    def raft_term(self) -> str:
+        """The term of the consensus, which each start of a single node raises; "" if it is not told."""
         try:
             answer = self.rest("GET", "/v1/cluster/statistics", what="ask for the server's term")
         except (AuthError, NotFoundError):

@@ -81,14 +81,14 @@ def ordered_text(value: int) -> str:
     return f"{value + 2**63:020d}"
 
 
-def closed_text(value: str) -> str:
-    """A text that is not empty and has no white space at its ends."""
+def encode_text(value: str) -> str:
+    r"""Stores ``~text\0``, because Weaviate trims white space and takes ``""`` for null."""
     return f"~{value}\0"
 
 
 _TEXTS: Final[dict[str, Callable[[Any], str]]] = {
-    "text": closed_text,
-    "texts": closed_text,
+    "text": encode_text,
+    "texts": encode_text,
     "ordered": ordered_text,
     "raw": str,
     "raws": str,

@@ -215,12 +215,13 @@ class WeaviateStore:
         self, spec: CollectionSpec, where: layout.Layout, token: str, losses: Sequence[Any], *,
         fresh: bool = False,
     ) -> Table:  # fmt: skip
+        from vecbridge.stores.weaviate.mending import Mending
         from vecbridge.stores.weaviate.table import Table
 
         with self._mutex:
             known = self._tables.get(where.class_name)
             if known is None or known.token != token or not token:
-                known = Table(self.connection(), spec, where, token, losses, fresh=fresh)
+                known = Table(self.connection(), spec, where, token, losses, Mending(fresh=fresh))
                 self._tables[where.class_name] = known
             return known
 

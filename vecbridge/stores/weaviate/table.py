@@ -1,10 +1,8 @@
-"""What the handles of one collection share: where it is, and which rows a broken write left in doubt."""
+"""What the handles of one collection share: where it is, and what is asked of the server about it."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vecbridge.capabilities import Gap
@@ -13,46 +11,14 @@ from vecbridge.schema import CollectionSpec
 from vecbridge.stores.weaviate import expressions, schema, wire
 from vecbridge.stores.weaviate.connection import Call, Connection
 from vecbridge.stores.weaviate.errors import TenantNotFoundError
-from vecbridge.stores.weaviate.gate import Gate
 from vecbridge.stores.weaviate.layout import Layout
 from vecbridge.stores.weaviate.limits import WINDOW
+from vecbridge.stores.weaviate.mending import Mending
 from vecbridge.stores.weaviate.stubs import batch_delete_pb2
 
 _PAGE_BYTES: Final = 16 << 20
 _PAGE_ROWS: Final = 1_000
 _LAST: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
-_SPARSE: Final = 100  # a graph that does not lead to one row in so many
-_SUSPECT: Final = "?"  # no start of a server is called so
-
-
-@dataclass(slots=True)
-class Search:
-    """How far a search for rows that the index has lost has come.
-
-    Attributes:
-        round: Which time it is that all rows are looked for.
-        after: The last UUID of this round whose row was looked for.
-        looked_at: Rows that were looked for, in all rounds.
-        missed: Rows that no search found, in this round; they are written again.
-        written: UUIDs of the rows that were written again, in all rounds.
-        hidden: Those of them that no search found even then, when they were looked for last.
-    """
-
-    round: int = 1
-    after: str = ""
-    looked_at: int = 0
-    missed: int = 0
-    written: set[str] = field(default_factory=set)
-    hidden: set[str] = field(default_factory=set)
-
-    @property
-    def worth_another_round(self) -> bool:
-        """Whether rows were written in this one, and the graph leads to nearly all that it is given."""
-        return self.missed > 0 and len(self.hidden) <= self.looked_at / _SPARSE
-
-    def begin_another(self) -> None:
-        """Looks for all rows once more."""
-        self.round, self.after, self.missed = self.round + 1, "", 0
 
 
 class Table:
@@ -64,25 +30,19 @@ class Table:
         layout: Where its columns are.
         token: Changes when the collection is replaced; "" for foreign ones.
         losses: What of a foreign collection cannot be shown.
-        fresh: Whether this process made it, so that no row is left over from an interrupted write.
+        mending: What is known of rows that its graph may lack.
     """
 
     def __init__(
         self, connection: Connection, spec: CollectionSpec, layout: Layout, token: str,
-        losses: Sequence[Gap], *, fresh: bool = False,
+        losses: Sequence[Gap], mending: Mending,
     ) -> None:  # fmt: skip
         self.connection = connection
         self.spec = spec
         self.layout = layout
         self.token = token
         self.losses = tuple(losses)
-        self.fresh = fresh
-        self.examined: set[str] = set()  # tenants in which leftovers were looked for
-        self.gate = Gate()
-        self.searches: dict[str, Search] = {}  # by tenant, those for rows that the index has lost
-        self._whole: dict[str, str] = {}  # by tenant, the start of the server since which no row was left out
-        self._doubtful: dict[str, set[str]] = {}
-        self._lock = threading.Lock()
+        self.mending = mending
 
     def call(self, rpc: str, request: Any) -> Any:
         """Sends a request about this collection."""
@@ -105,42 +65,6 @@ class Table:
         stored = schema.stored(described)
         if (stored.token if stored else "") != self.token:
             raise gone
-
-    def begin_writing(self, tenant: str) -> None:
-        """Notes which start of the server is written to."""
-        if tenant not in self._whole:
-            self.trust_index(tenant, self.connection.incarnation())
-
-    def trust_index(self, tenant: str, incarnation: str) -> None:
-        """Notes that this start of the server has every row of a tenant in its index."""
-        with self._lock:
-            self._whole[tenant] = incarnation
-
-    def suspect(self, tenant: str) -> None:
-        """Notes that an interrupted write, whosever it was, may have left rows out of the index."""
-        self.trust_index(tenant, _SUSPECT)
-
-    def is_suspect(self, tenant: str, incarnation: str) -> bool:
-        """Whether rows may be missing in the index of this start of the server."""
-        return self._whole.get(tenant, incarnation) != incarnation
-
-    def doubt(self, tenant: str, uuids: Sequence[str]) -> None:
-        """Notes rows of a write that may have been cut short."""
-        with self._lock:
-            self._doubtful.setdefault(tenant, set()).update(uuids)
-
-    def doubted(self, tenant: str, uuids: Sequence[str]) -> list[str]:
-        """Which of some rows were noted."""
-        if not (noted := self._doubtful.get(tenant)):
-            return []
-        with self._lock:
-            return [each for each in uuids if each in noted]
-
-    def trust(self, tenant: str, uuids: Sequence[str]) -> None:
-        """Forgets rows that were noted."""
-        with self._lock:
-            if tenant in self._doubtful:
-                self._doubtful[tenant].difference_update(uuids)
 
     def write(self, request: Any) -> dict[int, str]:
         """Sends rows; what the server says of those that it did not take, by their place."""

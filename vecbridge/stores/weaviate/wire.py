@@ -13,7 +13,7 @@ from vecbridge import records
 from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.weaviate import layout as layouts
-from vecbridge.stores.weaviate.expressions import closed_text
+from vecbridge.stores.weaviate.expressions import encode_text
 from vecbridge.stores.weaviate.layout import ID, Codec, Column, Layout
 from vecbridge.stores.weaviate.stubs import (
     aggregate_pb2,
@@ -71,10 +71,10 @@ def encoded(codec: Codec, values: pa.Array) -> list[Any]:
         case "ordered":
             return _ordered(values)
         case "text":
-            return [None if each is None else closed_text(each) for each in values.to_pylist()]
+            return [None if each is None else encode_text(each) for each in values.to_pylist()]
         case "texts":
             return [
-                None if each is None else [closed_text(item) for item in each] or [_NO_ELEMENTS]
+                None if each is None else [encode_text(item) for item in each] or [_NO_ELEMENTS]
                 for each in values.to_pylist()
             ]
         case _:

@@ -38,6 +38,7 @@ class StoreCase:
         id: What ``--stores`` and the names of the tests call it.
         url: Makes its URL, without a collection, from a fresh directory.
         options: Keyword options for :func:`vecbridge.connect`.
+        environment: Variables from which another process reads the secrets among them.
         missing: Returns what has to be installed or started first, as a command; None if all is there.
         known: By name of a test ("test_...", or "test_...[parameters]" without the store's id), why this
             store fails it.
@@ -47,6 +48,7 @@ class StoreCase:
     id: str
     url: Callable[[Path], str]
     options: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     missing: Callable[[], str | None] = nothing_missing
     known: Mapping[str, Known] = field(default_factory=dict)
     examples: int = 20
@@ -124,6 +126,7 @@ def _pinecone_case(id: str, transport: str) -> StoreCase:
         id=id,
         url=lambda _: f"{_emulated_pinecone()}?transport={transport}",
         options={"api_key": "emulated"},
+        environment={"PINECONE_API_KEY": "emulated"},
         missing=_emulator_missing,
         known=PINECONE_GAPS,
         examples=10,
@@ -137,12 +140,6 @@ CASES: Final = (
         known={
             "test_acknowledged_rows_survive_kill_9_of_the_client": _ONE_PROCESS,
             "test_a_cursor_goes_on_in_another_process": _ONE_PROCESS,
-            "test_compaction_keeps_the_rows_and_expires_cursors": Known(
-                "never", "a dict keeps no place for deleted rows"
-            ),
-            "test_the_parts_of_a_split_are_disjoint_and_complete": Known(
-                "notimpl", "the oracle is read by one reader"
-            ),
         },
     ),
     StoreCase(

@@ -10,8 +10,9 @@ all of whose neighbours have enough nearer ones, however often it is written. :f
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from vecbridge import records
 from vecbridge.driver import Deadline
 from vecbridge.query import FloatArray
 from vecbridge.stores.weaviate import errors, expressions, wire
-from vecbridge.stores.weaviate.mending import Progress
+from vecbridge.stores.weaviate.mending import Mending, Progress
 from vecbridge.stores.weaviate.table import Table
 
 _NEIGHBOURS: Final = 10
@@ -30,41 +31,42 @@ _ROUNDS: Final = 3
 _log = logging.getLogger(__name__)
 
 
-def unindexed(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str]) -> list[int]:
+def unindexed(
+    table: Table, mending: Mending, batch: pa.RecordBatch, uuids: Sequence[str], deadline: Deadline
+) -> list[int]:
     """Positions of the rows that have to be written twice.
 
     Args:
-        table: The collection.
-        tenant: The namespace's.
-        batch: What is about to be written.
-        uuids: Of its rows.
+        table: Where they are about to be written.
+        mending: What is known of its graph.
+        batch: The rows.
+        uuids: Of the rows.
+        deadline: Of each request.
     """
-    mending = table.mending
-    wanted = mending.doubtful(tenant, uuids)
+    tenant = table.tenant
     if not mending.fresh:
         if mending.needs_search_for_leftovers(tenant):
-            if unlisted := _unlisted(table, tenant):
+            if unlisted := _unlisted(table, deadline):
                 mending.mark_doubtful(tenant, unlisted)
                 mending.mark_suspect(tenant)
             mending.searched_for_leftovers(tenant)
-            wanted = mending.doubtful(tenant, uuids)
-        if left_over := _left_over(table, tenant, batch, uuids):
+        if leftovers := _leftovers(table, batch, uuids, deadline):
+            mending.mark_doubtful(tenant, leftovers)
             mending.mark_suspect(tenant)
-            wanted |= left_over
+    wanted = mending.doubtful(tenant, uuids)
     return [row for row, uuid in enumerate(uuids) if uuid in wanted]
 
 
-def write_changed(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str]) -> None:
+def write_changed(table: Table, batch: pa.RecordBatch, uuids: Sequence[str], deadline: Deadline) -> None:
     """Writes rows with one bit of each vector changed, so that writing them as they are indexes them anew.
 
     Raises:
         VecbridgeError: What the server says of the first that it did not take.
     """
-    request = wire.batch_request(table.spec, table.layout, tenant, batch, uuids, _changed(table, batch))
-    _send(table, request, batch)
+    _write(table, batch, uuids, deadline, _changed(table, batch))
 
 
-def repair(table: Table, tenant: str, deadline: Deadline) -> int:
+def repair(table: Table, mending: Mending, deadline: Deadline) -> int:
     """Searches for every row by its own vector, and writes those twice that are not found; how many.
 
     Rows that are written late may take the last link of others, or need others that lead to them: all rows
@@ -75,130 +77,129 @@ def repair(table: Table, tenant: str, deadline: Deadline) -> int:
     Raises:
         DeadlineError: Says how far it came.
     """
-    mending, progress = table.mending, table.mending.progress(tenant)
+    name, progress = table.spec.name, mending.progress(table.tenant)
     before = progress.examined
     while True:
         with mending.lock.exclusive(deadline):
-            page = table.page(tenant, table.spec.column_names[1:], rows=_PAGE_ROWS, after=progress.after)
-            if not len(page):
-                if not progress.worth_another_round or progress.round == _ROUNDS:
-                    break
+            page = table.page(table.spec.column_names[1:], _PAGE_ROWS, progress.after, deadline)
+            if len(page):
+                _repair_page(table, page.batch(table.spec, None), page.uuids(), progress, deadline)
+            elif progress.worth_another_round and progress.round < _ROUNDS:
                 progress.begin_another()
-                continue
-            _repair_page(table, tenant, page.batch(table.spec, None), page.uuids(), progress)
+            else:
+                break
         looked = f"{progress.examined - before:,} rows were searched for by their own vectors"
-        deadline.pause(0, f"the graph of {table.spec.name!r} is repaired: {looked}; call again to go on")
-    mending.finished(tenant)
+        deadline.pause(0, f"the graph of {name!r} is repaired: {looked}; call again to go on")
+    mending.finished(table.tenant)
     if progress.written:
         _log.warning(
             "%s: %d rows were found by no search for their own vector, and were written again",
-            table.spec.name, len(progress.written),
+            name, len(progress.written),
         )  # fmt: skip
     if progress.hidden:
         _log.warning(
             "%s: %d of them are still not found: this graph leads to no row that stands so far from the "
             "others; one with a larger m does (HNSW)",
-            table.spec.name, len(progress.hidden),
+            name, len(progress.hidden),
         )  # fmt: skip
     return len(progress.written)
 
 
 def _repair_page(
-    table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str], progress: Progress
+    table: Table, batch: pa.RecordBatch, uuids: Sequence[str], progress: Progress, deadline: Deadline
 ) -> None:
-    rows = _missed_in_any_field(table, tenant, batch, uuids)
-    still: list[str] = []
+    rows = _missed_in_any_field(table, batch, uuids, deadline)
+    still_missed: list[str] = []
     if rows:
         again, again_uuids = batch.take(pa.array(rows)), [uuids[row] for row in rows]
-        write_changed(table, tenant, again, again_uuids)
-        _send(table, wire.batch_request(table.spec, table.layout, tenant, again, again_uuids), again)
+        write_changed(table, again, again_uuids, deadline)
+        _write(table, again, again_uuids, deadline)
         progress.missed += len(rows)
         progress.written.update(again_uuids)
-        still = [again_uuids[row] for row in _missed_in_any_field(table, tenant, again, again_uuids)]
+        still_missed = [again_uuids[row] for row in _missed_in_any_field(table, again, again_uuids, deadline)]
     progress.hidden.difference_update(uuids)
-    progress.hidden.update(still)
+    progress.hidden.update(still_missed)
     progress.examined += len(uuids)
     progress.after = uuids[-1]
 
 
-def _send(table: Table, request: Any, batch: pa.RecordBatch) -> None:
-    if refused := table.write(request):
+def _write(
+    table: Table, batch: pa.RecordBatch, uuids: Sequence[str], deadline: Deadline,
+    changed: Mapping[str, FloatArray] | None = None,
+) -> None:  # fmt: skip
+    request = wire.batch_request(table.spec, table.layout, table.tenant, batch, uuids, changed)
+    if refused := table.write(request, deadline):
         row, error = next(iter(refused.items()))
-        name = batch.column("id")[row].as_py()
-        raise errors.of_text(error, f"index row {name!r} of {table.spec.name!r} anew")
+        key = batch.column("id")[row].as_py()
+        raise errors.of_text(error, f"index row {key!r} of {table.spec.name!r} anew")
 
 
 def _changed(table: Table, batch: pa.RecordBatch) -> dict[str, FloatArray]:
-    """By vector field, the vectors of a batch with one bit changed."""
+    """By vector field, the vectors of a batch with the last bit of their first component changed."""
     result = {}
-    for each in table.spec.vectors:
-        values = records.vectors(batch, each.name).copy()
-        values[:, 0] = np.nextafter(values[:, 0], np.float32(0 if each.dim > 1 else np.inf))
-        untouched = values[:, 0] == records.vectors(batch, each.name)[:, 0]  # it was zero
-        values[untouched, 0] = np.float32(1e-30)
-        result[each.name] = values
+    for vector in table.spec.vectors:
+        values = records.vectors(batch, vector.name).copy()
+        values[:, 0] = np.nextafter(values[:, 0], np.float32(0 if vector.dim > 1 else np.inf))
+        was_zero = values[:, 0] == records.vectors(batch, vector.name)[:, 0]
+        values[was_zero, 0] = np.float32(1e-30)
+        result[vector.name] = values
     return result
 
 
-def _unlisted(table: Table, tenant: str) -> list[str]:
-    """Rows that are stored and that the inverted index does not know."""
-    if table.count(tenant) == table.count(tenant, expressions.any_uuid()):
+def _unlisted(table: Table, deadline: Deadline) -> list[str]:
+    """UUIDs of rows that are stored and that the inverted index does not know."""
+    if table.count(deadline) == table.count(deadline, expressions.any_uuid()):
         return []
-    found: list[str] = []
-    for uuids in table.uuids(tenant):
-        listed = table.existing(tenant, uuids)
-        found += [each for each in uuids if each not in listed]
-    return found
+    unlisted: list[str] = []
+    for uuids in table.all_uuids(lambda: deadline):
+        listed = table.existing(uuids, deadline)
+        unlisted += [uuid for uuid in uuids if uuid not in listed]
+    return unlisted
 
 
-def _left_over(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str]) -> set[str]:
-    """Rows that are stored as they are about to be written, and that a search for their vector misses."""
-    names = [each.name for each in table.spec.vectors]
-    known = table.existing(tenant, uuids)
-    if not known:
-        return set()
-    places = [row for row, uuid in enumerate(uuids) if uuid in known]
-    missed: set[str] = set()
-    rows = table.page_rows(names)
-    for start in range(0, len(places), rows):
-        among = places[start : start + rows]
-        stored = table.rows(tenant, [uuids[row] for row in among], names)
-        place = {uuid: row for row, uuid in enumerate(stored.uuids())}
-        for each in table.spec.vectors:
-            mine = records.vectors(batch, each.name)
-            theirs = stored.vectors(each.name, each.dim)
+def _leftovers(table: Table, batch: pa.RecordBatch, uuids: Sequence[str], deadline: Deadline) -> set[str]:
+    """UUIDs of rows that are stored as they are about to be written, and that no search for them finds."""
+    known = table.existing(uuids, deadline)
+    rows = [row for row, uuid in enumerate(uuids) if uuid in known]
+    names = [vector.name for vector in table.spec.vectors]
+    step = table.page_rows(names)
+    leftovers: set[str] = set()
+    for start in range(0, len(rows), step):
+        page = rows[start : start + step]
+        stored = table.rows([uuids[row] for row in page], names, deadline)
+        position = {uuid: row for row, uuid in enumerate(stored.uuids())}
+        for vector in table.spec.vectors:
+            mine, theirs = records.vectors(batch, vector.name), stored.vectors(vector.name, vector.dim)
             same = [
                 row
-                for row in among
-                if uuids[row] in place and mine[row].tobytes() == theirs[place[uuids[row]]].tobytes()
+                for row in page
+                if uuids[row] in position and mine[row].tobytes() == theirs[position[uuids[row]]].tobytes()
             ]
-            missed |= {uuids[row] for row in _missed(table, tenant, each.name, mine, uuids, same)}
-    return missed
+            leftovers |= {uuids[row] for row in _missed(table, vector.name, mine, uuids, same, deadline)}
+    return leftovers
 
 
-def _missed_in_any_field(table: Table, tenant: str, batch: pa.RecordBatch, uuids: Sequence[str]) -> list[int]:
+def _missed_in_any_field(
+    table: Table, batch: pa.RecordBatch, uuids: Sequence[str], deadline: Deadline
+) -> list[int]:
     """Those rows that a search for their own vector, in one of the vector fields, does not find."""
     missed: set[int] = set()
-    for each in table.spec.vectors:
-        vectors = records.vectors(batch, each.name)
-        missed.update(_missed(table, tenant, each.name, vectors, uuids, range(len(uuids))))
+    for vector in table.spec.vectors:
+        values = records.vectors(batch, vector.name)
+        missed.update(_missed(table, vector.name, values, uuids, range(len(uuids)), deadline))
     return sorted(missed)
 
 
 def _missed(
-    table: Table, tenant: str, name: str, vectors: FloatArray, uuids: Sequence[str], rows: Sequence[int]
-) -> list[int]:
+    table: Table, name: str, vectors: FloatArray, uuids: Sequence[str], rows: Sequence[int],
+    deadline: Deadline,
+) -> list[int]:  # fmt: skip
     """Those of some rows that a search for their own vector does not find."""
-    requests = [
-        wire.search_request(
-            table.layout, tenant, limit=_NEIGHBOURS, columns=None,
-            near=(name, vectors[row].astype("<f4").tobytes()),
-        )
-        for row in rows
-    ]  # fmt: skip
-    answers = table.connection.call_each("Search", requests, what=f"look into {table.spec.name!r}")
+    ask = partial(wire.search_request, table.layout, table.tenant, limit=_NEIGHBOURS, columns=None)
+    requests = (ask(near=(name, vectors[row].astype("<f4").tobytes())) for row in rows)
+    answers = table.connection.grpc.call_each("Search", requests, deadline, f"look into {table.spec.name!r}")
     return [
         row
         for row, answer in zip(rows, answers, strict=True)
-        if uuids[row] not in wire.Answer(answer.results, table.layout).uuids()
+        if uuids[row] not in table.answer(answer.results).uuids()
     ]

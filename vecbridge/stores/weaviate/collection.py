@@ -28,7 +28,7 @@ from vecbridge.driver import (
     WritePart,
     WriteResult,
 )
-from vecbridge.errors import UnsupportedError, VecbridgeError
+from vecbridge.errors import UnsupportedError
 from vecbridge.filters import Filter
 from vecbridge.query import Hits, Status
 from vecbridge.stores.weaviate import (
@@ -43,7 +43,7 @@ from vecbridge.stores.weaviate import (
     wire,
 )
 from vecbridge.stores.weaviate.limits import WINDOW
-from vecbridge.stores.weaviate.mending import Mending
+from vecbridge.stores.weaviate.mending import Graph
 from vecbridge.stores.weaviate.table import Bounds, Table
 
 _LANES: Final = 2  # server cursors of one scan
@@ -63,7 +63,7 @@ class WeaviateCollection:
 
     def __init__(self, table: Table, found: Described) -> None:
         self.table = table
-        self.mending: Mending = found.state[1]
+        self.graph: Graph = found.state[1].graph(table.tenant)
         self._identity = found.identity
         self._read_only = found.read_only
 
@@ -91,21 +91,21 @@ class WeaviateCollection:
         """Sends one request; rows that may be stored and not indexed are sent twice, see ``repairing``."""
         payload: Payload = part.payload
         rows, uuids, request = payload
-        table, tenant, mending = self.table, self.table.tenant, self.mending
-        if not mending.knows_term(tenant):
-            mending.record_term(tenant, table.connection.raft_term(deadline))
-        with mending.lock.shared(deadline):
+        table, graph = self.table, self.graph
+        if graph.term is None:
+            graph.record_term(table.connection.raft_term(deadline))
+        with graph.lock.shared(deadline):
             try:
-                if twice := repairing.unindexed(table, mending, rows, uuids, deadline):
+                if twice := repairing.unindexed(table, graph, rows, uuids, deadline):
                     again = rows.take(pa.array(twice))
                     repairing.write_changed(table, again, [uuids[row] for row in twice], deadline)
                 refused = table.write(request, deadline)
-            except VecbridgeError as exc:
+            except BaseException as exc:
                 if not getattr(exc, "unsent", False):
-                    mending.mark_doubtful(tenant, uuids)
+                    graph.mark_doubtful(uuids)
                 raise
-        mending.mark_acknowledged(tenant, [uuid for row, uuid in enumerate(uuids) if row not in refused])
-        mending.mark_doubtful(tenant, [uuids[row] for row in refused])
+        graph.mark_acknowledged(uuid for row, uuid in enumerate(uuids) if row not in refused)
+        graph.mark_doubtful(uuids[row] for row in refused)
         what = f"write to {table.spec.name!r}"
         return WriteResult({
             row: Refusal(errors.of_text(text, what), stored="unknown") for row, text in refused.items()
@@ -206,7 +206,7 @@ class WeaviateCollection:
     def build(self, deadline: Deadline) -> None:
         """Waits for the queue, trains a quantizer that learns from the rows, repairs a suspect graph."""
         readiness.wait(self.table, deadline)
-        if self.mending.is_suspect(self.table.tenant, self.table.connection.raft_term(deadline)):
+        if self.graph.is_suspect(self.table.connection.raft_term(deadline)):
             self.repair(deadline)
 
     def repair(self, deadline: Deadline) -> int:
@@ -223,8 +223,8 @@ class WeaviateCollection:
         if self._read_only:
             raise UnsupportedError("weaviate", f"writing to {self.table.spec.name!r}", self._read_only)
         term = self.table.connection.raft_term(deadline)
-        written = repairing.repair(self.table, self.mending, deadline)
-        self.mending.mark_complete(self.table.tenant, term)
+        written = repairing.repair(self.table, self.graph, deadline)
+        self.graph.term = term
         return written
 
     def _uuids(self, ids: pa.Array) -> list[str]:

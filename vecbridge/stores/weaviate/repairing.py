@@ -21,7 +21,7 @@ from vecbridge import records
 from vecbridge.driver import Deadline
 from vecbridge.query import FloatArray
 from vecbridge.stores.weaviate import errors, expressions, wire
-from vecbridge.stores.weaviate.mending import Mending, Progress
+from vecbridge.stores.weaviate.mending import Graph, Progress
 from vecbridge.stores.weaviate.table import Table
 
 _NEIGHBOURS: Final = 10
@@ -32,29 +32,28 @@ _log = logging.getLogger(__name__)
 
 
 def unindexed(
-    table: Table, mending: Mending, batch: pa.RecordBatch, uuids: Sequence[str], deadline: Deadline
+    table: Table, graph: Graph, batch: pa.RecordBatch, uuids: Sequence[str], deadline: Deadline
 ) -> list[int]:
     """Positions of the rows that have to be written twice.
 
     Args:
         table: Where they are about to be written.
-        mending: What is known of its graph.
+        graph: What is known of its graph.
         batch: The rows.
         uuids: Of the rows.
         deadline: Of each request.
     """
-    tenant = table.tenant
-    if not mending.fresh:
-        if mending.needs_search_for_leftovers(tenant):
-            if unlisted := _unlisted(table, deadline):
-                mending.mark_doubtful(tenant, unlisted)
-                mending.mark_suspect(tenant)
-            mending.searched_for_leftovers(tenant)
-        if leftovers := _leftovers(table, batch, uuids, deadline):
-            mending.mark_doubtful(tenant, leftovers)
-            mending.mark_suspect(tenant)
-    wanted = mending.doubtful(tenant, uuids)
-    return [row for row, uuid in enumerate(uuids) if uuid in wanted]
+    left: set[str] = set()
+    if not graph.leftovers_sought:
+        left.update(_unlisted(table, deadline))
+    if not graph.fresh:
+        left |= _leftovers(table, batch, uuids, deadline)
+    if left:
+        graph.mark_doubtful(left)
+        graph.mark_suspect()
+    graph.leftovers_sought = True
+    doubtful = graph.doubtful(uuids)
+    return [row for row, uuid in enumerate(uuids) if uuid in doubtful]
 
 
 def write_changed(table: Table, batch: pa.RecordBatch, uuids: Sequence[str], deadline: Deadline) -> None:
@@ -66,7 +65,7 @@ def write_changed(table: Table, batch: pa.RecordBatch, uuids: Sequence[str], dea
     _write(table, batch, uuids, deadline, _changed(table, batch))
 
 
-def repair(table: Table, mending: Mending, deadline: Deadline) -> int:
+def repair(table: Table, graph: Graph, deadline: Deadline) -> int:
     """Searches for every row by its own vector, and writes those twice that are not found; how many.
 
     Rows that are written late may take the last link of others, or need others that lead to them: all rows
@@ -77,10 +76,10 @@ def repair(table: Table, mending: Mending, deadline: Deadline) -> int:
     Raises:
         DeadlineError: Says how far it came.
     """
-    name, progress = table.spec.name, mending.progress(table.tenant)
+    name, progress = table.spec.name, graph.progress
     before = progress.examined
     while True:
-        with mending.lock.exclusive(deadline):
+        with graph.lock.exclusive(deadline):
             page = table.page(table.spec.column_names[1:], _PAGE_ROWS, progress.after, deadline)
             if len(page):
                 _repair_page(table, page.batch(table.spec, None), page.uuids(), progress, deadline)
@@ -90,7 +89,7 @@ def repair(table: Table, mending: Mending, deadline: Deadline) -> int:
                 break
         looked = f"{progress.examined - before:,} rows were searched for by their own vectors"
         deadline.pause(0, f"the graph of {name!r} is repaired: {looked}; call again to go on")
-    mending.finished(table.tenant)
+    graph.progress = Progress()
     if progress.written:
         _log.warning(
             "%s: %d rows were found by no search for their own vector, and were written again",

@@ -176,7 +176,7 @@ class Collection(ScannedHandle):
         if condition is False or not len(query.vectors):
             return [self._no_hits(columns) for _ in query.vectors]
         request = SearchRequest(
-            field, query.vectors, query.k, None if condition is True else condition,
+            field, self._resolver.vectors(query, field), query.k, None if condition is True else condition,
             columns, query.ef, query.nprobe, Deadline.after(self._connection.timeout),
         )  # fmt: skip
         result = self._call("search", driver.search, request)

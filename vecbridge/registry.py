@@ -129,6 +129,14 @@ def open(url: str | StoreURL, **options: Any) -> Collection:
     Raises:
         InvalidURLError: The URL names no collection.
         NotFoundError: It does not exist.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> with vb.connect("memory:///shared") as store:
+        ...     photos = store.create(vb.CollectionSpec.single("photos", dim=4), if_exists="open")
+        ...     with vb.open("memory:///shared#photos") as opened:
+        ...         opened.spec == photos.spec
+        True
     """
     parsed = parse(url)
     name = parsed.require_collection()

@@ -70,7 +70,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         case = _case(item)
         known = _known(case, item) if case else None
         if known:
-            item.add_marker(pytest.mark.xfail(reason=f"{known.kind}: {known.reason}", strict=True))
+            reason = f"{known.kind}: {known.reason}"
+            item.add_marker(pytest.mark.xfail(reason=reason, raises=known.raises, strict=True))
 
 
 @pytest.hookimpl(wrapper=True)

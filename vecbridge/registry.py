@@ -35,7 +35,7 @@ BUILT_IN: Final[dict[str, Entry]] = {
     "milvus": Entry("vecbridge.stores.milvus.store:MilvusStore", extra="milvus"),
     "pinecone": Entry("vecbridge.stores.pinecone.driver:PineconeDriver", extra="pinecone"),
     "milvus+lite": Entry("vecbridge.stores.milvus.store:MilvusLiteStore", extra="milvus"),
-    "weaviate": Entry("vecbridge.stores.weaviate.store:WeaviateStore", extra="weaviate"),
+    "weaviate": Entry("vecbridge.stores.weaviate.driver:WeaviateDriver", extra="weaviate"),
 }
 
 

@@ -137,12 +137,6 @@ CASES: Final = (
         known={
             "test_acknowledged_rows_survive_kill_9_of_the_client": _ONE_PROCESS,
             "test_a_cursor_goes_on_in_another_process": _ONE_PROCESS,
-            "test_compaction_keeps_the_rows_and_expires_cursors": Known(
-                "never", "a dict keeps no place for deleted rows"
-            ),
-            "test_the_parts_of_a_split_are_disjoint_and_complete": Known(
-                "notimpl", "the oracle is read by one reader"
-            ),
         },
     ),
     StoreCase(

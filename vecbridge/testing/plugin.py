@@ -11,10 +11,8 @@ import pytest
 
 from vecbridge.registry import connect
 from vecbridge.store import Store
-from vecbridge.stores.memory import MemoryStore
 from vecbridge.testing.cases import CASES, Known, StoreCase
 from vecbridge.testing.maker import Maker, Undeclared
-from vecbridge.urls import parse
 
 pytest.register_assert_rewrite("vecbridge.testing.checks", "vecbridge.testing.suite")
 
@@ -112,9 +110,9 @@ def make(store_case: StoreCase, store_url: str, store: Store) -> Iterator[Maker]
 
 
 @pytest.fixture
-def oracle() -> Iterator[MemoryStore]:
+def oracle() -> Iterator[Store]:
     """The store that is obviously right."""
-    with MemoryStore(parse("memory://")) as opened:
+    with connect("memory://") as opened:
         yield opened
 
 

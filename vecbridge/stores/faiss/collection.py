@@ -17,9 +17,9 @@ from vecbridge import records
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.errors import ConfigError, CursorExpiredError, DeadlineError, StoreLockedError
 from vecbridge.filters import Filter
+from vecbridge.protocols import check_delete, check_whole
 from vecbridge.query import FloatArray, Hits, Ids, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec, Metric
-from vecbridge.store import check_delete, check_whole
 from vecbridge.stores.faiss.exact import Found
 from vecbridge.stores.faiss.log import Rows
 from vecbridge.stores.faiss.rows import Mask, Snapshot, Successors

@@ -25,9 +25,9 @@ from vecbridge.errors import (
     NotFoundError,
     SchemaError,
 )
+from vecbridge.protocols import IfExists, check_if_exists
 from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec, check_namespace, require_agreement, suggestion
-from vecbridge.store import IfExists, check_if_exists
 from vecbridge.stores.faiss import files
 from vecbridge.stores.faiss.files import WriterLock, mapped_errors
 from vecbridge.urls import StoreOptions, StoreURL, read_options

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from vecbridge.errors import SchemaError, UnsupportedError
 from vecbridge.filters import TYPE_OPERATORS, And, Filter, Or, field, operators
 from vecbridge.store import Collection, Store
-from vecbridge.stores.memory import MemoryStore
 from vecbridge.testing import strategies
 from vecbridge.testing.cases import StoreCase
 from vecbridge.testing.checks import FIELDS, examples, ids_of, points, put, query, supported_fields
@@ -47,7 +46,7 @@ class TestFilters:
 
     @pytest.mark.parametrize("type", FIELDS.values())
     def test_comparisons_on_each_type_keep_the_rows_that_the_oracle_keeps(
-        self, store_case: StoreCase, store: Store, make: Maker, oracle: MemoryStore, type: Any
+        self, store_case: StoreCase, store: Store, make: Maker, oracle: Store, type: Any
     ) -> None:
         spec = make(fields={"value": type}).spec
         conditions = st.lists(
@@ -69,7 +68,7 @@ class TestFilters:
         run()
 
     def test_trees_of_conditions_keep_the_rows_that_the_oracle_keeps(
-        self, store_case: StoreCase, store: Store, make: Maker, oracle: MemoryStore
+        self, store_case: StoreCase, store: Store, make: Maker, oracle: Store
     ) -> None:
         spec = make(fields=supported_fields(store.capabilities)).spec
         conditions = st.lists(strategies.filter_trees(spec, store.capabilities), min_size=1, max_size=10)

@@ -13,7 +13,6 @@ from vecbridge import records
 from vecbridge.errors import ConfigError, InvalidRecordError, SchemaError
 from vecbridge.filters import field
 from vecbridge.store import Store
-from vecbridge.stores.memory import MemoryStore
 from vecbridge.testing import strategies
 from vecbridge.testing.cases import StoreCase
 from vecbridge.testing.checks import (
@@ -34,7 +33,7 @@ class TestWrites:
 
     @pytest.mark.parametrize("id_type", ["string", "int64"])
     def test_what_is_written_is_what_is_read(
-        self, store_case: StoreCase, store: Store, make: Maker, oracle: MemoryStore, id_type: str
+        self, store_case: StoreCase, store: Store, make: Maker, oracle: Store, id_type: str
     ) -> None:
         spec = make(id_type=id_type, fields=supported_fields(store.capabilities)).spec
 

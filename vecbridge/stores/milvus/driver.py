@@ -91,7 +91,8 @@ class MilvusDriver:
     on_fork: ClassVar[OnFork] = "reopen"
 
     def __init__(self, url: StoreURL, options: MilvusOptions, *, read_only: bool = False) -> None:
-        self.url = self._checked(url)
+        self.url = self._checked(url).without_password()
+        self._login = f"{url.user}:{url.password}" if url.user or url.password else ""
         self._options = options
         self._mutex = Lock()
         self._connection: Connection | None = None
@@ -257,9 +258,7 @@ class MilvusDriver:
     def _token(self) -> str:
         if self._options.token is not None:
             return self._options.token.get_secret_value()
-        if self.url.user or self.url.password:
-            return f"{self.url.user}:{self.url.password}"
-        return Environment().token.get_secret_value()
+        return self._login or Environment().token.get_secret_value()
 
     def _create_collection(self, spec: CollectionSpec, token: str, deadline: Deadline) -> None:
         from vecbridge.stores.milvus import wire

@@ -31,10 +31,10 @@ class Entry:
 
 BUILT_IN: Final[dict[str, Entry]] = {
     "memory": Entry("vecbridge.stores.memory:MemoryDriver"),
-    "faiss": Entry("vecbridge.stores.faiss.store:FaissStore", extra="faiss"),
-    "milvus": Entry("vecbridge.stores.milvus.store:MilvusStore", extra="milvus"),
+    "faiss": Entry("vecbridge.stores.faiss.driver:FaissDriver", extra="faiss"),
+    "milvus": Entry("vecbridge.stores.milvus.driver:MilvusDriver", extra="milvus"),
+    "milvus+lite": Entry("vecbridge.stores.milvus.lite:MilvusLiteDriver", extra="milvus"),
     "pinecone": Entry("vecbridge.stores.pinecone.driver:PineconeDriver", extra="pinecone"),
-    "milvus+lite": Entry("vecbridge.stores.milvus.store:MilvusLiteStore", extra="milvus"),
     "weaviate": Entry("vecbridge.stores.weaviate.driver:WeaviateDriver", extra="weaviate"),
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vecbridge.capabilities import FIELD_TYPES, FILTER_OPERATORS, ORDERED_TYPES, Capabilities
-from vecbridge.registry import BUILT_IN, store_class
+from vecbridge.registry import BUILT_IN, driver_class
 from vecbridge.schema import Metric
 
 PAGE = Path(__file__).with_name("support-matrix.md")
@@ -30,7 +30,7 @@ def main() -> None:
 
 def page() -> str:
     """The page as Markdown."""
-    stores: dict[str, Capabilities] = {name: store_class(name).capabilities for name in sorted(BUILT_IN)}
+    stores: dict[str, Capabilities] = {name: driver_class(name).capabilities for name in sorted(BUILT_IN)}
     lines = [line("", (f"`{name}`" for name in stores)), "|---" * (len(stores) + 1) + "|"]
     lines.append(line("extra to install", (listed(filter(None, [BUILT_IN[name].extra])) for name in stores)))
     lines += [line(title, map(show, stores.values())) for title, show in rows().items()]

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from vecbridge import filters
 from vecbridge.errors import DimensionMismatchError, SchemaError, UnsupportedError
 from vecbridge.filters import Filter
 from vecbridge.indexes import HNSW, Auto, IndexParams, Other, Quantizer
 from vecbridge.query import FloatArray, Query
-from vecbridge.records import arrow_schema, bad_vectors, require_same_embedder
+from vecbridge.records import arrow_schema, bad_vectors, booleans, invalid, require_same_embedder, vectors
 from vecbridge.schema import CollectionSpec, Field, FieldType, IdType, Metric, VectorField
 
 FILTER_OPERATORS: Final = frozenset({"==", "!=", "<", "<=", ">", ">=", "in", "contains", "is_null", "not"})
@@ -19,6 +23,9 @@ ORDERED_TYPES: Final[frozenset[FieldType]] = frozenset({"int64", "float64", "str
 FIELD_TYPES: Final[frozenset[FieldType]] = frozenset(
     {"bool", "int64", "float64", "string", "list<string>", "json"}
 )
+
+_TEXTS: Final[frozenset[FieldType]] = frozenset({"string", "json", "list<string>"})
+_INT_BITS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,6 @@ class Capabilities:
         splits: Whether a scan can be split.
         compacts: Whether the place of deleted rows is kept until ``compact``.
         repairs: Whether an index can lose rows that ``repair`` writes again.
-        grows_schema: Whether fields can be added.
         trust_reads: Seconds for which reads rely on the last look at whether the collection was replaced;
             infinite where every call of the backend sees it.
         trust_writes: The same for writes.
@@ -144,7 +150,6 @@ class Capabilities:
     splits: bool = False
     compacts: bool = False
     repairs: bool = False
-    grows_schema: bool = False
     trust_reads: float = 1.0
     trust_writes: float = 0.0
 
@@ -162,6 +167,30 @@ class Capabilities:
         if blocking:
             hint = "; ".join(gap.detail for gap in blocking) + "; capabilities.nearest(spec) proposes a spec"
             raise UnsupportedError(self.backend, f"{blocking[0].kind} of {blocking[0].subject!r}", hint)
+
+    def refuse(self, batch: pa.RecordBatch, spec: CollectionSpec) -> None:
+        """Refuses rows that the figures say this backend cannot keep.
+
+        Args:
+            batch: Checked.
+            spec: Of the collection.
+
+        Raises:
+            InvalidRecordError: Names every such row.
+        """
+        problems: dict[int, str] = {}
+        for vector in spec.vectors:
+            self._refuse_vectors(batch, vector, problems)
+        for column in spec.fields:
+            if column.type == "int64" and self.int_bits < _INT_BITS:
+                limit = 2**self.int_bits
+                _note(problems, pc.greater(pc.abs(batch.column(column.name)), limit),
+                      f"field {column.name!r} is beyond {self.int_bits} bits")  # fmt: skip
+            elif column.type in _TEXTS and self.text_bytes is not None:
+                _note(problems, _longer(batch.column(column.name), self.text_bytes),
+                      f"field {column.name!r} is longer than {self.text_bytes:,} bytes of UTF-8")  # fmt: skip
+        if problems:
+            raise invalid(problems, batch.column("id"))
 
     def nearest(self, spec: CollectionSpec) -> tuple[CollectionSpec, list[Gap]]:
         """The closest spec that this backend can build, and what was given up for it.
@@ -200,7 +229,7 @@ class Capabilities:
         require_same_embedder(target, query.embedder)
         if self.max_top_k is not None and query.k > self.max_top_k:
             raise UnsupportedError(self.backend, f"k={query.k}", f"at most {self.max_top_k}")
-        self._require_knobs(query, target)
+        self.require_knobs(query, target)
         condition = None
         if query.filter is not None:
             condition = self.resolve_filter(query.filter, spec)
@@ -225,7 +254,12 @@ class Capabilities:
                 raise UnsupportedError(self.backend, f"the order of {type} fields, such as {name!r}")
         return normalized
 
-    def _require_knobs(self, query: Query, target: VectorField) -> None:
+    def require_knobs(self, query: Query, target: VectorField) -> None:
+        """Refuses a query knob that the index of a field does not take.
+
+        Raises:
+            UnsupportedError: Names the knobs that it takes.
+        """
         taken = self.knobs.get(target.index.kind, frozenset())
         for knob in ("ef", "nprobe"):
             if getattr(query, knob) is not None and knob not in taken:
@@ -245,6 +279,12 @@ class Capabilities:
             yield from self._vector_gaps(each)
         for column in spec.fields:
             yield from self._field_gaps(column)
+        if self.record_bytes is not None and spec.fields:
+            detail = f"records whose fields take more than {self.record_bytes:,} bytes are refused"
+            yield Gap("size", spec.name, detail, blocking=False)
+        if self.id_bytes is not None and spec.id_type == "string":
+            detail = f"ids that take more than {self.id_bytes} bytes as the backend encodes them are refused"
+            yield Gap("id", "id", detail, blocking=False)
         if not self.nulls and spec.fields:
             yield Gap("null", spec.name, "null cannot be told from missing or empty", blocking=False)
 
@@ -254,7 +294,7 @@ class Capabilities:
             yield Gap(f"field:{name}", name, f"{type} cannot be stored", blocking=True)
         if type == "int64" and self.int_bits < 64:
             yield Gap("int_width", name, f"integers beyond {self.int_bits} bits are refused", blocking=False)
-        if type in ("string", "json", "list<string>") and self.text_bytes:
+        if type in _TEXTS and self.text_bytes:
             yield Gap("size", name, f"texts beyond {self.text_bytes} bytes are refused", blocking=False)
 
     def _vector_gaps(self, vector: VectorField) -> Iterator[Gap]:
@@ -264,6 +304,12 @@ class Capabilities:
             )
         if vector.dim > self.max_dim:
             yield Gap("size", vector.name, f"{vector.dim} dimensions are over {self.max_dim}", blocking=True)
+        if vector.metric is Metric.COSINE and self.vector_lengths:
+            shortest, longest = self.vector_lengths
+            detail = f"vectors shorter than {shortest:.3g} or longer than {longest:.3g} are refused"
+            yield Gap(f"vector:{vector.name}", vector.name, detail, blocking=False)
+        if vector.metric is not Metric.COSINE and not self.zero_vectors:
+            yield Gap(f"vector:{vector.name}", vector.name, "vectors of zeros are refused", blocking=False)
         index = vector.index
         if isinstance(index, Other):
             yield Gap(
@@ -282,6 +328,25 @@ class Capabilities:
                     "index", vector.name, "HNSW(ef=) is not stored: give ef with the query", blocking=True
                 )
 
+    def _refuse_vectors(self, batch: pa.RecordBatch, vector: VectorField, problems: dict[int, str]) -> None:
+        cosine = vector.metric is Metric.COSINE
+        if not (cosine and self.vector_lengths) and (cosine or self.zero_vectors):
+            return
+        values = vectors(batch, vector.name)
+        if not cosine:
+            for row in np.flatnonzero(~values.any(axis=1)).tolist():
+                problems.setdefault(row, f"vector {vector.name!r} is zero, which {self.backend} refuses")
+            return
+        assert self.vector_lengths is not None
+        shortest, longest = self.vector_lengths
+        lengths = np.sqrt(np.einsum("ij,ij->i", values, values, dtype=np.float64))
+        for row in np.flatnonzero((lengths < shortest) | (lengths > longest)).tolist():
+            problems.setdefault(
+                row,
+                f"vector {vector.name!r} has length {lengths[row]:.3g}, and {self.backend} compares lengths "
+                f"of {shortest:.3g} to {longest:.3g}: scale it, which changes nothing under cosine",
+            )
+
     def _nearest_index(self, index: IndexParams) -> IndexParams:
         if index.kind not in self.indexes or isinstance(index, Other):
             return Auto()
@@ -290,6 +355,19 @@ class Capabilities:
             quantizer = index.quantizer if index.quantizer in self.quantizers else None
             return replace(index, quantizer=quantizer, ef=index.ef if keeps_ef else None)
         return index
+
+
+def _note(problems: dict[int, str], mask: pa.Array, problem: str) -> None:
+    for row in np.flatnonzero(booleans(pc.fill_null(mask, False))).tolist():
+        problems.setdefault(row, problem)
+
+
+def _longer(column: pa.Array, limit: int) -> pa.Array:
+    """Which texts, or lists with a text, are longer than so many bytes."""
+    if not pa.types.is_list(column.type):
+        return pc.greater(pc.binary_length(column), limit)
+    rows = pc.list_parent_indices(column).filter(pc.greater(pc.binary_length(column.flatten()), limit))
+    return pc.is_in(pa.array(np.arange(len(column))), value_set=rows)
 
 
 def _listed(values: frozenset[Any] | Sequence[Any]) -> str:

@@ -22,7 +22,7 @@ from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.errors import DeadlineError, VecbridgeError
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray, Hits, Status
-from vecbridge.schema import CollectionSpec, Field, VectorField
+from vecbridge.schema import CollectionSpec, VectorField
 from vecbridge.urls import StoreOptions, StoreURL
 
 #: Where a scan goes on: JSON values that only the driver reads.
@@ -427,12 +427,4 @@ class Repairs(Protocol):
 
     def repair(self, deadline: Deadline) -> int:
         """Writes again the rows that the index has lost; how many."""
-        ...
-
-
-class GrowsSchema(Protocol):
-    """``grows_schema``."""
-
-    def add_fields(self, fields: Sequence[Field], deadline: Deadline) -> Described:
-        """Adds scalar columns, null in the rows that are there."""
         ...

@@ -236,6 +236,26 @@ def normalize(filter: Filter, spec: CollectionSpec) -> Filter:
     return _normalize(filter, spec, negated=False)
 
 
+def folded(filter: Filter) -> Filter | bool:
+    """A normalized filter without constants, or the constant that it is."""
+    match filter:
+        case And(items) | Or(items):
+            kind, absorbing = (And, False) if isinstance(filter, And) else (Or, True)
+            kept: list[Filter] = []
+            for each in map(folded, items):
+                if each is absorbing:
+                    return absorbing
+                if not isinstance(each, bool):
+                    kept += _items(kind, each)
+            return (not absorbing) if not kept else kept[0] if len(kept) == 1 else kind(tuple(kept))
+        case In(_, ()):
+            return False
+        case Not(In(name, ())):
+            return Not(IsNull(name))
+        case _:
+            return filter
+
+
 def matches(filter: Filter, record: Mapping[str, Any]) -> bool:
     """The reference meaning of a normalized filter on one record.
 
@@ -366,6 +386,8 @@ def _normalize(filter: Filter, spec: CollectionSpec, *, negated: bool) -> Filter
                 flat += _items(kind, _normalize(each, spec, negated=negated))
             return flat[0] if len(flat) == 1 else kind(tuple(flat))
         case Cmp(name, op, value):
+            if op not in _OPS:
+                raise SchemaError(f"field {name!r}: {op!r} is no comparison: {' '.join(_OPS)}")
             typed = _typed(_filterable(spec, name, op), value)
             return Cmp(name, _OPS[op] if negated else op, typed)
         case In(name, values):

@@ -11,7 +11,7 @@ from typing import Any, Final
 from vecbridge.errors import ConfigError, InvalidURLError
 from vecbridge.schema import suggestion
 from vecbridge.store import Collection, Store
-from vecbridge.urls import StoreURL, parse
+from vecbridge.urls import SCHEME, StoreURL, parse
 
 GROUP: Final = "vecbridge.stores"
 
@@ -21,7 +21,7 @@ class Entry:
     """Where a store lives.
 
     Attributes:
-        target: "module:Class"; the class takes (url, **options) and has ``capabilities``.
+        target: "module:Class"; the class is a :class:`vecbridge.driver.StoreDriver`.
         extra: The extra of vecbridge that installs its SDK; "" if it needs none.
     """
 
@@ -30,7 +30,7 @@ class Entry:
 
 
 BUILT_IN: Final[dict[str, Entry]] = {
-    "memory": Entry("vecbridge.stores.memory:MemoryStore"),
+    "memory": Entry("vecbridge.stores.memory:MemoryDriver"),
     "faiss": Entry("vecbridge.stores.faiss.store:FaissStore", extra="faiss"),
     "milvus": Entry("vecbridge.stores.milvus.store:MilvusStore", extra="milvus"),
     "pinecone": Entry("vecbridge.stores.pinecone.store:PineconeStore", extra="pinecone"),
@@ -39,13 +39,39 @@ BUILT_IN: Final[dict[str, Entry]] = {
 }
 
 
+_REGISTERED: Final[dict[str, Entry]] = {}
+
+
+def register(scheme: str, target: str) -> None:
+    """Makes a driver known in this process; a package that is installed names it by an entry point instead.
+
+    Args:
+        scheme: Of its URLs, in small letters.
+        target: "module:Class"; it is imported by the first :func:`connect`.
+
+    Raises:
+        ConfigError: No scheme, no target, or a scheme of vecbridge's own.
+
+    Example:
+        >>> register("scratch", "vecbridge.stores.memory:MemoryDriver")
+        >>> connect("scratch://").collections()
+        []
+    """
+    if not SCHEME.fullmatch(scheme) or scheme in BUILT_IN:
+        raise ConfigError(f"scheme {scheme!r}: small letters and digits, and none of {', '.join(BUILT_IN)}")
+    module, colon, name = target.partition(":")
+    if not (module and colon and name):
+        raise ConfigError(f"target {target!r} is not 'module:Class'")
+    _REGISTERED[scheme] = Entry(target)
+
+
 def schemes() -> dict[str, Entry]:
     """Every URL scheme that can be connected to."""
-    return dict(_third_parties()) | BUILT_IN
+    return dict(_third_parties()) | _REGISTERED | BUILT_IN
 
 
-def store_class(scheme: str) -> Any:
-    """The class behind a scheme; imports its room, not its SDK.
+def driver_class(scheme: str) -> Any:
+    """The driver behind a scheme; imports its room, not its SDK.
 
     Raises:
         InvalidURLError: No store has that scheme.
@@ -83,8 +109,11 @@ def connect(url: str | StoreURL, **options: Any) -> Store:
         )
     if parsed.namespace is not None:
         raise InvalidURLError(f"{parsed} names a namespace and no collection")
-    store: Store = store_class(parsed.scheme)(parsed, **options)
-    return store
+    driver = driver_class(parsed.scheme)
+    if not hasattr(driver, "attach"):  # a store that is not a driver yet
+        store: Store = driver(parsed, **options)
+        return store
+    return Store(driver, parsed, options)
 
 
 def open(url: str | StoreURL, **options: Any) -> Collection:
@@ -105,6 +134,8 @@ def open(url: str | StoreURL, **options: Any) -> Collection:
     name = parsed.require_collection()
     store = connect(parsed.without_collection(), **options)
     try:
+        if isinstance(store, Store):
+            return store.open(name, namespace=parsed.namespace or "")._own_store()
         collection = store.open(name, namespace=parsed.namespace or "")
     except BaseException:
         store.close()

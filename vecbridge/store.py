@@ -1,62 +1,75 @@
-"""The protocols that every backend fulfils; an adapter is a pair of classes, with nothing to inherit."""
+"""A database as people use it: one class for every backend."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+import uuid
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Literal, Protocol, Self, get_args, runtime_checkable
-
-import pyarrow as pa
+from typing import Any, Final, Self
 
 from vecbridge.capabilities import Capabilities, Gap
-from vecbridge.errors import ConfigError
-from vecbridge.filters import Filter
-from vecbridge.query import Hits, Page, Query, Status, WriteReport
-from vecbridge.schema import CollectionSpec
+from vecbridge.collection import Collection
+from vecbridge.driver import Deadline, Described, StoreDriver
+from vecbridge.errors import CollectionExistsError, NotFoundError, UnsupportedError
+from vecbridge.front import processes
+from vecbridge.front.arguments import IfExists, require_if_exists, require_name, require_spec
+from vecbridge.front.connection import Connection
+from vecbridge.schema import CollectionSpec, check_namespace, require_agreement, suggestion
 from vecbridge.urls import StoreURL
 
-IfExists = Literal["error", "open", "replace"]
+__all__ = ["Collection", "Store"]
+
+_CREATE_SECONDS: Final = 300.0
+_DROP_SECONDS: Final = 120.0
 
 
-def check_if_exists(if_exists: str) -> None:
-    """Lets only a known ``if_exists`` pass: a misspelt one must not replace anything.
+class Store:
+    """A database: thread-safe; making one sends nothing.
 
-    Raises:
-        ConfigError: Names those that there are.
+    Made by :func:`vecbridge.connect`. After ``close()`` every call raises ConfigError. In a forked child a
+    server is connected to anew; an embedded database can be read there, or not be used at all.
+
+    Attributes:
+        url: Where it is; its text never shows a password.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> with vb.connect("memory://") as store:
+        ...     photos = store.create(vb.CollectionSpec.single("photos", dim=2))
+        ...     store.collections()
+        ['photos']
     """
-    if if_exists not in get_args(IfExists):
-        raise ConfigError(f"if_exists={if_exists!r}: one of {', '.join(get_args(IfExists))}")
 
+    def __init__(self, driver_class: type[StoreDriver], url: StoreURL, options: Mapping[str, Any]) -> None:
+        """A store over a driver; :func:`vecbridge.connect` finds the driver by the URL's scheme.
 
-def check_delete(ids: object, filter: object) -> None:
-    """Lets only ids or a filter pass: with neither, or both, it is not clear what is to be removed.
+        Args:
+            driver_class: The backend.
+            url: As it was given, secrets included.
+            options: Keyword options; they stand above those of the URL.
+        """
+        self._connection = Connection(driver_class, url, options)
+        self.url: StoreURL = self._connection.driver.url
+        self._creating = threading.Lock()
 
-    Raises:
-        ConfigError: Neither, or both.
-    """
-    if (ids is None) == (filter is None):
-        raise ConfigError("delete() takes ids or filter=, exactly one of them")
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this server can do; before the first call, the most that any server of its kind can."""
+        return self._connection.capabilities
 
+    def check(self, spec: CollectionSpec) -> list[Gap]:
+        """Everything about a spec that this very server cannot keep; connects to it.
 
-def check_whole(name: str, value: object) -> None:
-    """Lets only whole numbers from 1 pass.
+        Args:
+            spec: What would be created.
 
-    Args:
-        name: Of the argument, for the message.
-        value: Of the argument.
-
-    Raises:
-        ConfigError: Another one.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name}={value!r}: a whole number from 1")
-
-
-@runtime_checkable
-class Store(Protocol):
-    """A database: thread-safe, and making one sends nothing."""
-
-    capabilities: Capabilities
+        Returns:
+            What would be lost; empty if nothing. ``create`` refuses a spec with a blocking gap.
+        """
+        require_spec(spec)
+        driver = self._connection.connected()
+        return [*self.capabilities.check(spec), *driver.gaps(spec)]
 
     def create(
         self, spec: CollectionSpec, *, if_exists: IfExists = "error", namespace: str = ""
@@ -70,187 +83,118 @@ class Store(Protocol):
 
         Raises:
             CollectionExistsError: It exists, or with "open" it differs.
-            UnsupportedError: The backend cannot build it.
-            ConfigError: A namespace where there are none.
+            UnsupportedError: The backend cannot build it; nothing was made.
+            ConfigError: A namespace where there are none, or a misspelt ``if_exists``.
         """
-        ...
+        require_if_exists(if_exists)
+        require_spec(spec)
+        self._require_buildable(spec)  # by any server, before anything is sent
+        check_namespace(spec, namespace)
+        self._connection.connected()
+        self._connection.require_writable()
+        self._require_buildable(spec)  # by this very server
+        with self._creating:
+            existing = self._connection.describe(spec.name)
+            if existing is not None and if_exists == "error":
+                raise CollectionExistsError(f'collection {spec.name!r} exists: if_exists="open" or "replace"')
+            if existing is None or if_exists == "replace":
+                existing = self._build(spec, existing, if_exists)
+            else:
+                require_agreement(existing.spec, spec)
+            return Collection(self._connection, existing, namespace)
 
     def open(self, name: str, *, namespace: str = "") -> Collection:
-        """Opens a collection that exists.
+        """Opens a collection that exists, also one that vecbridge did not make.
 
         Raises:
             NotFoundError: It does not exist.
             ConfigError: A namespace where there are none.
         """
-        ...
+        described = self._describe(name)
+        check_namespace(described.spec, namespace)
+        return Collection(self._connection, described, namespace)
 
-    def collections(self) -> Sequence[str]:
+    def collections(self) -> list[str]:
         """Names of the collections, sorted."""
-        ...
+        driver = self._connection.connected()
+        return sorted(self._connection.call("list collections", driver.names, self._connection.deadline()))
 
-    def namespaces(self, name: str) -> Sequence[str]:
-        """Namespaces of a collection, sorted; ``[""]`` unless it is namespaced.
+    def namespaces(self, name: str) -> list[str]:
+        """Namespaces of a collection that were written to, sorted; ``[""]`` unless it is namespaced.
 
         Raises:
             NotFoundError: The collection does not exist.
         """
-        ...
+        described = self._describe(name)
+        if not described.spec.namespaced:
+            return [""]
+        verb = self._connection.driver.namespaces
+        deadline = self._connection.deadline()
+        return sorted(self._connection.call(f"list the namespaces of {name!r}", verb, described, deadline))
 
     def drop(self, name: str, *, namespace: str | None = None) -> None:
-        """Removes a collection, or one namespace of it.
+        """Removes a collection, or one namespace of it (None is the whole collection).
 
         Raises:
             NotFoundError: The collection does not exist.
+            StoreLockedError: Another process writes to it.
         """
-        ...
+        described = self._describe(name)
+        self._connection.require_writable()
+        if namespace is not None:
+            check_namespace(described.spec, namespace)
+        verb = self._connection.driver.drop
+        self._connection.call(f"drop {name!r}", verb, described, namespace, Deadline.after(_DROP_SECONDS))
+        if namespace is None:
+            self._note_dropped(described)
 
     def close(self) -> None:
         """Releases connections, files and locks; a second call does nothing."""
-        ...
+        self._connection.close()
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-@runtime_checkable
-class Collection(Protocol):
-    """One namespace of one collection: thread-safe; identity of a row is (namespace, id).
-
-    Attributes:
-        url: Where it is; its text never shows a password.
-        spec: What it holds.
-        namespace: Which namespace it is.
-        capabilities: What its backend can do.
-        losses: What a collection holds that ``spec`` cannot say, if vecbridge did not make it.
-    """
-
-    url: StoreURL
-    spec: CollectionSpec
-    namespace: str
-    capabilities: Capabilities
-    losses: Sequence[Gap]
-
-    def upsert(self, batch: pa.RecordBatch) -> WriteReport:
-        """Writes whole records of any number, replacing those of the same id.
-
-        Args:
-            batch: As :func:`vecbridge.batch` builds it; a declared column left out is null.
-
-        Returns:
-            When every row was acknowledged: what survives kill -9 of client and server.
-
-        Raises:
-            InvalidRecordError: Rows that no backend may take; nothing was sent.
-            PartialWriteError: Some rows were acknowledged and some were not.
-            BackendError: None was.
-        """
-        ...
-
-    def search(self, query: Query) -> list[Hits]:
-        """The nearest rows, best first; one Hits a query vector.
-
-        Raises:
-            SchemaError: A query that does not fit the collection.
-            UnsupportedError: A knob or k that the backend does not take.
-        """
-        ...
-
-    def fetch(self, ids: Iterable[str | int], *, include: Sequence[str] | None = None) -> pa.RecordBatch:
-        """Records by id, in the order asked; missing ones are left out, repeats collapsed.
-
-        Args:
-            ids: Ids of the collection's type.
-            include: Columns beside the id; None is all of them.
-        """
-        ...
-
-    def delete(self, ids: Iterable[str | int] | None = None, *, filter: Filter | None = None) -> int | None:
-        """Removes rows by ids or by filter; exactly one of the two.
-
-        Returns:
-            How many there were; None where the backend does not say.
-
-        Raises:
-            ConfigError: Both were given, or neither.
-        """
-        ...
-
-    def scan(
-        self,
-        *,
-        include: Sequence[str] | None = None,
-        filter: Filter | None = None,
-        batch_rows: int = 10_000,
-        cursor: str | None = None,
-    ) -> Iterator[Page]:
-        """Every record once, in pages; one inserted or deleted meanwhile comes at most once.
-
-        Args:
-            include: Columns beside the id; ``[]`` is ids only, None all of them.
-            filter: Only rows that match.
-            batch_rows: Rows a page, at most.
-            cursor: Where to go on, from ``Page.cursor``; works in another process.
-
-        Raises:
-            CursorExpiredError: The collection was compacted or replaced since.
-        """
-        ...
-
-    def count(self, filter: Filter | None = None) -> int:
-        """How many rows there are, or match."""
-        ...
-
-    def status(self) -> Status:
-        """Rows, and whether the index answers."""
-        ...
-
-    def flush(self, timeout: float = 60.0) -> None:
-        """Returns when acknowledged writes are visible to every client.
-
-        Raises:
-            DeadlineError: Not within ``timeout`` seconds.
-        """
-        ...
-
-    def wait_ready(self, timeout: float = 600.0) -> None:
-        """Returns when no index work is pending.
-
-        Raises:
-            DeadlineError: Not within ``timeout`` seconds.
-        """
-        ...
-
-    def close(self) -> None:
-        """Releases what the collection holds; a second call does nothing."""
-        ...
-
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
+    def __repr__(self) -> str:
+        return f"<Store {self.url}>"
 
-@runtime_checkable
-class Splittable(Protocol):
-    """A collection that can be scanned by several readers."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, self._connection.pickled()
 
-    def split(self, parts: int) -> list[str]:
-        """Start cursors of at most ``parts`` disjoint parts; each scan ends where the next part starts."""
-        ...
+    def _describe(self, name: str) -> Described:
+        described = self._connection.describe(require_name(name))
+        if described is None:
+            hint = suggestion(name, self.collections())
+            raise NotFoundError(f"no collection {name!r} in {self.url}{hint}")
+        return described
 
+    def _require_buildable(self, spec: CollectionSpec) -> None:
+        self.capabilities.require(spec)
+        for gap in self._connection.driver.gaps(spec):
+            if gap.blocking:
+                backend = self.capabilities.backend
+                raise UnsupportedError(backend, f"{gap.kind} of {gap.subject!r}", gap.detail)
 
-@runtime_checkable
-class Compactable(Protocol):
-    """A collection that keeps the place of deleted rows until it is told to give it back."""
+    def _build(self, spec: CollectionSpec, existing: Described | None, if_exists: IfExists) -> Described:
+        verb, token = self._connection.driver.create, uuid.uuid4().hex
+        deadline = Deadline.after(_CREATE_SECONDS)
+        try:
+            described = self._connection.call(f"create {spec.name!r}", verb, spec, token, existing, deadline)
+        except CollectionExistsError:
+            made_meanwhile = self._connection.describe(spec.name) if if_exists == "open" else None
+            if made_meanwhile is None:
+                raise
+            require_agreement(made_meanwhile.spec, spec)
+            return made_meanwhile
+        if existing is not None:
+            self._note_dropped(existing)
+        return described
 
-    def compact(self, timeout: float = 600.0) -> None:
-        """Rewrites the live rows and their index; expires cursors.
-
-        Raises:
-            DeadlineError: Not within ``timeout`` seconds.
-        """
-        ...
+    def _note_dropped(self, described: Described) -> None:
+        if described.identity.certain:
+            processes.note_dropped(str(self.url), described.name, described.identity.value)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vecbridge.errors import ConfigError, InvalidURLError, UnknownOptionError
 from vecbridge.schema import suggestion
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,10 @@ class StoreURL:
         """The URL of the store alone."""
         return replace(self, collection="", namespace=None)
 
+    def without_password(self) -> StoreURL:
+        """The URL without its password or token."""
+        return replace(self, password="")
+
     def of_collection(self, name: str, namespace: str) -> StoreURL:
         """The URL of one collection of this store."""
         return replace(self, collection=name, namespace=namespace or None)
@@ -112,7 +116,7 @@ def parse(url: str | StoreURL) -> StoreURL:
     if isinstance(url, StoreURL):
         return url
     scheme, colon, _ = url.partition(":")
-    if not colon or not _SCHEME.fullmatch(scheme):
+    if not colon or not SCHEME.fullmatch(scheme):
         shown = url if "@" not in url else "that"
         raise InvalidURLError(f"{shown!r} is no store URL: as in faiss:///data/vectors#photos")
     if any(character < " " or character == "\x7f" for character in url):

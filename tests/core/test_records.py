@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,9 @@ from hypothesis import strategies as st
 
 from vecbridge import records
 from vecbridge.capabilities import Capabilities
-from vecbridge.errors import EmbedderMismatchError, InvalidRecordError, SchemaError
+from vecbridge.errors import ConfigError, EmbedderMismatchError, InvalidRecordError, SchemaError
+from vecbridge.indexes import HNSW
+from vecbridge.records import checking, recognition
 from vecbridge.schema import CollectionSpec, EmbedderIdentity, VectorField
 from vecbridge.testing import strategies
 from vecbridge.testing.checks import FIELDS, points, raw_batch
@@ -380,3 +385,166 @@ def test_vector_array_and_vectors_are_inverse_without_a_copy() -> None:
     assert np.shares_memory(records.vectors(batch, "v"), matrix)
     assert records.vector_array(matrix[:, ::2]).to_pylist() == matrix[:, ::2].tolist()
     assert len(records.vector_array(np.zeros((0, 3), np.float32))) == 0
+
+
+CHECKED_COLUMNS: dict[str, Any] = {
+    "price": [1.0, None, 2.0],
+    "title": ["x", None, ""],
+    "tags": [["a"], [], None],
+    "extra": [{"b": [1.5, None], "a": 2**70}, None, "null"],
+}
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The JSON texts that are parsed in a test."""
+    texts: list[str] = []
+
+    def spy(text: str) -> str:
+        texts.append(text)
+        return records.canonical_json(text)
+
+    monkeypatch.setattr(checking, "canonical_json", spy)
+    return texts
+
+
+def test_json_is_parsed_once_however_often_a_built_batch_is_checked(parsed: list[str]) -> None:
+    batch = rows(3, **CHECKED_COLUMNS)
+    assert len(parsed) == 2
+    checked = records.checked(batch, SPEC)
+    assert checked.batch is batch
+    assert records.checked(checked, SPEC) is checked
+    assert records.check(checked, SPEC) is batch
+    assert records.checked(checked.slice(1, 2), SPEC).batch.equals(batch.slice(1, 2))
+    assert len(checked.slice(1)) == 2
+    clip = EmbedderIdentity("clip", "abc", 3, "p")
+    assert records.stamped(records.checked(records.stamp(batch, clip), SPEC).batch) == clip
+    renamed = replace(SPEC, name="others", vectors=(replace(SPEC.vector, index=HNSW()),))
+    assert records.checked(batch, renamed).batch is batch
+    assert len(parsed) == 2
+
+
+def test_a_batch_that_nobody_checked_is_checked_whole(parsed: list[str]) -> None:
+    batch = rows(3, **CHECKED_COLUMNS)
+    copy = pa.RecordBatch.from_arrays(batch.columns, schema=batch.schema)
+    assert records.checked(copy, SPEC).batch is not copy
+    assert records.checked(batch.slice(0, 1), SPEC).batch.num_rows == 1
+    assert len(parsed) == 2 + 2 + 1
+
+
+def test_a_checked_batch_is_checked_whole_against_another_spec(parsed: list[str]) -> None:
+    checked = records.checked(rows(3, **CHECKED_COLUMNS), SPEC)
+    assert records.checked(checked, COSINE).fits(COSINE)
+    assert not checked.fits(COSINE)
+    assert len(parsed) == 2 + 2
+    text = CollectionSpec.single("photos", dim=3, metric="l2", fields=FIELDS | {"extra": "string"})
+    with pytest.raises(InvalidRecordError, match="3 dimensions, not 4"):
+        records.checked(checked, CollectionSpec.single("photos", dim=4, fields=FIELDS))
+    assert records.checked(checked, text).batch.column("extra").equals(checked.batch.column("extra"))
+    assert records.checked(checked.slice(0, 0), COSINE).batch.num_rows == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_vectors_that_the_caller_spoiled_after_the_check_are_refused_by_id(value: float) -> None:
+    matrix = points(3, 3)
+    batch = records.batch(COSINE, id=["a", "b", "c"], vector=matrix)
+    checked = records.checked(batch, COSINE)
+    matrix[1] = value
+    for spoiled, row in ((batch, 1), (checked, 1), (checked.slice(1, 2), 0), (checked.take([2, 1]), 1)):
+        with pytest.raises(InvalidRecordError) as caught:
+            records.checked(spoiled, COSINE)
+        assert [(each.row, each.id) for each in caught.value.rows] == [(row, "b")]
+    assert records.checked(checked.slice(2, 1), COSINE).batch.column("id").to_pylist() == ["c"]
+
+
+def test_numbers_that_the_caller_changes_after_the_check_are_those_of_the_check() -> None:
+    spec = CollectionSpec.single("photos", dim=3, id_type="int64", fields={"price": "float64"})
+    ids, prices = np.arange(3), np.array([-0.0, 1.0, 2.0])
+    checked = records.checked(records.batch(spec, id=ids, vector=points(3, 3), price=prices), spec)
+    ids[:], prices[:] = 7, np.nan
+    rows = records.checked(checked, spec).batch
+    assert rows.column("id").to_pylist() == [0, 1, 2]
+    assert str(rows.column("price").to_pylist()) == "[0.0, 1.0, 2.0]"
+
+
+def test_taking_a_record_twice_from_a_checked_batch_is_refused() -> None:
+    checked = records.checked(rows(3), SPEC)
+    assert checked.take(np.array([2, 0])).batch.column("id").to_pylist() == ["r002", "r000"]
+    assert len(checked.take([])) == 0
+    with pytest.raises(ValueError, match="twice"):
+        checked.take([1, 1])
+
+
+def test_a_checked_batch_of_another_model_is_refused() -> None:
+    clip, other = EmbedderIdentity("clip", "1", 3, "p"), EmbedderIdentity("clip", "2", 3, "p")
+    checked = records.checked(records.stamp(rows(1), clip), SPEC)
+    spec = replace(SPEC, vectors=(replace(SPEC.vector, embedder=other),))
+    assert checked.fits(spec)
+    with pytest.raises(EmbedderMismatchError):
+        records.checked(checked, spec)
+
+
+def test_checked_batches_are_forgotten_with_their_last_holder() -> None:
+    gc.collect()
+    before, memory = len(recognition._KNOWN), pa.total_allocated_bytes()
+    batches = [rows(50, title=["x" * 1000] * 50) for _ in range(20)]
+    parts = [records.checked(batch, SPEC).slice(0, 10) for batch in batches]
+    assert len(recognition._KNOWN) == before + 20
+    del batches
+    gc.collect()
+    assert len(recognition._KNOWN) == before
+    assert [len(part) for part in parts] == [10] * 20
+    del parts
+    gc.collect()
+    assert pa.total_allocated_bytes() <= memory
+
+
+def test_threads_check_and_drop_batches_at_the_same_time() -> None:
+    def work(seed: int) -> int:
+        for number in range(200):
+            batch = rows(1 + (seed + number) % 3)
+            assert records.checked(batch, SPEC).batch is batch
+        return seed
+
+    before = len(recognition._KNOWN)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(8))) == list(range(8))
+    gc.collect()
+    assert len(recognition._KNOWN) == before
+
+
+@pytest.mark.parametrize("batch", [[{"id": "a"}], {"id": ["a"]}, None, "a", pa.table({"id": ["a"]})])
+def test_what_is_no_batch_is_a_config_error_that_says_what_is(batch: Any) -> None:
+    with pytest.raises(ConfigError, match=r"RecordBatch is wanted, not .*vecbridge\.(batch|write)\(\)"):
+        records.checked(batch, SPEC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a":1,"a":1}', '{"a":{"b":1,"b":1}}', '[{"a":1},{"a":1,"a":2}]', '{"a":1,"\\u0061":1}', '{"":1,"":1}'],
+)
+def test_a_key_that_comes_twice_is_refused_wherever_it_stands(text: str) -> None:
+    with pytest.raises(ValueError, match="a key comes twice"):
+        records.canonical_json(text)
+
+
+@pytest.mark.parametrize("text", ['"\ud800"', '"\\ud800"', '{"\ud800":1}'])
+def test_half_a_surrogate_pair_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="surrogates"):
+        records.canonical_json(text)
+
+
+def test_json_values_with_keys_of_several_types_are_encoded_or_refused() -> None:
+    assert one(extra={2: "b", 10: "a"})["extra"] == '{"10":"a","2":"b"}'
+    assert one(extra={"a": 1, 2: 2, None: 3})["extra"] == '{"2":2,"a":1,"null":3}'
+    with pytest.raises(InvalidRecordError, match="a key comes twice"):
+        one(extra={1: "a", "1": "b"})
+
+
+@given(st.recursive(json_values, lambda children: st.dictionaries(st.text(), children)))
+def test_canonical_json_is_what_the_plain_functions_of_json_write(value: Any) -> None:
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)):
+        plain = json.dumps(
+            json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        assert records.canonical_json(text) == plain

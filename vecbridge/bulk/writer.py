@@ -24,9 +24,10 @@ from vecbridge.errors import (
     PartialWriteError,
     VecbridgeError,
 )
+from vecbridge.front.arguments import require_count
 from vecbridge.query import WriteReport
 from vecbridge.sources.deadletters import DeadLetter
-from vecbridge.store import Collection, check_whole
+from vecbridge.store import Collection
 
 MAX_REQUEST_ROWS: Final = 10_000  # what a retry sends again, at most
 KEPT_FAILURES: Final = 100
@@ -111,7 +112,7 @@ def write(
         ...     vb.write(store.create(spec), batches).written
         3
     """
-    check_whole("workers", workers)
+    require_count("workers", workers)
     if max_failures is not None and max_failures < 0:
         raise ConfigError(f"max_failures={max_failures}: a whole number from 0, or None")
     with ExitStack() as stack:

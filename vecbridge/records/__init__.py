@@ -1,8 +1,8 @@
 """Arrow batches of records: building, checking, viewing and splitting them.
 
 A batch is a ``pyarrow.RecordBatch`` of ``id`` (string or int64), one ``fixed_size_list<float32>[dim]``
-column per vector field, and one column per scalar field. :func:`check` is what every adapter calls
-first: it refuses what no backend may take, with the same error everywhere, before a byte is sent.
+column per vector field, and one column per scalar field. :func:`checked` refuses what no backend may take,
+with the same error everywhere, before a byte is sent; what it returns need not be checked again.
 """
 
 from vecbridge.records.arrow import (
@@ -20,11 +20,14 @@ from vecbridge.records.arrow import (
     vectors,
 )
 from vecbridge.records.building import batch
-from vecbridge.records.checking import MAX_ID_BYTES, bad_vectors, canonical_json, check, invalid
+from vecbridge.records.checking import MAX_ID_BYTES, bad_vectors, check, checked, invalid
+from vecbridge.records.jsontext import canonical_json
+from vecbridge.records.recognition import Checked
 from vecbridge.records.stamps import require_same_embedder, stamp, stamped
 
 __all__ = [
     "MAX_ID_BYTES",
+    "Checked",
     "arrow_schema",
     "arrow_type",
     "arrow_vector_type",
@@ -33,6 +36,7 @@ __all__ = [
     "booleans",
     "canonical_json",
     "check",
+    "checked",
     "id_array",
     "invalid",
     "numbers",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 from vecbridge.errors import InvalidRecordError
 from vecbridge.records.arrow import arrow_schema, vector_array
 from vecbridge.records.checking import cast_column, check, invalid, require_known, whole_batch
+from vecbridge.records.jsontext import encode_json
 from vecbridge.schema import (
     CollectionSpec,
     VectorField,
@@ -140,7 +140,7 @@ def _json_texts(name: str, values: Iterable[Any]) -> list[str | None]:
             texts.append(value)
             continue
         try:
-            texts.append(json.dumps(value, ensure_ascii=False, allow_nan=False))
+            texts.append(encode_json(value))
         except (TypeError, ValueError, RecursionError) as exc:
             problems[row] = f"field {name!r} is no JSON: {exc}"
     if problems:

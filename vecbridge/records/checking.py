@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -10,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vecbridge.errors import Failure, InvalidRecordError
+from vecbridge.errors import ConfigError, Failure, InvalidRecordError
 from vecbridge.query import FloatArray
-from vecbridge.records.arrow import arrow_schema, arrow_type, arrow_vector_type, booleans, numbers
+from vecbridge.records.arrow import arrow_schema, arrow_type, arrow_vector_type, booleans, numbers, vectors
+from vecbridge.records.jsontext import canonical_json
+from vecbridge.records.recognition import Checked, recognise, remember
 from vecbridge.records.stamps import require_same_embedder, stamped
 from vecbridge.schema import (
     CollectionSpec,
@@ -26,7 +27,7 @@ MAX_ID_BYTES: Final = 512
 _FEW: Final = 16  # numbers that Python compares sooner than NumPy
 
 
-def check(batch: pa.RecordBatch, spec: CollectionSpec) -> pa.RecordBatch:
+def check(batch: pa.RecordBatch | Checked, spec: CollectionSpec) -> pa.RecordBatch:
     """The batch in canonical form: every column, in order, of its exact type.
 
     Args:
@@ -37,23 +38,67 @@ def check(batch: pa.RecordBatch, spec: CollectionSpec) -> pa.RecordBatch:
         An equivalent batch; vectors are not copied. Its schema metadata is kept.
 
     Raises:
+        ConfigError: Something that is no batch.
         InvalidRecordError: A missing id, an id longer than 512 bytes, a duplicate, an unknown column, a wrong
             type or dim, NaN or Inf, a zero vector under cosine, broken JSON. Names every row at fault.
         EmbedderMismatchError: The batch bears another model than the collection.
     """
+    return checked(batch, spec).batch
+
+
+def checked(batch: pa.RecordBatch | Checked, spec: CollectionSpec) -> Checked:
+    """Checks a batch; the costly checks are left out where it is known to have passed them.
+
+    A :class:`Checked` for an equal spec, and a batch that :func:`vecbridge.batch` or :func:`check` returned,
+    have passed them. Their vectors are looked at again: NumPy may share their memory.
+
+    Args:
+        batch: As for :func:`check`.
+        spec: The collection's spec.
+
+    Returns:
+        The batch in canonical form; what was given, if it was a Checked that fits.
+
+    Raises:
+        ConfigError: Something that is no batch.
+        InvalidRecordError: As for :func:`check`.
+        EmbedderMismatchError: The batch bears another model than the collection.
+    """
+    known = batch if isinstance(batch, Checked) else recognise(_require_batch(batch))
+    if known is None or not known.fits(spec):
+        passed = _check_all(batch.batch if isinstance(batch, Checked) else batch, spec)
+        remember(passed)
+        return passed
+    _require_same_embedder(known.batch, spec)
+    problems: dict[int, str] = {}
+    for vector in spec.vectors:
+        _note_bad_vectors(vectors(known.batch, vector.name), vector, problems)
+    if problems:
+        raise invalid(problems, known.batch.column("id"))
+    return known
+
+
+def _require_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+    if isinstance(batch, pa.RecordBatch):
+        return batch
+    hint = "vecbridge.write() takes tables" if isinstance(batch, pa.Table) else "vecbridge.batch() makes one"
+    raise ConfigError(f"batch: a pyarrow.RecordBatch is wanted, not {type(batch).__name__}; {hint}")
+
+
+def _check_all(batch: pa.RecordBatch, spec: CollectionSpec) -> Checked:
     require_known(spec, batch.schema.names, batch.num_rows)
     _require_same_embedder(batch, spec)
     problems: dict[int, str] = {}
     ids = _check_ids(batch, spec, problems)
     arrays = [
         ids,
-        *(_check_vectors(batch, each, problems) for each in spec.vectors),
-        *(_check_scalars(batch, each, problems) for each in spec.fields),
+        *(_check_vectors(batch, vector, problems) for vector in spec.vectors),
+        *(_check_scalars(batch, field, problems) for field in spec.fields),
     ]
     if problems:
         raise invalid(problems, ids)
     schema = arrow_schema(spec).with_metadata(batch.schema.metadata)
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    return Checked(pa.RecordBatch.from_arrays(arrays, schema=schema), spec)
 
 
 def bad_vectors(values: FloatArray, metric: Metric) -> list[tuple[int, str]]:
@@ -74,18 +119,6 @@ def bad_vectors(values: FloatArray, metric: Metric) -> list[tuple[int, str]]:
         elif metric is Metric.COSINE and not values[row].any():
             found.append((row, "is zero, which has no direction under cosine"))
     return found
-
-
-def canonical_json(text: str) -> str:
-    """JSON text with sorted keys, no blanks, exact integers and no escapes that are not needed.
-
-    Raises:
-        ValueError: Not JSON, NaN or Infinity, a key twice, half a surrogate pair.
-    """
-    value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_repeats)
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    canonical.encode()
-    return canonical
 
 
 def require_known(spec: CollectionSpec, names: Iterable[str], rows: int) -> None:
@@ -113,6 +146,8 @@ def _require_same_embedder(batch: pa.RecordBatch, spec: CollectionSpec) -> None:
 def _check_ids(batch: pa.RecordBatch, spec: CollectionSpec, problems: dict[int, str]) -> pa.Array:
     wanted = pa.string() if spec.id_type == "string" else pa.int64()
     ids = cast_column("id", batch.column("id"), wanted, batch.num_rows)
+    if spec.id_type == "int64":
+        ids = pc.add(ids, 0)  # a copy: NumPy may share the memory, and ids are compared only once
     if ids.null_count:
         _note(problems, pc.is_null(ids), "the id is null")
     if spec.id_type == "string":
@@ -149,9 +184,13 @@ def _check_vectors(batch: pa.RecordBatch, field: VectorField, problems: dict[int
             problems.setdefault(row, f"vector {field.name!r} has a null component")
         return column
     values = numbers(column.flatten()).reshape(-1, field.dim)
+    _note_bad_vectors(values, field, problems)
+    return pa.FixedSizeListArray.from_arrays(column.flatten(), type=arrow_vector_type(field.dim))
+
+
+def _note_bad_vectors(values: FloatArray, field: VectorField, problems: dict[int, str]) -> None:
     for row, problem in bad_vectors(values, field.metric):
         problems.setdefault(row, f"vector {field.name!r} {problem}")
-    return pa.FixedSizeListArray.from_arrays(column.flatten(), type=arrow_vector_type(field.dim))
 
 
 def _check_scalars(batch: pa.RecordBatch, field: Field, problems: dict[int, str]) -> pa.Array:
@@ -159,8 +198,8 @@ def _check_scalars(batch: pa.RecordBatch, field: Field, problems: dict[int, str]
         return pa.nulls(batch.num_rows, arrow_type(field.type))
     column = cast_column(field.name, batch.column(field.name), arrow_type(field.type), batch.num_rows)
     if field.type == "float64":
+        column = pc.add(column, 0.0)  # -0.0 + 0.0 is 0.0; and a copy, which NumPy does not share
         _note(problems, pc.invert(pc.is_finite(column)), f"field {field.name!r} is NaN or Inf")
-        column = pc.add(column, 0.0)  # -0.0 + 0.0 is 0.0
     elif field.type == "list<string>":
         elements = column.flatten()
         if elements.null_count:
@@ -218,17 +257,6 @@ def _same_kind(type: pa.DataType, wanted: pa.DataType) -> bool:
     else:
         tests = [pa.types.is_floating] if pa.types.is_float64(wanted) else [pa.types.is_boolean]
     return any(test(type) for test in tests)
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
-
-
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key comes twice")
-    return values
 
 
 def _note(problems: dict[int, str], mask: pa.Array, problem: str) -> None:

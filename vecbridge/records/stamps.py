@@ -8,6 +8,7 @@ from typing import Final
 import pyarrow as pa
 
 from vecbridge.errors import EmbedderMismatchError, SchemaError
+from vecbridge.records.recognition import Checked, recognise, remember
 from vecbridge.schema import (
     EmbedderIdentity,
     VectorField,
@@ -21,7 +22,11 @@ def stamp(batch: pa.RecordBatch, identity: EmbedderIdentity) -> pa.RecordBatch:
     values = {"model": identity.model, "revision": identity.revision, "dim": identity.dim}
     values["preprocessing"] = identity.preprocessing
     metadata = dict(batch.schema.metadata or {}) | {_EMBEDDER_KEY: json.dumps(values).encode()}
-    return batch.replace_schema_metadata(metadata)
+    stamped_batch = batch.replace_schema_metadata(metadata)
+    known = recognise(batch)
+    if known is not None:  # the same columns in another object
+        remember(Checked(stamped_batch, known.spec))
+    return stamped_batch
 
 
 def stamped(batch: pa.RecordBatch) -> EmbedderIdentity | None:

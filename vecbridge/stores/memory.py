@@ -1,4 +1,4 @@
-"""The memory store: exact, slow and obviously right; the oracle that the other stores are tested against.
+"""The memory store: exact, slow and plain; the shortest example of a driver that keeps every promise.
 
 Nothing here is vectorised beyond one matrix product in float64, and nothing survives the process.
 ``memory://`` is private to its connection; ``memory:///name`` is shared by name within the process.
@@ -6,32 +6,37 @@ Nothing here is vectorised beyond one matrix product in float64, and nothing sur
 
 from __future__ import annotations
 
-import base64
-import json
+import math
 import threading
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
 
 from vecbridge import filters, indexes, records
-from vecbridge.capabilities import Capabilities, Gap, ResolvedQuery
-from vecbridge.errors import (
-    CollectionExistsError,
-    ConfigError,
-    CursorExpiredError,
-    InvalidURLError,
-    NotFoundError,
+from vecbridge.capabilities import Capabilities, Gap
+from vecbridge.driver import (
+    CollectionDriver,
+    Columns,
+    Deadline,
+    Described,
+    Identity,
+    KeyedPage,
+    OnFork,
+    PageRequest,
+    RequestLimits,
+    SearchRequest,
+    SearchResult,
+    WritePart,
+    WriteResult,
 )
+from vecbridge.errors import CollectionExistsError, InvalidURLError, NotFoundError, VecbridgeError
 from vecbridge.filters import Filter
-from vecbridge.query import FloatArray, Hits, Page, Query, Status, WriteReport
-from vecbridge.schema import CollectionSpec, Metric, check_namespace, require_agreement, suggestion
-from vecbridge.store import IfExists, check_delete, check_if_exists, check_whole
-from vecbridge.urls import StoreOptions, StoreURL, read_options
+from vecbridge.query import FloatArray, Hits, Status
+from vecbridge.schema import CollectionSpec, Metric
+from vecbridge.urls import StoreOptions, StoreURL
 
 Record = dict[str, Any]
 
@@ -41,7 +46,7 @@ class _Table:
     """A collection: its records by namespace and id, each with the number of its insertion."""
 
     spec: CollectionSpec
-    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    token: str
     namespaces: dict[str, dict[str | int, tuple[int, Record]]] = field(default_factory=dict)
     inserted: int = 0
 
@@ -56,241 +61,203 @@ _SHARED: Final[dict[str, _Database]] = {}
 _SHARED_LOCK: Final = threading.Lock()
 
 
-class MemoryStore:
-    """A store in the memory of this process.
+class MemoryDriver:
+    """A database in the memory of this process; see :class:`vecbridge.driver.StoreDriver`."""
 
-    Args:
-        url: ``memory://`` or ``memory:///name``.
-        **options: None is known.
-    """
-
-    capabilities = Capabilities(
+    capabilities: ClassVar[Capabilities] = Capabilities(
         backend="memory",
         indexes=frozenset({indexes.Auto.kind, indexes.Flat.kind}),
         atomic_batch=True,
+        counts_where=True,
+        trust_reads=math.inf,  # every verb looks at the table itself
+        trust_writes=math.inf,
     )
+    options: ClassVar[type[StoreOptions]] = StoreOptions
+    on_fork: ClassVar[OnFork] = "keep"
 
-    def __init__(self, url: StoreURL, **options: Any) -> None:
-        self._url = url
-        read_options(StoreOptions, url, options)
+    def __init__(self, url: StoreURL, options: StoreOptions, *, read_only: bool = False) -> None:
         if url.host or url.user or url.password:
             raise InvalidURLError(f"{url}: memory:// is private, memory:///name is shared by name")
+        self.url = url
         if url.path:
             with _SHARED_LOCK:
                 self._database = _SHARED.setdefault(url.path, _Database())
         else:
             self._database = _Database()
 
+    @classmethod
+    def gaps(cls, spec: CollectionSpec) -> Iterable[Gap]:
+        """The capabilities say it all."""
+        return ()
+
+    def connect(self, deadline: Deadline) -> Capabilities:
+        """There is nothing to connect to."""
+        return self.capabilities
+
+    def names(self, deadline: Deadline) -> Iterable[str]:
+        """Names of the collections."""
+        return list(self._database.tables)
+
+    def describe(self, name: str, deadline: Deadline) -> Described | None:
+        """A collection; the table itself is its state."""
+        table = self._database.tables.get(name)
+        return None if table is None else _described(table)
+
     def create(
-        self, spec: CollectionSpec, *, if_exists: IfExists = "error", namespace: str = ""
-    ) -> MemoryCollection:
-        """Builds a collection; see :class:`vecbridge.store.Store`."""
-        check_if_exists(if_exists)
-        self.capabilities.require(spec)
-        check_namespace(spec, namespace)
+        self, spec: CollectionSpec, token: str, replacing: Described | None, deadline: Deadline
+    ) -> Described:
+        """Puts an empty table in its place."""
         with self._database.lock:
-            existing = self._database.tables.get(spec.name)
-            if existing is not None and if_exists == "error":
-                raise CollectionExistsError(f'collection {spec.name!r} exists: if_exists="open" or "replace"')
-            if existing is not None and if_exists == "open":
-                require_agreement(existing.spec, spec)
-            else:
-                self._database.tables[spec.name] = _Table(spec)
-        return self.open(spec.name, namespace=namespace)
+            standing = self._database.tables.get(spec.name)
+            if standing is not None and (replacing is None or standing is not replacing.state):
+                raise CollectionExistsError(f"collection {spec.name!r} was made meanwhile")
+            self._database.tables[spec.name] = _Table(spec, token)
+            return _described(self._database.tables[spec.name])
 
-    def open(self, name: str, *, namespace: str = "") -> MemoryCollection:
-        """Opens a collection; see :class:`vecbridge.store.Store`."""
-        table = self._table(name)
-        check_namespace(table.spec, namespace)
-        url = self._url.of_collection(name, namespace)
-        return MemoryCollection(url, self._database, table, namespace)
+    def attach(self, found: Described, namespace: str) -> CollectionDriver:
+        """One namespace of a table."""
+        return MemoryCollection(self._database, found.state, namespace)
 
-    def collections(self) -> list[str]:
-        """Names of the collections, sorted."""
-        return sorted(self._database.tables)
+    def namespaces(self, found: Described, deadline: Deadline) -> Iterable[str]:
+        """Namespaces that were written to."""
+        return list(found.state.namespaces)
 
-    def namespaces(self, name: str) -> list[str]:
-        """Namespaces of a collection; see :class:`vecbridge.store.Store`."""
-        table = self._table(name)
-        return sorted(table.namespaces) if table.spec.namespaced else [""]
-
-    def drop(self, name: str, *, namespace: str | None = None) -> None:
-        """Removes a collection or one namespace of it."""
-        table = self._table(name)
+    def drop(self, found: Described, namespace: str | None, deadline: Deadline) -> None:
+        """Removes a table, or one namespace of it."""
         with self._database.lock:
-            if namespace is None:
-                del self._database.tables[name]
-            else:
-                table.namespaces.pop(check_namespace(table.spec, namespace), None)
+            if namespace is not None:
+                found.state.namespaces.pop(namespace, None)
+            elif self._database.tables.get(found.name) is found.state:
+                del self._database.tables[found.name]
+
+    def error(self, exc: Exception, what: str) -> VecbridgeError | None:
+        """Nothing here raises an exception of its own."""
+        return None
+
+    def forked(self) -> None:
+        """A lock that another thread of the parent held would never be given back."""
+        self._database.lock = threading.RLock()
 
     def close(self) -> None:
-        """Releases nothing: what is shared by name stays until the process ends."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _table(self, name: str) -> _Table:
-        try:
-            return self._database.tables[name]
-        except KeyError:
-            raise NotFoundError(f"no collection {name!r}{suggestion(name, self._database.tables)}") from None
+        """What is shared by name stays until the process ends."""
 
 
 class MemoryCollection:
-    """One namespace of a collection in memory; see :class:`vecbridge.store.Collection`."""
+    """One namespace of a table; see :class:`vecbridge.driver.CollectionDriver`."""
 
-    capabilities = MemoryStore.capabilities
-    losses: Sequence[Gap] = ()
-
-    def __init__(self, url: StoreURL, database: _Database, table: _Table, namespace: str) -> None:
-        self.url = url
-        self.spec = table.spec
-        self.namespace = namespace
+    def __init__(self, database: _Database, table: _Table, namespace: str) -> None:
         self._database = database
         self._table = table
+        self._spec = table.spec
+        self._namespace = namespace
 
-    def upsert(self, batch: pa.RecordBatch) -> WriteReport:
-        """Replaces whole records; see :class:`vecbridge.store.Collection`."""
-        batch = records.check(batch, self.spec)
+    def identity(self, deadline: Deadline) -> Identity | None:
+        """The token of the table that has the name now."""
+        table = self._database.tables.get(self._spec.name)
+        return None if table is None else Identity(table.token)
+
+    def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
+        """All rows at once."""
+        return iter([WritePart(range(rows.num_rows), rows.to_pylist())])
+
+    def write(self, part: WritePart, deadline: Deadline) -> WriteResult:
+        """Replaces whole records."""
         with self._database.lock:
             self._require_current()
-            if not batch.num_rows:  # the first row makes a namespace
-                return WriteReport()
-            rows = self._table.namespaces.setdefault(self.namespace, {})
-            for record in batch.to_pylist():
+            rows = self._table.namespaces.setdefault(self._namespace, {})
+            for record in part.payload:
                 self._table.inserted += 1
                 # a replaced record keeps its number, so that a scan under way meets it once
                 number, _ = rows.get(record["id"], (self._table.inserted, None))
                 rows[record["id"]] = (number, record)
-        return WriteReport(written=batch.num_rows)
+        return WriteResult()
 
-    def search(self, query: Query) -> list[Hits]:
-        """Scores every matching record in float64; see :class:`vecbridge.store.Collection`."""
-        resolved = self.capabilities.resolve(query, self.spec)
-        found = [record for _, record in self._matching(resolved.filter)]
-        return [self._best(vector, found, resolved) for vector in resolved.vectors]
-
-    def fetch(self, ids: Iterable[str | int], *, include: Sequence[str] | None = None) -> pa.RecordBatch:
-        """Records by id; see :class:`vecbridge.store.Collection`."""
-        wanted = records.id_array(self.spec, ids).to_pylist()
-        rows = self._rows()
-        return self._batch([rows[each][1] for each in wanted if each in rows], include)
-
-    def delete(self, ids: Iterable[str | int] | None = None, *, filter: Filter | None = None) -> int:
-        """Removes records; see :class:`vecbridge.store.Collection`."""
-        check_delete(ids, filter)
+    def delete_keys(self, ids: pa.Array, deadline: Deadline) -> int:
+        """Removes records."""
         with self._database.lock:
             self._require_current()
-            if ids is not None:
-                wanted = records.id_array(self.spec, ids).to_pylist()
-            else:
-                wanted = [record["id"] for _, record in self._matching(self._normalized(filter))]
-            rows = self._table.namespaces.get(self.namespace, {})
-            return sum(rows.pop(each, None) is not None for each in wanted)
+            rows = self._table.namespaces.get(self._namespace, {})
+            return sum(rows.pop(key, None) is not None for key in ids.to_pylist())
 
-    def scan(
-        self,
-        *,
-        include: Sequence[str] | None = None,
-        filter: Filter | None = None,
-        batch_rows: int = 10_000,
-        cursor: str | None = None,
-    ) -> Iterator[Page]:
-        """Records in the order of their insertion; see :class:`vecbridge.store.Collection`."""
-        condition = self._normalized(filter)
-        records.arrow_schema(self.spec, include)
-        check_whole("batch_rows", batch_rows)
-        return self._pages(include, condition, batch_rows, *self._read_cursor(cursor))
+    def search(self, request: SearchRequest) -> SearchResult:
+        """Scores every matching record in float64."""
+        matching = [record for _, record in self._matching(request.filter)]
+        return SearchResult([self._best(vector, matching, request) for vector in request.vectors])
 
-    def count(self, filter: Filter | None = None) -> int:
-        """How many match; see :class:`vecbridge.store.Collection`."""
-        return len(self._matching(self._normalized(filter)))
+    def lookup(self, ids: pa.Array, columns: Columns, deadline: Deadline) -> pa.RecordBatch:
+        """Records by id."""
+        rows = self._rows()
+        return self._batch([rows[key][1] for key in ids.to_pylist() if key in rows], columns)
 
-    def status(self) -> Status:
+    def pages(self, request: PageRequest) -> Generator[KeyedPage, None, None]:
+        """Records in the order of their insertion, up to the last one that was there at the start."""
+        after, upto = (0, self._table.inserted) if request.after is None else _numbers(request.after)
+        while True:
+            rows = sorted(self._matching(request.filter), key=lambda row: row[0])
+            page = [row for row in rows if after < row[0] <= upto][: request.rows]
+            if not page:
+                return
+            after = page[-1][0]
+            yield KeyedPage(self._batch([record for _, record in page], request.columns), [after, upto])
+
+    def count(self, deadline: Deadline) -> int:
+        """How many there are."""
+        return len(self._rows())
+
+    def count_where(self, filter: Filter, deadline: Deadline) -> int:
+        """How many match."""
+        return len(self._matching(filter))
+
+    def status(self, deadline: Deadline) -> Status:
         """Always ready."""
-        return Status(len(self._rows()), {each.name: "ready" for each in self.spec.vectors})
+        return Status(len(self._rows()), {vector.name: "ready" for vector in self._spec.vectors})
 
-    def flush(self, timeout: float = 60.0) -> None:
+    def flush(self, deadline: Deadline) -> None:
         """Writes are visible at once."""
+        self._require_current()
 
-    def wait_ready(self, timeout: float = 600.0) -> None:
+    def build(self, deadline: Deadline) -> None:
         """There is no index to wait for."""
-
-    def close(self) -> None:
-        """Releases nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self._require_current()
 
     def _require_current(self) -> None:
-        if self._database.tables.get(self.spec.name) is not self._table:
-            raise NotFoundError(f"collection {self.spec.name!r} was dropped or replaced since it was opened")
+        if self._database.tables.get(self._spec.name) is not self._table:
+            raise NotFoundError(f"collection {self._spec.name!r} was dropped or replaced since it was opened")
 
     def _rows(self) -> dict[str | int, tuple[int, Record]]:
-        self._require_current()
         with self._database.lock:
-            return dict(self._table.namespaces.get(self.namespace, {}))
-
-    def _normalized(self, filter: Filter | None) -> Filter | None:
-        return None if filter is None else self.capabilities.resolve_filter(filter, self.spec)
+            self._require_current()
+            return dict(self._table.namespaces.get(self._namespace, {}))
 
     def _matching(self, condition: Filter | None) -> list[tuple[int, Record]]:
         rows = self._rows().values()
         return [row for row in rows if condition is None or filters.matches(condition, row[1])]
 
-    def _batch(self, found: Sequence[Record], include: Sequence[str] | None) -> pa.RecordBatch:
-        schema = records.arrow_schema(self.spec, include)
-        columns = [pa.array([row[name] for row in found], schema.field(name).type) for name in schema.names]
-        return pa.RecordBatch.from_arrays(columns, schema=schema)
+    def _batch(self, rows: Sequence[Record], columns: Columns) -> pa.RecordBatch:
+        schema = records.arrow_schema(self._spec, columns)
+        arrays = [pa.array([row[name] for row in rows], schema.field(name).type) for name in schema.names]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    def _best(self, vector: FloatArray, found: Sequence[Record], query: ResolvedQuery) -> Hits:
-        scores = _scores(vector, [record[query.field.name] for record in found], query.field.metric)
-        order = np.argsort(-scores if query.field.metric.higher_is_better else scores, kind="stable")[
-            : query.k
-        ]
-        best = [found[position] for position in order]
-        ids = records.python_ids(self._batch(best, []).column("id"))
-        rows = None if query.include is None else self._batch(best, query.include)
+    def _best(self, vector: FloatArray, rows: Sequence[Record], request: SearchRequest) -> Hits:
+        metric = request.field.metric
+        scores = _scores(vector, [row[request.field.name] for row in rows], metric)
+        order = np.argsort(-scores if metric.higher_is_better else scores, kind="stable")[: request.k]
+        best = [rows[place] for place in order]
+        ids = records.python_ids(self._batch(best, ()).column("id"))
+        batch = None if request.columns is None else self._batch(best, request.columns)
         with np.errstate(over="ignore"):  # beyond float32, a score is infinite
-            return Hits(ids, scores[order].astype(np.float32), rows)
+            return Hits(ids, scores[order].astype(np.float32), batch)
 
-    def _pages(
-        self, include: Sequence[str] | None, condition: Filter | None, batch_rows: int, after: int, upto: int
-    ) -> Iterator[Page]:
-        while True:
-            rows = sorted(self._matching(condition), key=lambda row: row[0])
-            page = [row for row in rows if after < row[0] <= upto][:batch_rows]
-            if not page:
-                return
-            after = page[-1][0]
-            yield Page(self._batch([record for _, record in page], include), self._cursor(after, upto))
 
-    def _cursor(self, after: int, upto: int) -> str:
-        state = json.dumps([self._table.token, self.namespace, after, upto])
-        return base64.urlsafe_b64encode(state.encode()).decode()
+def _described(table: _Table) -> Described:
+    return Described(table.spec.name, table.spec, Identity(table.token), state=table)
 
-    def _read_cursor(self, cursor: str | None) -> tuple[int, int]:
-        if cursor is None:
-            return 0, self._table.inserted
-        try:
-            token, namespace, after, upto = json.loads(base64.urlsafe_b64decode(cursor))
-        except (ValueError, TypeError) as exc:
-            raise ConfigError(f"cursor {cursor!r} is none of this collection's") from exc
-        if token != self._table.token or namespace != self.namespace:
-            raise CursorExpiredError(
-                "the collection was replaced since the cursor was made: scan from the start"
-            )
-        return after, upto
+
+def _numbers(key: Any) -> tuple[int, int]:
+    """The two numbers of a key."""
+    if not isinstance(key, list) or [type(number) for number in key] != [int, int]:
+        raise ValueError(f"{key!r} is no key of a memory store")
+    return key[0], key[1]
 
 
 def _scores(vector: FloatArray, stored: Sequence[Sequence[float]], metric: Metric) -> Any:

@@ -16,3 +16,7 @@ and in one test module beside it::
 Then ``pytest --stores=mine`` runs every test against it. A feature that the store's capabilities
 declare must pass its test; one that they do not declare must raise UnsupportedError.
 """
+
+from vecbridge.testing.inside import driver_of, forget_last_look
+
+__all__ = ["driver_of", "forget_last_look"]

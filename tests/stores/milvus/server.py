@@ -20,6 +20,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tests.servers import starting
+
+READY_SECONDS = 150  # below the limit of pytest-timeout, so that the server's log is shown
 #: Shorter periods than a server has by default; every wait is the same, and takes a tenth of the time.
 BRISK = {
     "proxy.timeTickInterval": 20,
@@ -44,6 +47,7 @@ class GenuineMilvus:
         self._directory = Path(tempfile.mkdtemp(prefix="vecbridge-milvus-"))
         self._lock = _LOCK.open("w")
         self._server: Any = None
+        self._started = False
         self.port = _free_port()
 
     @property
@@ -52,12 +56,32 @@ class GenuineMilvus:
         return f"milvus://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Starts it on what its directory holds, and waits until it answers."""
+        """Starts it on what its directory holds, and waits until it answers.
+
+        Where it did not start before, this fails at once; a server that ran and was killed is started anew.
+        """
+        if self._started:
+            self._start()
+            return
+        own = self._config.keys() - BRISK.keys()
+        with starting("milvus", ", ".join(sorted(own))):
+            self._take_turn()
+            self._start()
+        self._started = True
+
+    def _take_turn(self) -> None:
+        """Waits until no other test run has a Milvus."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        except BaseException as exc:
+            exc.add_note(f"Another test run has its Milvus running: it holds {_LOCK}.")
+            raise
+
+    def _start(self) -> None:
         from milvus import MilvusServer, MilvusServerConfig
 
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
         config = MilvusServerConfig(data_dir=str(self._directory), proxy_port=self.port)
-        self._server = MilvusServer(config)
+        self._server = MilvusServer(config, wait_for_started=False)
         for key, value in self._config.items():
             section, _, name = key.partition(".")
             if name and f"  {name}:" not in config.template_text:
@@ -66,7 +90,17 @@ class GenuineMilvus:
             config.set(key, value)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # it leaves the sockets of ports in use open
-            self._server.start()
+            try:
+                self._server.start()
+                self._server.wait_started(READY_SECONDS * 1000)
+            except BaseException as exc:
+                exc.add_note(self._last_words())
+                raise
+
+    def _last_words(self) -> str:
+        """The end of what it wrote to its log."""
+        logs = sorted(self._directory.glob("logs/milvus-std*.log"))
+        return "\n".join(f"{log.name}: …{log.read_text('utf-8', 'replace')[-1000:]}" for log in logs)
 
     def kill(self) -> None:
         """SIGKILL: nothing is written any more."""
@@ -106,9 +140,8 @@ def shared() -> GenuineMilvus | None:
     if "MILVUS_URL" in os.environ:
         return None
     if not _shared:
-        server = GenuineMilvus(**BRISK)
+        server = GenuineMilvus(**BRISK).__enter__()
         atexit.register(server.stop)
-        server.start()
         _shared.append(server)
     return _shared[0]
 

@@ -24,6 +24,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.servers import starting
+
 READY_SECONDS = 60
 _shared: list[GenuineWeaviate] = []
 
@@ -39,6 +41,7 @@ class GenuineWeaviate:
         self._environment = environment
         self._directory = Path(tempfile.mkdtemp(prefix="vecbridge-weaviate-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._started = False
         self.port, self.grpc_port, *self._others = _free_ports(6)
 
     @property
@@ -47,7 +50,18 @@ class GenuineWeaviate:
         return f"weaviate://127.0.0.1:{self.port}?grpc_port={self.grpc_port}"
 
     def start(self) -> None:
-        """Starts it on what its folder holds, and waits until it answers."""
+        """Starts it on what its folder holds, and waits until it answers.
+
+        Where it did not start before, this fails at once; a server that ran and was killed is started anew.
+        """
+        if self._started:
+            self._start()
+            return
+        with starting("weaviate", ", ".join(sorted(self._environment))):
+            self._start()
+        self._started = True
+
+    def _start(self) -> None:
         command = _executable()
         assert command is not None, missing()
         with (self._directory / "log").open("ab") as log:
@@ -164,9 +178,8 @@ def shared_url() -> str:
     if "WEAVIATE_URL" in os.environ:
         return os.environ["WEAVIATE_URL"]
     if not _shared:
-        server = GenuineWeaviate()
+        server = GenuineWeaviate().__enter__()
         atexit.register(server.stop)
-        server.start()
         _shared.append(server)
     return _shared[0].url
 

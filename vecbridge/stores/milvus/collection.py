@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pymilvus.grpc_gen import milvus_pb2
 
-from vecbridge import records, sending
+from vecbridge import protocols_sending as sending
+from vecbridge import records
 from vecbridge.capabilities import Capabilities, Gap, ResolvedQuery
 from vecbridge.errors import (
     ConfigError,
@@ -24,10 +25,10 @@ from vecbridge.errors import (
 )
 from vecbridge.filters import Filter
 from vecbridge.indexes import IVFPQ, IVFSQ8, Flat, IndexParams, IVFFlat
+from vecbridge.protocols import check_delete, check_whole
+from vecbridge.protocols_sending import Outcome
 from vecbridge.query import FloatArray, Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
-from vecbridge.sending import Outcome
-from vecbridge.store import check_delete, check_whole
 from vecbridge.stores.milvus import errors, expressions, index_params, readiness, wire
 from vecbridge.stores.milvus.layout import Keys
 from vecbridge.stores.milvus.ranking import Ranking

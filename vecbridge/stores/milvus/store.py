@@ -26,8 +26,8 @@ from vecbridge.errors import (
     StoreLockedError,
     VecbridgeError,
 )
+from vecbridge.protocols import IfExists, check_if_exists
 from vecbridge.schema import CollectionSpec, check_namespace, require_agreement, suggestion
-from vecbridge.store import IfExists, check_if_exists
 from vecbridge.stores.milvus import dialects, index_params
 from vecbridge.stores.milvus.dialects import Dialect
 from vecbridge.stores.milvus.layout import SPEC_PROPERTY, TOKEN_PROPERTY, after_namespace, of_spec

@@ -12,7 +12,8 @@ from typing import Final, Self
 import numpy as np
 import pyarrow as pa
 
-from vecbridge import records, sending
+from vecbridge import protocols_sending as sending
+from vecbridge import records
 from vecbridge.capabilities import Capabilities, Gap, ResolvedQuery
 from vecbridge.errors import (
     ConfigError,
@@ -20,9 +21,9 @@ from vecbridge.errors import (
     UnsupportedError,
 )
 from vecbridge.filters import Filter
+from vecbridge.protocols import check_delete, check_whole
 from vecbridge.query import FloatArray, Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
-from vecbridge.store import check_delete, check_whole
 from vecbridge.stores.pinecone import errors, expressions, limits, wire, writing
 from vecbridge.stores.pinecone.control import Patience
 from vecbridge.stores.pinecone.errors import UnreachedError

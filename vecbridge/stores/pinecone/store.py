@@ -15,8 +15,8 @@ from vecbridge.errors import (
     NotFoundError,
     UnsupportedError,
 )
+from vecbridge.protocols import IfExists, check_if_exists
 from vecbridge.schema import CollectionSpec, check_namespace, require_agreement, suggestion
-from vecbridge.store import IfExists, check_if_exists
 from vecbridge.stores.pinecone import limits, tags
 from vecbridge.stores.pinecone.layout import collection_name, index_name, of_spec
 from vecbridge.stores.pinecone.options import PineconeOptions, api_key, control_host

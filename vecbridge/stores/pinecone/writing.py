@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vecbridge.errors import TooLargeError, VecbridgeError
-from vecbridge.sending import Outcome
+from vecbridge.protocols_sending import Outcome
 from vecbridge.stores.pinecone import errors
 from vecbridge.stores.pinecone.planes import Encoded
 

@@ -16,7 +16,8 @@ from typing import Any, Final, Self, TypeAlias
 
 import pyarrow as pa
 
-from vecbridge import records, sending
+from vecbridge import protocols_sending as sending
+from vecbridge import records
 from vecbridge.capabilities import Capabilities, Gap, ResolvedQuery
 from vecbridge.errors import (
     ConfigError,
@@ -25,10 +26,10 @@ from vecbridge.errors import (
     VecbridgeError,
 )
 from vecbridge.filters import Filter
+from vecbridge.protocols import check_delete, check_whole
+from vecbridge.protocols_sending import Outcome
 from vecbridge.query import Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
-from vecbridge.sending import Outcome
-from vecbridge.store import check_delete, check_whole
 from vecbridge.stores.weaviate import (
     errors,
     expressions,

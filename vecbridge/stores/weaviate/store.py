@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from vecbridge.capabilities import Capabilities
 from vecbridge.errors import CollectionExistsError, InvalidURLError, MissingDependencyError, NotFoundError
+from vecbridge.protocols import IfExists, check_if_exists
 from vecbridge.schema import CollectionSpec, check_namespace, require_agreement, suggestion
-from vecbridge.store import IfExists, check_if_exists
 from vecbridge.stores.weaviate import layout, limits, schema
 from vecbridge.urls import StoreOptions, StoreURL, read_options
 

@@ -18,14 +18,13 @@ from vecbridge.testing.checks import (
     assert_best_first,
     assert_same_scores,
     clusters,
-    exact_scores,
-    exact_top,
     numbers,
     points,
     put,
     query,
 )
 from vecbridge.testing.maker import Maker
+from vecbridge.testing.model import exact_scores, exact_top
 
 Rows: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 ROWS, DIM, REGIONS = 4000, 16, 10

@@ -1,0 +1,1 @@
+"""What `Store` and `Collection` are made of: everything that means the same on every backend."""

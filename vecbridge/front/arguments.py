@@ -1,0 +1,127 @@
+"""Arguments of the public methods: what cannot be right is refused before anything is done."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+
+from vecbridge.errors import ConfigError, SchemaError
+from vecbridge.query import Query
+from vecbridge.records import arrow_schema
+from vecbridge.schema import CollectionSpec
+
+IfExists = Literal["error", "open", "replace"]
+
+
+def require_if_exists(if_exists: object) -> None:
+    """Refuses an unknown ``if_exists``: a misspelt one must not replace anything.
+
+    Raises:
+        ConfigError: Names those that there are.
+    """
+    if if_exists not in get_args(IfExists):
+        raise ConfigError(f"if_exists={if_exists!r}: one of {', '.join(get_args(IfExists))}")
+
+
+def require_spec(spec: object) -> None:
+    """Refuses what is no spec.
+
+    Raises:
+        SchemaError: It is something else.
+    """
+    if not isinstance(spec, CollectionSpec):
+        raise SchemaError(f"{_shown(spec)} is no vecbridge.CollectionSpec: CollectionSpec.single() makes one")
+
+
+def require_name(name: object) -> str:
+    """The name of a collection.
+
+    Raises:
+        ConfigError: It is no text.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"{_shown(name)} is no name of a collection")
+    return name
+
+
+def require_batch(batch: object, types: tuple[type, ...]) -> None:
+    """Refuses what is no batch, such as a list of dicts.
+
+    Raises:
+        ConfigError: Says how to make one.
+    """
+    if not isinstance(batch, types):
+        raise ConfigError(
+            f"upsert() takes a pyarrow.RecordBatch, not {_shown(batch)}: vecbridge.batch(spec, id=…, "
+            "vector=…) makes one, and vecbridge.write() takes tables"
+        )
+
+
+def require_query(query: object) -> None:
+    """Refuses what is no query, such as a bare vector.
+
+    Raises:
+        SchemaError: Says how to make one.
+    """
+    if not isinstance(query, Query):
+        raise SchemaError(f"search() takes a vecbridge.Query, not {_shown(query)}: Query(vector, k=10)")
+
+
+def require_one_of(ids: object, filter: object) -> None:
+    """Refuses ``delete()`` with neither ids nor a filter, or with both.
+
+    Raises:
+        ConfigError: It is not clear what is to be removed.
+    """
+    if (ids is None) == (filter is None):
+        raise ConfigError("delete() takes ids or filter=, exactly one of them")
+
+
+def require_count(name: str, value: object) -> int:
+    """A whole number from 1.
+
+    Args:
+        name: Of the argument, for the message.
+        value: Of the argument.
+
+    Raises:
+        ConfigError: Another value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name}={value!r}: a whole number from 1")
+    return value
+
+
+def require_seconds(value: object) -> float:
+    """A ``timeout``: a positive number of seconds.
+
+    Raises:
+        ConfigError: Another value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigError(f"timeout={value!r}: a positive number of seconds")
+    return float(value)
+
+
+def columns_of(spec: CollectionSpec, include: Any) -> tuple[str, ...]:
+    """The columns that ``include`` names, in the order of the spec, without the id; None is all of them.
+
+    Raises:
+        SchemaError: A column that the spec does not have, or no list of names.
+    """
+    if include is not None and (isinstance(include, str) or not hasattr(include, "__iter__")):
+        raise SchemaError(f"include={_shown(include)}: a list of columns")
+    names: list[str] = arrow_schema(spec, include if include is None else tuple(include)).names
+    return tuple(names[1:])
+
+
+def empty_batch(spec: CollectionSpec, columns: tuple[str, ...] | None) -> pa.RecordBatch:
+    """A batch of the id and these columns (None: all of them) without a row."""
+    return pa.RecordBatch.from_pylist([], schema=arrow_schema(spec, columns))
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{type(value).__name__} {text[:40]}…"

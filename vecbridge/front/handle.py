@@ -1,0 +1,202 @@
+"""The state of a collection's handle: open, closed, forked, dropped or replaced.
+
+A handle is checked where a call begins, and again where a call failed, because the reason may be that the
+handle was closed, or its collection replaced, meanwhile::
+
+    made ──────────> open ── close(), of the handle or its store ──> closed    every call: ConfigError
+                     │  ^
+      fork, in the   │  │ the next call describes the collection again, with the child's own driver,
+      child          v  │ and compares its identity with the one that was opened
+                    forked
+                     │
+                     └── another identity, or none, also without a fork ──> gone    every call: NotFoundError
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from vecbridge.capabilities import Capabilities, Gap
+from vecbridge.driver import CollectionDriver, Deadline, Described
+from vecbridge.errors import (
+    BackendError,
+    ConfigError,
+    NotFoundError,
+    SchemaError,
+    UnavailableError,
+    UnsupportedError,
+    VecbridgeError,
+)
+from vecbridge.front import processes
+from vecbridge.front.connection import Connection
+from vecbridge.front.queries import QueryResolver
+from vecbridge.schema import CollectionSpec
+from vecbridge.urls import StoreURL
+
+Result = TypeVar("Result")
+
+_LOOK_SECONDS: Final = 5.0  # for asking, after an error, whether the collection was replaced
+_FOREVER: Final = float("inf")
+
+
+class CollectionHandle:
+    """What :class:`vecbridge.Collection` knows of itself; its methods are there.
+
+    Attributes:
+        url: Where it is; its text never shows a password.
+        spec: What it holds.
+        namespace: Which namespace it is.
+    """
+
+    def __init__(self, connection: Connection, described: Described, namespace: str) -> None:
+        self.url: StoreURL = connection.driver.url.of_collection(described.name, namespace)
+        self.spec: CollectionSpec = described.spec
+        self.namespace = namespace
+        self._connection = connection
+        self._owns_store = False
+        self._closed = False
+        self._attach(described)
+
+    def _attach(self, described: Described) -> None:
+        self._described = described
+        connection = self._connection
+        self._resolver = QueryResolver(described.spec, connection.capabilities)
+        self._dropped_key = (str(connection.driver.url), described.name, described.identity.value)
+        self._epoch = connection.epoch
+        self._driver: CollectionDriver = connection.driver.attach(described, self.namespace)
+        self._looked_at = time.monotonic()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server that it lives on can do."""
+        return self._connection.capabilities
+
+    @property
+    def losses(self) -> Sequence[Gap]:
+        """What the collection holds that ``spec`` cannot say, if vecbridge did not make it."""
+        return self._described.losses
+
+    def close(self) -> None:
+        """Closes this handle alone, or its store too if :func:`vecbridge.open` made both."""
+        self._closed = True
+        if self._owns_store:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"
+
+    def _own_store(self) -> Self:
+        """Has ``close()`` close the store as well from now on."""
+        self._owns_store = True
+        return self
+
+    def _enter(self) -> CollectionDriver:
+        """The driver, if this handle can be used in this process now.
+
+        It is on the path of a search that takes 100 µs, so that it takes no lock and calls little.
+        """
+        connection = self._connection
+        if connection.process != os.getpid():  # a fork made without Python's knowledge
+            connection.after_fork()
+        if self._closed or connection.closed:
+            raise ConfigError(f"{self.url} is closed")
+        if self._epoch != connection.epoch:
+            self._attach_in_child()
+        if processes.was_dropped(self._dropped_key):
+            raise self._gone()
+        return self._driver
+
+    def _enter_for_reading(self) -> CollectionDriver:
+        """The first line of every call that reads."""
+        driver = self._enter()
+        trust = self._connection.capabilities.trust_reads
+        if trust < _FOREVER:
+            self._require_current(driver, trust)
+        return driver
+
+    def _enter_for_writing(self) -> CollectionDriver:
+        """The first line of every call that writes; before it sends, it calls :meth:`_require_current`."""
+        driver = self._enter()
+        self._connection.require_writable()
+        return driver
+
+    def _attach_in_child(self) -> None:
+        """In a forked child: finds the collection again with the child's own driver."""
+        described = self._connection.describe(self._described.name)
+        if described is None or described.identity != self._described.identity:
+            raise self._gone()
+        self._attach(described)
+
+    def _require_current(self, driver: CollectionDriver, trust: float) -> None:
+        """Refuses to use a collection that took the place of the one that was opened.
+
+        Args:
+            driver: Of this collection.
+            trust: Seconds for which the last look is believed.
+
+        Raises:
+            NotFoundError: It was dropped or replaced.
+        """
+        now = time.monotonic()
+        if now - self._looked_at < trust:
+            return
+        identity = self._call("look at", driver.identity, self._deadline())
+        if identity != self._described.identity:
+            raise self._gone()
+        self._looked_at = now
+
+    def _require_verb(self, flag: str, feature: str) -> None:
+        """Refuses what the backend does not declare."""
+        if not getattr(self.capabilities, flag):
+            hint = f"capabilities.{flag} says which backends do"
+            raise UnsupportedError(self.capabilities.backend, feature, hint)
+
+    def _call(self, what: str, verb: Callable[..., Result], *arguments: object) -> Result:
+        """Calls a verb of the driver; what it raises becomes one of our errors."""
+        try:
+            return verb(*arguments)
+        except Exception as exc:
+            error = self._mapped(exc, what)
+            if error is exc:
+                raise
+            raise error from exc
+
+    def _mapped(self, exc: Exception, what: str) -> VecbridgeError:
+        """What an exception of the driver becomes, now that the state of this handle is known."""
+        if self._closed or self._connection.closed:
+            return ConfigError(f"{self.url} was closed during the call")
+        error = self._connection.mapped(exc, f"{what} {self.spec.name!r}")
+        if _may_be_of_a_replacement(error):
+            with suppress(Exception):  # the first error tells more than one of this look
+                if self._driver.identity(Deadline.after(_LOOK_SECONDS)) != self._described.identity:
+                    return self._gone()
+        return error
+
+    def _gone(self) -> NotFoundError:
+        return NotFoundError(
+            f"collection {self.spec.name!r} was dropped or replaced since it was opened: open it again"
+        )
+
+    def _deadline(self) -> Deadline:
+        """The deadline of one request."""
+        return self._connection.deadline()
+
+
+def _may_be_of_a_replacement(error: VecbridgeError) -> bool:
+    """Whether an error is one that a collection of another shape, or none, would give."""
+    if isinstance(error, UnavailableError):
+        return error.unsent
+    return isinstance(error, NotFoundError | SchemaError) or type(error) is BackendError

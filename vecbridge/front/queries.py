@@ -1,0 +1,101 @@
+"""From a query and a filter, as people give them, to what a driver is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from vecbridge import filters
+from vecbridge.capabilities import Capabilities
+from vecbridge.driver import Columns
+from vecbridge.errors import DimensionMismatchError, SchemaError, UnsupportedError
+from vecbridge.filters import Filter
+from vecbridge.front.arguments import columns_of
+from vecbridge.query import FloatArray, Ids, Query
+from vecbridge.records import bad_vectors, require_same_embedder
+from vecbridge.schema import CollectionSpec, VectorField
+
+_MOST_SHAPES: Final = 64
+Shape: TypeAlias = "tuple[str | None, int, int | None, int | None, tuple[str, ...] | None]"
+
+
+class QueryResolver:
+    """Checks queries against a collection.
+
+    What does not depend on the vectors and the filter is remembered by the query's shape, so that the same
+    kind of query is checked once.
+
+    Args:
+        spec: The collection's spec.
+        capabilities: Of its server.
+    """
+
+    def __init__(self, spec: CollectionSpec, capabilities: Capabilities) -> None:
+        self._spec = spec
+        self._capabilities = capabilities
+        self._shapes: dict[Shape, tuple[VectorField, Columns | None]] = {}
+
+    def target(self, query: Query) -> tuple[VectorField, Columns | None]:
+        """The vector field that a query searches, and the columns of its hits (None: ids and scores alone).
+
+        Raises:
+            DimensionMismatchError: The query vectors have another length.
+            SchemaError: NaN, Inf, a zero vector under cosine, an unknown column.
+            EmbedderMismatchError: The query vectors are another model's.
+            UnsupportedError: A knob that the index does not take, or a k that is too large.
+        """
+        include = query.include
+        shape = (query.using, query.k, query.ef, query.nprobe, None if include is None else tuple(include))
+        known = self._shapes.get(shape)
+        if known is None:
+            known = self._checked(query)
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            self._shapes[shape] = known
+        field = known[0]
+        vectors = query.vectors
+        if vectors.shape[1] != field.dim:
+            raise DimensionMismatchError(
+                f"the query has {vectors.shape[1]} dimensions, and {field.name!r} has {field.dim}"
+            )
+        for row, problem in bad_vectors(vectors, field.metric)[:1] if len(vectors) else ():
+            raise SchemaError(f"query vector {row} {problem}")
+        if query.embedder is not None:
+            require_same_embedder(field, query.embedder)
+        return known
+
+    def filter(self, filter: Filter | None) -> Filter | bool:
+        """The normalized filter, or True or False where it is so for every row.
+
+        Raises:
+            SchemaError: It does not fit the spec, or is too deep or too large for the backend.
+            UnsupportedError: An operator that the backend does not have.
+        """
+        if filter is None:
+            return True
+        return filters.folded(self._capabilities.resolve_filter(filter, self._spec))
+
+    def _checked(self, query: Query) -> tuple[VectorField, Columns | None]:
+        capabilities = self._capabilities
+        field = self._spec.vector_field(query.using)
+        if capabilities.max_top_k is not None and query.k > capabilities.max_top_k:
+            raise UnsupportedError(capabilities.backend, f"k={query.k}", f"at most {capabilities.max_top_k}")
+        capabilities.require_knobs(query, field)
+        return field, None if query.include is None else columns_of(self._spec, query.include)
+
+
+def empty_ids(spec: CollectionSpec) -> Ids:
+    """The ids of no hits."""
+    return [] if spec.id_type == "string" else np.empty(0, np.int64)
+
+
+def no_scores() -> FloatArray:
+    """The scores of no hits."""
+    return np.empty(0, np.float32)
+
+
+def selected(vectors: FloatArray, positions: Sequence[int]) -> FloatArray:
+    """Some of the query vectors, C-contiguous."""
+    return np.ascontiguousarray(vectors[list(positions)])

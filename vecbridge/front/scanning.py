@@ -1,0 +1,93 @@
+"""Pages of a collection: for a caller, with cursors, and for what the front does itself."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from typing import Literal
+
+import pyarrow as pa
+
+from vecbridge import records
+from vecbridge.driver import CollectionDriver, Columns, KeyedPage, PageRequest
+from vecbridge.errors import BackendError, ConfigError, VecbridgeError
+from vecbridge.filters import Filter
+from vecbridge.front import processes
+from vecbridge.front.cursors import CursorScope
+from vecbridge.front.handle import CollectionHandle
+from vecbridge.query import Page
+
+PAGE_ROWS = 10_000
+
+
+class ScannedHandle(CollectionHandle):
+    """The part of :class:`vecbridge.Collection` that reads page by page."""
+
+    @property
+    def _cursors(self) -> CursorScope:
+        return CursorScope(self._described.name, self._described.identity.value, self.namespace)
+
+    def _pages(
+        self,
+        driver: CollectionDriver,
+        columns: Columns,
+        filter: Filter | None,
+        consistency: Literal["latest", "search"] = "latest",
+    ) -> Iterator[pa.RecordBatch]:
+        """All rows that match, for counting, deleting and comparing them here."""
+        request = PageRequest(columns, filter, PAGE_ROWS, self._connection.timeout, consistency=consistency)
+        pages = self._call("scan", driver.pages, request)
+        try:
+            while (page := self._next(pages)) is not None:
+                if page.batch.num_rows:
+                    yield page.batch
+        finally:
+            pages.close()
+
+    def _scan(self, request: PageRequest, digest: str, *, resumed: bool) -> Iterator[Page]:
+        """Pages with cursors; each looks at the state of the handle again.
+
+        In a forked child a scan that the parent began goes on from its last key by the child's own driver,
+        and what the parent has in flight stays as it is.
+        """
+        epoch = self._epoch
+        pages = self._driver.pages(request)
+        after = request.after
+        try:
+            while True:
+                driver = self._enter_for_reading()
+                if self._epoch != epoch:
+                    processes.keep_forever(pages)
+                    epoch, pages = self._epoch, driver.pages(replace(request, after=after))
+                page = self._first(pages) if resumed else self._next(pages)
+                resumed = False
+                if page is None:
+                    return
+                if page.unfit:
+                    raise _unfit(page)
+                after = page.after
+                if page.batch.num_rows:
+                    yield Page(page.batch, self._cursors.write(after, digest))
+        finally:
+            if self._connection.epoch == epoch:
+                pages.close()
+            else:
+                processes.keep_forever(pages)
+
+    def _next(self, pages: Generator[KeyedPage, None, None]) -> KeyedPage | None:
+        page: KeyedPage | None = self._call("scan", next, pages, None)
+        return page
+
+    def _first(self, pages: Generator[KeyedPage, None, None]) -> KeyedPage | None:
+        """The first page after a cursor, whose key the driver reads now."""
+        try:
+            return self._next(pages)
+        except BackendError as exc:
+            if isinstance(exc.__cause__, ValueError):
+                raise ConfigError(f"the cursor is damaged: {exc.__cause__}") from exc.__cause__
+            raise
+
+
+def _unfit(page: KeyedPage) -> VecbridgeError:
+    problems = dict(enumerate(page.unfit.values()))
+    return records.invalid(problems, pa.array([str(key) for key in page.unfit]))

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vecbridge import filters
-from vecbridge.errors import DimensionMismatchError, SchemaError, UnsupportedError
+from vecbridge.errors import UnsupportedError
 from vecbridge.filters import Filter
 from vecbridge.indexes import HNSW, Auto, IndexParams, Other, Quantizer
-from vecbridge.query import FloatArray, Query
-from vecbridge.records import arrow_schema, bad_vectors, booleans, invalid, require_same_embedder, vectors
+from vecbridge.query import Query
+from vecbridge.records import booleans, invalid, vectors
 from vecbridge.schema import CollectionSpec, Field, FieldType, IdType, Metric, VectorField
 
 FILTER_OPERATORS: Final = frozenset({"==", "!=", "<", "<=", ">", ">=", "in", "contains", "is_null", "not"})
@@ -52,29 +52,6 @@ class Gap:
     subject: str
     detail: str
     blocking: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedQuery:
-    """A query that was checked against a collection and can be run as it stands.
-
-    Attributes:
-        field: The vector field to search.
-        vectors: float32, shape (n, dim), C-contiguous, finite.
-        k: Hits a query vector, at most.
-        filter: Normalized, or None.
-        include: Columns to return, or None.
-        ef: HNSW breadth, or None for the backend's default.
-        nprobe: IVF lists to visit, or None for the backend's default.
-    """
-
-    field: VectorField
-    vectors: FloatArray
-    k: int
-    filter: Filter | None
-    include: tuple[str, ...] | None
-    ef: int | None
-    nprobe: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,34 +204,6 @@ class Capabilities:
         )
         self.require(proposal)
         return proposal, gaps
-
-    def resolve(self, query: Query, spec: CollectionSpec) -> ResolvedQuery:
-        """Checks a query against the collection and the backend.
-
-        Raises:
-            DimensionMismatchError: The query vectors have another length.
-            SchemaError: NaN, Inf, a zero vector under cosine, an unknown column, a filter that does not fit.
-            EmbedderMismatchError: The query vectors are another model's.
-            UnsupportedError: A knob that the index does not take, or a k that is too large.
-        """
-        target = spec.vector_field(query.using)
-        if query.vectors.shape[1] != target.dim:
-            raise DimensionMismatchError(
-                f"the query has {query.vectors.shape[1]} dimensions, and {target.name!r} has {target.dim}"
-            )
-        for row, problem in bad_vectors(query.vectors, target.metric)[:1]:
-            raise SchemaError(f"query vector {row} {problem}")
-        require_same_embedder(target, query.embedder)
-        if self.max_top_k is not None and query.k > self.max_top_k:
-            raise UnsupportedError(self.backend, f"k={query.k}", f"at most {self.max_top_k}")
-        self.require_knobs(query, target)
-        condition = None
-        if query.filter is not None:
-            condition = self.resolve_filter(query.filter, spec)
-        if query.include is not None:
-            arrow_schema(spec, query.include)
-        include = None if query.include is None else tuple(query.include)
-        return ResolvedQuery(target, query.vectors, query.k, condition, include, query.ef, query.nprobe)
 
     def resolve_filter(self, filter: Filter, spec: CollectionSpec) -> Filter:
         """The normalized filter, if the backend can push all of it down.

@@ -10,8 +10,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from vecbridge.errors import Failure, PartialWriteError, VecbridgeError
-from vecbridge.errors import Outcome as Certainty
+from vecbridge.errors import Certainty, Failure, PartialWriteError, VecbridgeError
 from vecbridge.query import WriteReport
 
 Part = TypeVar("Part", bound=Sized)

@@ -114,11 +114,11 @@ class Letters:
 
     def post(self) -> None:
         """Puts them into the file; a file in which nothing stands is taken away."""
-        from vecbridge.bulk.letterbox import Letterbox
+        from vecbridge.bulk.deadletters import DeadLetterFile
 
         if self._held:
-            with Letterbox(self.path, continuing=True) as box:
-                box.post(self._held)
+            with DeadLetterFile(self.path, continuing=True) as file:
+                file.append(self._held)
             self._held = []
         if not self._was_there and self.path.exists() and not self.path.stat().st_size:
             self.path.unlink()

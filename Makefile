@@ -1,5 +1,4 @@
-# Each target makes the virtual environment it needs, below $(VENVS); none needs another one's.
-# `make` alone lists them.
+# Each target makes the virtual environment that it needs, below $(VENVS). `make` alone lists the targets.
 
 # The first Python on the path that is new enough; `make PYTHON=…` chooses another.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -9,17 +8,20 @@ PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
 endif
 VENVS ?= .venvs
 PYTEST_ARGS ?=
+# A test file or several: `make test T=tests/core/test_filters.py`.
+T :=
 
-# Stores that the conformance suite runs on as fast as two cores do; one that builds indexes behind one's back
-# and is left alone; and servers, which mostly make one wait, so that more of their tests run at once.
-STORES := memory,faiss
+# `make test` runs the conformance suite in three parts. Stores in the test's own process keep two cores busy.
+# milvus-lite builds indexes in the background, so its tests run one at a time. Tests of a server mostly wait, so
+# six of them run at once.
+LOCAL := memory,faiss
 ALONE := milvus-lite
 SERVERS := milvus,weaviate,pinecone,pinecone-grpc
 
 # What each environment installs. Only the one for the tests has torch.
 EXTRAS_demo := faiss,onnx
+EXTRAS_check := faiss,weaviate,pinecone,onnx,dev
 EXTRAS_test := faiss,milvus,weaviate,pinecone,onnx,clip,dev
-EXTRAS_lint := dev
 EXTRAS_bench := faiss,milvus,weaviate,pinecone,onnx,testing,bench
 EXTRAS_docs := docs
 
@@ -27,12 +29,12 @@ EXTRAS_docs := docs
 export UV_HTTP_TIMEOUT ?= 180
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-# The Milvus stack, docker/README.md: GPU=1 takes the GPU build, ATTU=1 the console along.
+# The Milvus stack, see docker/README.md: GPU=1 chooses the GPU build, ATTU=1 adds the console.
 STACK_ENV ?= .env
 STACK = docker compose --env-file $(STACK_ENV) -f docker/milvus/compose.yaml \
 	$(if $(filter 1,$(GPU)),-f docker/milvus/compose.gpu.yaml)
 
-.PHONY: help demo test lint format bench docs stack-up stack-down stack-status stack-needs clean python
+.PHONY: help demo check test lint format bench docs stack-up stack-down stack-status stack-needs clean python
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -41,22 +43,29 @@ help: ## List the targets
 demo: $(VENVS)/demo/.installed ## Index pictures and search them; writes demo/demo.png and demo/demo.html
 	$(VENVS)/demo/bin/vecbridge demo --dir demo
 
-test: $(VENVS)/test/.installed ## Run the tests (installs torch); PYTEST_ARGS="-k filter" narrows them
-	$(VENVS)/test/bin/python -m pytest --stores=$(STORES) --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)
+check: lint ## What every change must pass, in under two minutes: lint, core tests, examples
+	$(VENVS)/check/bin/python -m pytest tests/core tests/test_imports.py --stores= --numprocesses=2
+
+test: $(VENVS)/test/.installed ## Run all tests (installs torch); T=FILE runs one file, PYTEST_ARGS="-k WORD" narrows
+ifeq ($(T),)
+	$(VENVS)/test/bin/python -m pytest --stores=$(LOCAL) --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)
 	$(VENVS)/test/bin/python -m pytest tests/conformance --stores=$(ALONE) $(PYTEST_ARGS) || [ $$? = 5 ]
 	$(VENVS)/test/bin/python -m pytest tests/conformance --stores=$(SERVERS) --numprocesses=6 $(PYTEST_ARGS) || [ $$? = 5 ]
+else
+	$(VENVS)/test/bin/python -m pytest $(T) $(PYTEST_ARGS)
+endif
 
-lint: $(VENVS)/lint/.installed ## Check style, types, and who imports whom
-	$(VENVS)/lint/bin/ruff check .
-	$(VENVS)/lint/bin/ruff format --check .
-	$(VENVS)/lint/bin/mypy
-	$(VENVS)/lint/bin/lint-imports
+lint: $(VENVS)/check/.installed ## Check style, types, and which module imports which
+	$(VENVS)/check/bin/ruff check .
+	$(VENVS)/check/bin/ruff format --check .
+	$(VENVS)/check/bin/mypy
+	$(VENVS)/check/bin/lint-imports
 
-format: $(VENVS)/lint/.installed ## Sort imports and format the code
-	$(VENVS)/lint/bin/ruff check --fix .
-	$(VENVS)/lint/bin/ruff format .
+format: $(VENVS)/check/.installed ## Sort imports and format the code
+	$(VENVS)/check/bin/ruff check --fix .
+	$(VENVS)/check/bin/ruff format .
 
-# 77 is a server that is not there; the script has said which.
+# A benchmark exits with 77 where its server is not there, after saying which.
 bench: $(VENVS)/bench/.installed ## Run the benchmarks, each against a raw baseline
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENVS)/bench/bin/python $$script || [ $$? = 77 ] || exit; done
 
@@ -67,22 +76,23 @@ docs: $(VENVS)/docs/.installed ## Build the documentation into site/
 stack-up: | stack-needs ## Start Milvus in Docker; GPU=1 for the GPU build, ATTU=1 for the console
 	$(STACK) $(if $(filter 1,$(ATTU)),--profile attu) up --detach --wait --wait-timeout 600
 
-stack-down: | stack-needs ## Stop that Milvus; its data stays
+stack-down: | stack-needs ## Stop that Milvus and keep its data
 	$(STACK) --profile attu down
 
-stack-status: | stack-needs ## Show its containers and their health
+stack-status: | stack-needs ## Show the containers of that Milvus and their health
 	$(STACK) --profile attu ps --all
 
-clean: ## Remove what make made
+clean: ## Remove everything that these targets wrote
 	rm -rf $(VENVS) demo site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # Editable, so that every run sees the code as it is now; installed again when pyproject.toml changes.
-# What only installs does not stay: uv, and the setuptools that Python 3.11 puts into every environment.
+# uv is removed once it has installed the rest, and so is the setuptools that Python 3.11 puts into every
+# environment: nothing here uses them afterwards.
 $(VENVS)/%/.installed: pyproject.toml | python
 	@echo "Installing .[$(EXTRAS_$*)] into $(VENVS)/$* …"
 	@$(PYTHON) -m venv $(VENVS)/$*
 	@$(VENVS)/$*/bin/python -m pip uninstall --quiet --quiet --yes setuptools
-	@$(VENVS)/$*/bin/python -m pip install --quiet uv || echo "No uv to be had: pip will do."
+	@$(VENVS)/$*/bin/python -m pip install --quiet uv || echo "uv cannot be installed; pip installs the rest."
 	@$(VENVS)/$*/bin/python -m uv pip install --quiet --python $(VENVS)/$*/bin/python --editable '.[$(EXTRAS_$*)]' \
 		|| $(VENVS)/$*/bin/python -m pip install --quiet --no-compile --editable '.[$(EXTRAS_$*)]'
 	@$(VENVS)/$*/bin/python -m pip uninstall --quiet --quiet --yes uv

@@ -56,6 +56,14 @@ def test_links_between_pages_lead_to_files_and_headings(page: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_tests_and_scripts_that_a_page_names_exist(page: Path) -> None:
+    named = re.findall(r"\b(?:tests|benchmarks|docs|docker)/[\w/.-]*\w", page.read_text("utf-8"))
+    assert [
+        path for path in named if not any((folder / path).exists() for folder in (ROOT, page.parent))
+    ] == []
+
+
 def anchors(page: Path) -> set[str]:
     """Anchors of a page's headings, as MkDocs and GitHub make them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)

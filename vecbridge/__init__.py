@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vecbridge.records import vectors as vectors
     from vecbridge.registry import connect as connect
     from vecbridge.registry import open as open
+    from vecbridge.registry import register as register
     from vecbridge.schema import CollectionSpec as CollectionSpec
     from vecbridge.schema import EmbedderIdentity as EmbedderIdentity
     from vecbridge.schema import Field as Field
@@ -60,7 +61,7 @@ _HOMES = {
     "indexes": "Auto Flat IVFFlat IVFSQ8 IVFPQ HNSW Other",
     "query": "Query Hit Hits Page Status WriteReport",
     "records": "batch stamp vectors",
-    "registry": "connect open",
+    "registry": "connect open register",
     "schema": "CollectionSpec VectorField Field Metric EmbedderIdentity",
     "store": "Store Collection",
 }

@@ -79,11 +79,12 @@ class Collection(ScannedHandle):
 
     # ------------------------------------------------------------------------------------------ writing
 
-    def upsert(self, batch: pa.RecordBatch) -> WriteReport:
+    def upsert(self, batch: pa.RecordBatch | records.Checked) -> WriteReport:
         """Writes whole records of any number, replacing those of the same id.
 
         Args:
-            batch: As :func:`vecbridge.batch` builds it; a declared column left out is null.
+            batch: As :func:`vecbridge.batch` builds it; a declared column left out is null. A batch that was
+                checked already, as a bulk write hands it on, is not checked twice.
 
         Returns:
             When every row was acknowledged: what survives kill -9 of client and server.
@@ -97,12 +98,12 @@ class Collection(ScannedHandle):
             BackendError: No row was stored.
         """
         driver = self._enter_for_writing()
-        require_batch(batch, (pa.RecordBatch,))
+        require_batch(batch, (pa.RecordBatch, records.Checked))
         if self._described.read_only:
             raise UnsupportedError(
                 self.capabilities.backend, f"writing to {self.spec.name!r}", self._described.read_only
             )
-        rows = records.check(batch, self.spec)
+        rows = records.checked(batch, self.spec).batch
         if not rows.num_rows:
             return WriteReport()
         capabilities = self.capabilities
@@ -175,7 +176,7 @@ class Collection(ScannedHandle):
         if condition is False or not len(query.vectors):
             return [self._no_hits(columns) for _ in query.vectors]
         request = SearchRequest(
-            field, query.vectors, query.k, None if condition is True else condition,
+            field, self._resolver.vectors(query, field), query.k, None if condition is True else condition,
             columns, query.ef, query.nprobe, Deadline.after(self._connection.timeout),
         )  # fmt: skip
         result = self._call("search", driver.search, request)

@@ -79,19 +79,28 @@ def test_what_is_missing_skips_and_says_how_to_start_it(pytester: pytest.Pyteste
 
 
 def test_a_known_gap_is_an_expected_failure_with_its_reason(pytester: pytest.Pytester) -> None:
-    options = 'known={"test_a_cursor_goes_on_in_another_process": Known("notyet", "upstream #1")}'
+    known = 'Known("notyet", "upstream #1", AssertionError)'
+    options = f'known={{"test_a_cursor_goes_on_in_another_process": {known}}}'
     done = run(pytester, options, "--stores=mine", "-k", "test_a_cursor_goes_on")
     done.assert_outcomes(xfailed=1)
     done.stdout.fnmatch_lines("*notyet: upstream #1*")
 
 
+def test_a_known_gap_that_raises_something_else_fails(pytester: pytest.Pytester) -> None:
+    known = 'Known("notyet", "upstream #1", (OSError, TimeoutError))'
+    options = f'known={{"test_a_cursor_goes_on_in_another_process": {known}}}'
+    done = run(pytester, options, "--stores=mine", "-k", "test_a_cursor_goes_on")
+    done.assert_outcomes(failed=1)
+
+
 def test_a_known_gap_that_was_closed_fails_until_its_mark_goes(pytester: pytest.Pytester) -> None:
-    options = 'known={"test_known_scores": Known("notimpl", "long done")}'
+    options = 'known={"test_known_scores": Known("notimpl", "long done", AssertionError)}'
     run(pytester, options, "--stores=mine", "-k", "test_known_scores").assert_outcomes(failed=3)
 
 
 def test_a_mark_for_a_test_that_does_not_exist_is_bad_usage(pytester: pytest.Pytester) -> None:
-    done = run(pytester, 'known={"test_knwon_scores": Known("never", "?")}', "--stores=mine")
+    options = 'known={"test_knwon_scores": Known("never", "?", AssertionError)}'
+    done = run(pytester, options, "--stores=mine")
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines("*'mine' marks 'test_knwon_scores', which is no test*")
 

@@ -20,65 +20,12 @@ from vecbridge.filters import And, Cmp, Contains, Filter, In, IsNull, Not, Or, f
 from vecbridge.schema import CollectionSpec, Metric
 from vecbridge.testing import strategies
 from vecbridge.testing.checks import FIELDS
+from vecbridge.testing.model import Model, fits, holds
 
 SPEC = CollectionSpec.single("photos", dim=2, fields=FIELDS)
 ALL = Capabilities(backend="all", indexes=frozenset({"auto"}))
 trees = strategies.filter_trees(SPEC, ALL)
 year, tags = field("year"), field("tags")
-
-
-def holds(node: Filter, record: dict[str, Any]) -> bool:
-    """What a filter means, said without normalizing: a node holds, or its negation does, or neither."""
-    match node:
-        case Not(item):
-            return fails(item, record)
-        case And(items):
-            return all(holds(each, record) for each in items)
-        case Or(items):
-            return any(holds(each, record) for each in items)
-        case IsNull(name):
-            return record.get(name) is None
-    return record.get(node.name) is not None and leaf(node, record[node.name])
-
-
-def fails(node: Filter, record: dict[str, Any]) -> bool:
-    """Whether the negation of a filter holds; null neither holds nor fails a comparison."""
-    match node:
-        case Not(item):
-            return holds(item, record)
-        case And(items):
-            return any(fails(each, record) for each in items)
-        case Or(items):
-            return all(fails(each, record) for each in items)
-        case IsNull(name):
-            return record.get(name) is not None
-    return record.get(node.name) is not None and not leaf(node, record[node.name])
-
-
-def leaf(node: Filter, value: Any) -> bool:
-    match node:
-        case In(_, values):
-            return value in values
-        case Contains(_, element):
-            return element in value
-        case Cmp(_, "==", literal):
-            return value == literal
-        case Cmp(_, "!=", literal):
-            return value != literal
-        case Cmp(_, "<", literal):
-            return value < literal
-        case Cmp(_, "<=", literal):
-            return value <= literal
-        case Cmp(_, ">", literal):
-            return value > literal
-        case Cmp(_, ">=", literal):
-            return value >= literal
-    raise AssertionError(node)
-
-
-records = st.fixed_dictionaries(
-    {}, optional={name: st.none() | strategies.values(type, ALL) for name, type in FIELDS.items()}
-)
 
 
 def nodes(node: Filter) -> Iterator[Filter]:
@@ -91,15 +38,44 @@ def nodes(node: Filter) -> Iterator[Filter]:
             yield from nodes(item)
 
 
-@settings(max_examples=100)
-@given(trees, st.lists(records, min_size=1, max_size=5))
-def test_normalizing_keeps_the_meaning(tree: Filter, rows: list[dict[str, Any]]) -> None:
-    normalized = filters.normalize(tree, SPEC)
-    negated = filters.normalize(~tree, SPEC)
-    for row in rows:
-        assert filters.matches(normalized, row) == holds(tree, row)
-        assert filters.matches(negated, row) == fails(tree, row)
-        assert not (filters.matches(normalized, row) and filters.matches(negated, row))
+@settings(max_examples=60)
+@given(strategies.columns_and_filters(SPEC, ALL, max_rows=5))
+def test_normalizing_keeps_the_meaning(drawn: tuple[dict[str, Any], list[Filter]]) -> None:
+    columns, conditions = drawn
+    model = Model(SPEC)
+    model.upsert(columns)
+    for tree in conditions:
+        normalized, negated = filters.normalize(tree, SPEC), filters.normalize(~tree, SPEC)
+        for record in model.records.values():
+            assert filters.matches(normalized, record) == holds(tree, record)
+            assert filters.matches(negated, record) == holds(~tree, record)
+            present = {name: value for name, value in record.items() if value is not None}
+            assert filters.matches(normalized, present) == holds(tree, present)
+
+
+odd_numbers = [2**53 + 1, -(2**63), 2**63 - 1, 2**63, -(2**63) - 1, 2**1000, 10**400, 0.0, -0.0, 1.0, 0, 1]
+odd_literals = st.sampled_from(
+    [*odd_numbers, float("nan"), float("inf"), True, "", "a", "\ud800", "\U00010000", None, [], b"a"]
+)
+names = st.sampled_from([*FIELDS, "id", "vector", "nope"])
+odd_leaves = st.one_of(
+    st.builds(Cmp, names, st.sampled_from([*filters.COMPARE, "~=", "in"]), odd_literals),
+    st.builds(In, names, st.lists(odd_literals, max_size=2).map(tuple)),
+    st.builds(Contains, names, odd_literals),
+    st.builds(IsNull, names),
+    st.sampled_from([None, "year > 1", field("flag"), 5]),
+)
+
+
+@settings(max_examples=400)
+@given(odd_leaves)
+def test_a_filter_is_normalized_exactly_where_it_fits_the_spec(leaf: Any) -> None:
+    for node in (leaf, Not(leaf), Or((year.is_null(), leaf))):
+        if fits(node, SPEC):
+            filters.normalize(node, SPEC)
+        else:
+            with pytest.raises(SchemaError):
+                filters.normalize(node, SPEC)
 
 
 @settings(max_examples=80)

@@ -10,17 +10,18 @@ import pytest
 from vecbridge import registry
 from vecbridge.errors import ConfigError, InvalidURLError, NotFoundError, UnknownOptionError
 from vecbridge.records import batch
-from vecbridge.registry import BUILT_IN, connect, open, schemes, store_class
+from vecbridge.registry import BUILT_IN, connect, driver_class, open, register, schemes
 from vecbridge.schema import CollectionSpec
-from vecbridge.store import Store
-from vecbridge.stores.memory import MemoryCollection, MemoryStore
+from vecbridge.store import Collection, Store
+from vecbridge.stores.memory import MemoryDriver
+from vecbridge.testing import driver_of
 from vecbridge.urls import parse
 
 SPEC = CollectionSpec.single("photos", dim=2, namespaced=True)
 
 
-class Recording(MemoryStore):
-    """A third party's store, which notes that it was closed."""
+class Recording(MemoryDriver):
+    """A third party's driver, which notes that it was closed."""
 
     closed = 0
 
@@ -34,10 +35,10 @@ def install(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> None:
 
 @pytest.mark.parametrize("scheme", BUILT_IN)
 def test_every_built_in_scheme_leads_to_a_class_with_capabilities(scheme: str) -> None:
-    found = store_class(scheme)
-    assert found.capabilities.backend
-    assert issubclass(found, object)
-    assert all(hasattr(found, name) for name in ("create", "open", "collections", "drop", "close"))
+    driver = driver_class(scheme)
+    assert driver.capabilities.backend
+    assert driver.on_fork in ("reopen", "read_only", "keep", "refuse")
+    assert all(hasattr(driver, name) for name in ("connect", "describe", "create", "attach", "drop", "close"))
 
 
 def test_connect_opens_a_store_and_takes_a_read_url_too() -> None:
@@ -91,7 +92,7 @@ def test_closing_what_open_returned_closes_its_store(monkeypatch: pytest.MonkeyP
         store.create(SPEC)
     assert Recording.closed == 1
     with open("rec:///registry-closing#photos") as found:
-        assert isinstance(found, MemoryCollection)
+        assert isinstance(found, Collection)
         assert Recording.closed == 1
     assert Recording.closed == 2
     with pytest.raises(NotFoundError):
@@ -102,11 +103,25 @@ def test_closing_what_open_returned_closes_its_store(monkeypatch: pytest.MonkeyP
 def test_a_third_party_adds_a_scheme_and_cannot_take_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     install(
         monkeypatch,
-        EntryPoint("theirs", "vecbridge.stores.memory:MemoryStore", registry.GROUP),
-        EntryPoint("faiss", "vecbridge.stores.memory:MemoryStore", registry.GROUP),
+        EntryPoint("theirs", "vecbridge.stores.memory:MemoryDriver", registry.GROUP),
+        EntryPoint("faiss", "vecbridge.stores.memory:MemoryDriver", registry.GROUP),
     )
-    assert store_class("theirs") is MemoryStore
+    assert driver_class("theirs") is MemoryDriver
     assert schemes()["faiss"] == BUILT_IN["faiss"]
+
+
+def test_a_registered_driver_is_found_until_the_process_ends_and_takes_no_scheme_of_ours() -> None:
+    register("scratch", "vecbridge.stores.memory:MemoryDriver")
+    with connect("scratch://") as store:
+        assert isinstance(driver_of(store), MemoryDriver)
+    for scheme, target in (
+        ("faiss", "a:B"),
+        ("Bad Scheme", "a:B"),
+        ("scratch2", "no_class"),
+        ("scratch2", ":B"),
+    ):
+        with pytest.raises(ConfigError):
+            register(scheme, target)
 
 
 def test_a_broken_entry_point_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from vecbridge.errors import StorageFullError, VecbridgeError
+from vecbridge.errors import ConfigError, StorageFullError, VecbridgeError
+from vecbridge.locks import FileLock
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -26,6 +26,10 @@ class AppendFile:
         path: The file; it is created where there is none.
         error: What failures other than a full disk become.
 
+    Attributes:
+        path: The file.
+        torn: What follows the last whole line.
+
     Raises:
         StorageFullError: The disk is full.
         VecbridgeError: ``error``: the file cannot be opened, or another process writes to it.
@@ -34,15 +38,14 @@ class AppendFile:
     def __init__(self, path: str | os.PathLike[str], error: type[VecbridgeError]) -> None:
         self.path: Final = Path(path)
         self._error: Final = error
-        with self._errors():
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._lock: Final = FileLock(self.path)
         try:
             with self._errors():
-                self._lock()
+                self._lock.acquire()
                 _sync_directory(self.path.parent)  # the name must survive a power cut, not only the lines
                 self._end, self.torn = self._last_line_end()
         except VecbridgeError:
-            os.close(self._fd)
+            self._lock.release()
             raise
 
     def lines(self) -> Iterator[bytes]:
@@ -55,28 +58,28 @@ class AppendFile:
         """Writes whole lines and returns when they are on the disk; on failure the file is as it was.
 
         Raises:
+            ConfigError: Another process opened the file, of which this one is a fork.
             StorageFullError: The disk is full.
             VecbridgeError: As given to the constructor: any other failure.
         """
+        descriptor = self._descriptor()
         with self._errors():
             try:
-                os.ftruncate(self._fd, self._end)
-                os.lseek(self._fd, self._end, os.SEEK_SET)
+                os.ftruncate(descriptor, self._end)
+                os.lseek(descriptor, self._end, os.SEEK_SET)
                 view = memoryview(data)
                 while view:
-                    view = view[os.write(self._fd, view) :]
-                os.fsync(self._fd)
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
             except OSError:
-                os.ftruncate(self._fd, self._end)
+                os.ftruncate(descriptor, self._end)
                 raise
         self._end += len(data)
         self.torn = b""
 
     def close(self) -> None:
-        """Gives the lock back; a second call does nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Gives the lock back, in the process that opened the file; a second call does nothing."""
+        self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -86,20 +89,21 @@ class AppendFile:
     ) -> None:
         self.close()
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise self._error(f"{self.path}: another run is writing to it") from None
+    def _descriptor(self) -> int:
+        if self._lock.held:
+            return self._lock.descriptor
+        if self._lock.pid != os.getpid():
+            raise ConfigError(f"{self.path}: opened by process {self._lock.pid}; open it in this process")
+        raise self._error(f"{self.path} is closed")
 
     def _last_line_end(self) -> tuple[int, bytes]:
         """Where the last whole line ends, and what follows it."""
-        size = os.fstat(self._fd).st_size
+        size = os.fstat(self._lock.descriptor).st_size
         tail, start = b"", size
         while start and b"\n" not in tail:
             step = min(start, 65_536)
             start -= step
-            tail = os.pread(self._fd, step, start) + tail
+            tail = os.pread(self._lock.descriptor, step, start) + tail
         torn = tail[tail.rfind(b"\n") + 1 :]
         return size - len(torn), torn
 
@@ -107,6 +111,8 @@ class AppendFile:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except BlockingIOError:
+            raise self._error(f"{self.path}: another run is writing to it") from None
         except OSError as exc:
             if exc.errno in _FULL:
                 raise StorageFullError(f"{self.path}: {exc.strerror}") from exc

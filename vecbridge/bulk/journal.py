@@ -143,6 +143,7 @@ class Journal:
         """Notes a batch; it is on the disk when this returns.
 
         Raises:
+            ConfigError: The journal was opened by the process that this one was forked from.
             StorageFullError: The disk is full.
             JournalError: The line cannot be written.
         """

@@ -15,7 +15,7 @@ from vecbridge.filters import Filter
 from vecbridge.front.arguments import columns_of
 from vecbridge.query import FloatArray, Ids, Query
 from vecbridge.records import bad_vectors, require_same_embedder
-from vecbridge.schema import CollectionSpec, VectorField
+from vecbridge.schema import CollectionSpec, Metric, VectorField
 
 _MOST_SHAPES: Final = 64
 Shape: TypeAlias = "tuple[str | None, int, int | None, int | None, tuple[str, ...] | None]"
@@ -65,6 +65,17 @@ class QueryResolver:
         if query.embedder is not None:
             require_same_embedder(field, query.embedder)
         return known
+
+    def vectors(self, query: Query, field: VectorField) -> FloatArray:
+        """The query vectors as the backend compares them right: under cosine, only their direction counts."""
+        bounds = self._capabilities.vector_lengths
+        if bounds is None or field.metric is not Metric.COSINE:
+            return query.vectors
+        lengths = np.linalg.norm(query.vectors.astype(np.float64), axis=1, keepdims=True)
+        if bounds[0] <= lengths.min() and lengths.max() <= bounds[1]:
+            return query.vectors
+        scaled: FloatArray = (query.vectors / lengths).astype(np.float32)
+        return scaled
 
     def filter(self, filter: Filter | None) -> Filter | bool:
         """The normalized filter, or True or False where it is so for every row.

@@ -17,6 +17,6 @@ Then ``pytest --stores=mine`` runs every test against it. A feature that the sto
 declare must pass its test; one that they do not declare must raise UnsupportedError.
 """
 
-from vecbridge.testing.inside import driver_of
+from vecbridge.testing.inside import driver_of, forget_last_look
 
-__all__ = ["driver_of"]
+__all__ = ["driver_of", "forget_last_look"]

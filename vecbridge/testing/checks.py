@@ -1,11 +1,11 @@
-"""What the tests of the suite share: sample data, comparisons, the exact top k."""
+"""What the tests of the suite share: sample data and comparisons."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +29,14 @@ FIELDS: Final[dict[str, FieldType]] = {
     "title": "string",
     "tags": "list<string>",
     "extra": "json",
+}
+ARROW_TYPES: Final[dict[FieldType, pa.DataType]] = {
+    "bool": pa.bool_(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+    "list<string>": pa.list_(pa.string()),
+    "json": pa.string(),
 }
 INDEXES: Final[dict[str, IndexParams]] = {
     "auto": Auto(),
@@ -108,39 +116,35 @@ def ids_of(collection: Collection, filter: Filter | None = None) -> set[str | in
     return set(read(collection, [], filter))
 
 
-def assert_same_rows(actual: pa.RecordBatch, expected: pa.RecordBatch, capabilities: Capabilities) -> None:
-    """The same rows in the same order: scalars exactly, vectors bit by bit where the store promises it."""
-    assert actual.schema.equals(expected.schema), actual.schema
-    for name in expected.schema.names:
-        if not pa.types.is_fixed_size_list(expected.schema.field(name).type):
-            assert actual.column(name).to_pylist() == expected.column(name).to_pylist()
+def assert_same_batch(
+    actual: pa.RecordBatch, expected: Sequence[Mapping[str, Any]], collection: Collection
+) -> None:
+    """Every column of the collection, and in them the same records in the same order."""
+    spec = collection.spec
+    item = pa.field("item", pa.float32(), nullable=False)
+    types = {each.name: pa.list_(item, each.dim) for each in spec.vectors}
+    types |= {each.name: ARROW_TYPES[each.type] for each in spec.fields}
+    assert actual.schema.names == ["id", *types]
+    assert actual.schema.field("id").type == ARROW_TYPES[spec.id_type]
+    for name, type in types.items():
+        assert actual.schema.field(name).type == type, name
+    assert_same_records(actual.to_pylist(), expected, collection)
+
+
+def assert_same_records(
+    actual: Sequence[Mapping[str, Any]], expected: Sequence[Mapping[str, Any]], collection: Collection
+) -> None:
+    """The same records in the same order: scalars exactly, vectors bit by bit where the store promises it."""
+    for name in collection.spec.column_names:
+        mine, theirs = [record[name] for record in actual], [record[name] for record in expected]
+        if all(name != each.name for each in collection.spec.vectors):
+            assert repr(mine) == repr(theirs), name  # == holds True and 1, 0.0 and -0.0 for the same
             continue
-        mine, theirs = records.vectors(actual, name), records.vectors(expected, name)
-        if capabilities.lossless_vectors:
-            assert mine.tobytes() == theirs.tobytes()
-        else:
-            np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
-
-
-def exact_scores(stored: FloatArray, query: FloatArray, metric: Metric) -> np.ndarray[Any, Any]:
-    """Scores of one query in float64, shape (len(stored),)."""
-    matrix, wanted = stored.astype(np.float64), query.astype(np.float64)
-    if metric is Metric.L2:
-        return np.asarray(((matrix - wanted) ** 2).sum(axis=1))
-    dots = matrix @ wanted
-    if metric is Metric.DOT:
-        return np.asarray(dots)
-    return np.asarray(dots / (np.linalg.norm(matrix, axis=1) * np.linalg.norm(wanted)))
-
-
-def exact_top(
-    stored: FloatArray, query: FloatArray, metric: Metric, k: int, rows: Iterable[int]
-) -> list[int]:
-    """Numbers of the k best of the given rows, best first."""
-    among = np.fromiter(rows, np.int64)
-    scores = exact_scores(stored[among], query, metric)
-    order = np.argsort(-scores if metric.higher_is_better else scores, kind="stable")
-    return [int(each) for each in among[order[:k]]]
+        for one, other in zip(mine, theirs, strict=True):
+            if collection.capabilities.lossless_vectors:
+                assert np.array(one, np.float32).tobytes() == np.array(other, np.float32).tobytes()
+            else:
+                np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def assert_best_first(hits: Hits, metric: Metric) -> None:

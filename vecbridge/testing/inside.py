@@ -8,6 +8,11 @@ from vecbridge.collection import Collection
 from vecbridge.store import Store
 
 
+def forget_last_look(collection: Collection) -> None:
+    """Has the next call look at the database again, whether the collection was dropped or replaced."""
+    collection._looked_at = float("-inf")
+
+
 def driver_of(handle: Store | Collection) -> Any:
     """The driver behind a store or a collection: what it does may change between versions.
 

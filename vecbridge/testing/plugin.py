@@ -70,7 +70,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         case = _case(item)
         known = _known(case, item) if case else None
         if known:
-            item.add_marker(pytest.mark.xfail(reason=f"{known.kind}: {known.reason}", strict=True))
+            reason = f"{known.kind}: {known.reason}"
+            item.add_marker(pytest.mark.xfail(reason=reason, raises=known.raises, strict=True))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -107,13 +108,6 @@ def make(store_case: StoreCase, store_url: str, store: Store) -> Iterator[Maker]
     with connect(store_url, **store_case.options) as opened:
         for name in set(maker.names) & set(opened.collections()):
             opened.drop(name)
-
-
-@pytest.fixture
-def oracle() -> Iterator[Store]:
-    """The store that is obviously right."""
-    with connect("memory://") as opened:
-        yield opened
 
 
 @cache

@@ -7,6 +7,8 @@ zero beside null beside empty.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -172,12 +174,21 @@ def columns(
     return drawn
 
 
-def leaf_filters(field: Field, capabilities: Capabilities) -> st.SearchStrategy[Filter]:
-    """Filters of one comparison on a field, of every operator that its type and the store have."""
+def leaf_filters(
+    field: Field, capabilities: Capabilities, near: Sequence[Any] = ()
+) -> st.SearchStrategy[Filter]:
+    """Filters of one comparison on a field, of every operator that its type and the store have.
+
+    Args:
+        field: What to compare.
+        capabilities: Of the store that is to filter.
+        near: Values of the field; most literals are one of them or just beside it, since a literal drawn at
+            random equals no value, and then ``<`` and ``<=`` say the same.
+    """
     allowed = TYPE_OPERATORS[field.type] & capabilities.filter_operators
     if field.type not in capabilities.ordered_types:
         allowed -= {"<", "<=", ">", ">="}
-    value = values(field.type, capabilities)
+    value = _literals(field.type, capabilities, near)
     compare = [op for op in filters.COMPARE if op in allowed]
     choices: list[st.SearchStrategy[Filter]] = []
     if compare:
@@ -186,15 +197,25 @@ def leaf_filters(field: Field, capabilities: Capabilities) -> st.SearchStrategy[
     if "in" in allowed:
         choices.append(st.builds(In, st.just(field.name), st.lists(value, max_size=3).map(tuple)))
     if "contains" in allowed:
-        choices.append(st.builds(Contains, st.just(field.name), texts(capabilities)))
+        choices.append(st.builds(Contains, st.just(field.name), value))
     if "is_null" in allowed:
         choices.append(st.just(IsNull(field.name)))
     return st.one_of(choices) if choices else st.nothing()
 
 
-def filter_trees(spec: CollectionSpec, capabilities: Capabilities) -> st.SearchStrategy[Filter]:
-    """Filters on a spec: leaves under and, or, and (where the store has it) not; empty ones too."""
-    leaves = st.one_of([leaf_filters(each, capabilities) for each in spec.fields])
+def filter_trees(
+    spec: CollectionSpec, capabilities: Capabilities, near: Mapping[str, Sequence[Any]] | None = None
+) -> st.SearchStrategy[Filter]:
+    """Filters on a spec: leaves under and, or, and (where the store has it) not; empty ones too.
+
+    Args:
+        spec: The collection's spec.
+        capabilities: Of the store that is to filter.
+        near: Columns that have values to compare with, by name, as :func:`leaf_filters` takes them.
+    """
+    leaves = st.one_of(
+        [leaf_filters(each, capabilities, (near or {}).get(each.name, ())) for each in spec.fields]
+    )
 
     def grow(inner: st.SearchStrategy[Filter]) -> st.SearchStrategy[Filter]:
         items = st.lists(inner, max_size=3).map(tuple)
@@ -204,6 +225,64 @@ def filter_trees(spec: CollectionSpec, capabilities: Capabilities) -> st.SearchS
         return st.one_of(nodes)
 
     return st.recursive(leaves, grow, max_leaves=6)
+
+
+@st.composite
+def columns_and_filters(
+    draw: st.DrawFn,
+    spec: CollectionSpec,
+    capabilities: Capabilities,
+    *,
+    max_rows: int = 12,
+    trees: bool = True,
+) -> tuple[dict[str, Any], list[Filter]]:
+    """Columns as :func:`columns` draws them, and filters most of whose literals are near their values.
+
+    Args:
+        draw: Given by Hypothesis.
+        spec: The collection's spec.
+        capabilities: Of the store that is to take them.
+        max_rows: Rows, at most.
+        trees: Whether the filters are trees, or single comparisons on the first field.
+    """
+    rows = draw(columns(spec, capabilities, max_rows=max_rows))
+    if trees:
+        condition = filter_trees(spec, capabilities, rows)
+    else:
+        first = spec.fields[0]
+        condition = leaf_filters(first, capabilities, rows.get(first.name, ()))
+    return rows, draw(st.lists(condition, min_size=1, max_size=10))
+
+
+def _literals(type: FieldType, capabilities: Capabilities, near: Sequence[Any]) -> st.SearchStrategy[Any]:
+    """Literals for a field, an int for a float64 now and then."""
+    stored = [value for value in near if value is not None]
+    if type == "list<string>":
+        stored = [element for value in stored for element in value]
+        drawn: st.SearchStrategy[Any] = texts(capabilities)
+    else:
+        drawn = values(type, capabilities)
+    if type == "float64":
+        drawn = st.one_of(drawn, st.integers(-(2**53), 2**53))
+    if not stored:
+        return drawn
+    beside = [other for value in stored for other in _neighbours(type, value)]
+    known = st.sampled_from([*stored, *beside])
+    return st.one_of(known, known, drawn)
+
+
+def _neighbours(type: FieldType, value: Any) -> list[Any]:
+    """The values just below and above one, as far as the type has them."""
+    match type:
+        case "int64":
+            return [other for other in (value - 1, value + 1) if -(2**63) <= other < 2**63]
+        case "float64":
+            below, above = math.nextafter(value, -math.inf), math.nextafter(value, math.inf)
+            whole = [int(value)] if value.is_integer() else []
+            return whole + [other for other in (below, above) if math.isfinite(other)]
+        case "string" | "list<string>":
+            return [value[:-1], value.swapcase()]
+    return []
 
 
 def field_names() -> st.SearchStrategy[str]:

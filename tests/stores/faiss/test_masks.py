@@ -8,6 +8,8 @@ import pytest
 import vecbridge as vb
 from vecbridge import field
 from vecbridge.stores.faiss import masks
+from vecbridge.testing.checks import ids_of
+from vecbridge.testing.model import Model
 
 SPEC = vb.CollectionSpec.single(
     "photos", dim=2, metric="l2", fields={"year": "int64", "tags": "list<string>", "title": "string"}
@@ -31,27 +33,26 @@ def test_pieces_of_any_size_find_the_rows_that_the_oracle_finds(
     monkeypatch.setattr(masks, "_PIECE", piece)
     monkeypatch.setattr(masks, "_CODED_FROM", coded_from)
     count = 300
-    batch = vb.batch(
-        SPEC,
-        id=[f"r{n}" for n in range(count)],
-        vector=np.arange(2 * count, dtype=np.float32).reshape(count, 2),
-        year=[None if n % 7 == 0 else 2000 + n % 30 for n in range(count)],
-        tags=[None if n % 5 == 0 else [f"t{n % 3}"] * (n % 4) for n in range(count)],
-        title=[None if n % 11 == 0 else f"T{n % 6}" for n in range(count)],
-    )
-    with vb.connect(f"faiss://{tmp_path}/s") as disk, vb.connect("memory://") as memory:
-        ours, oracle = disk.create(SPEC), memory.create(SPEC)
-        for collection in (ours, oracle):
-            for start in range(0, count, 90):
-                collection.upsert(batch.slice(start, 90))
-            collection.delete([f"r{n}" for n in range(0, count, 13)])
+    columns = {
+        "id": [f"r{n}" for n in range(count)],
+        "vector": np.arange(2 * count, dtype=np.float32).reshape(count, 2),
+        "year": [None if n % 7 == 0 else 2000 + n % 30 for n in range(count)],
+        "tags": [None if n % 5 == 0 else [f"t{n % 3}"] * (n % 4) for n in range(count)],
+        "title": [None if n % 11 == 0 else f"T{n % 6}" for n in range(count)],
+    }
+    batch, model, dropped = vb.batch(SPEC, **columns), Model(SPEC), [f"r{n}" for n in range(0, count, 13)]
+    model.upsert(columns)
+    model.delete(dropped)
+    with vb.connect(f"faiss://{tmp_path}/s") as disk:
+        collection = disk.create(SPEC)
+        for start in range(0, count, 90):
+            collection.upsert(batch.slice(start, 90))
+        collection.delete(dropped)
         for _ in range(5):  # one piece more is coded each time
-            masks.mask(ours.capabilities.resolve_filter(filter, SPEC), ours._shard.view().snapshot)
-        found = {key for page in ours.scan(include=[], filter=filter) for key in page.batch["id"].to_pylist()}
-        wanted = {
-            key for page in oracle.scan(include=[], filter=filter) for key in page.batch["id"].to_pylist()
-        }
-    assert found == wanted
+            condition = collection.capabilities.resolve_filter(filter, SPEC)
+            masks.mask(condition, collection._shard.view().snapshot)
+        found = ids_of(collection, filter)
+    assert found == model.find(filter)
     assert found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from vecbridge.testing.suite.errors import TestErrors
 from vecbridge.testing.suite.filters import TestFilters
+from vecbridge.testing.suite.forks import TestForks
+from vecbridge.testing.suite.handles import TestHandles
 from vecbridge.testing.suite.history import TestHistory
 from vecbridge.testing.suite.lifecycle import TestLifecycle
 from vecbridge.testing.suite.namespaces import TestNamespaces
@@ -15,6 +17,8 @@ from vecbridge.testing.suite.writes import TestWrites
 __all__ = [
     "TestErrors",
     "TestFilters",
+    "TestForks",
+    "TestHandles",
     "TestHistory",
     "TestLifecycle",
     "TestNamespaces",

@@ -1,4 +1,4 @@
-"""Filters: one meaning everywhere, proven against the oracle."""
+"""Filters: one meaning everywhere, proven against a plain Python model."""
 
 # ruff: noqa: D102 - the name of a test says what it proves
 from __future__ import annotations
@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from vecbridge.errors import SchemaError, UnsupportedError
 from vecbridge.filters import TYPE_OPERATORS, And, Filter, Or, field, operators
+from vecbridge.schema import CollectionSpec
 from vecbridge.store import Collection, Store
 from vecbridge.testing import strategies
 from vecbridge.testing.cases import StoreCase
 from vecbridge.testing.checks import FIELDS, examples, ids_of, points, put, query, supported_fields
 from vecbridge.testing.maker import Maker
+from vecbridge.testing.model import Model
 
 EACH_OPERATOR: dict[str, Filter] = {
     "==": field("year") == 2020,
@@ -41,51 +42,52 @@ def found(collection: Collection, condition: Filter) -> set[str | int]:
     return scanned
 
 
+def filled(
+    store: Store, spec: CollectionSpec, columns: dict[str, Any], conditions: list[Filter]
+) -> tuple[Collection, Model, list[Filter]]:
+    """A new collection and a model of it that hold the same records, and the filters to try on both."""
+    collection, model = store.create(spec, if_exists="replace"), Model(spec)
+    put(collection, **columns)
+    model.upsert(columns)
+    return collection, model, conditions
+
+
 class TestFilters:
     """Filters in search(), scan(), count() and delete()."""
 
     @pytest.mark.parametrize("type", FIELDS.values())
     def test_comparisons_on_each_type_keep_the_rows_that_the_oracle_keeps(
-        self, store_case: StoreCase, store: Store, make: Maker, oracle: Store, type: Any
+        self, store_case: StoreCase, store: Store, make: Maker, type: Any
     ) -> None:
         spec = make(fields={"value": type}).spec
-        conditions = st.lists(
-            strategies.leaf_filters(spec.fields[0], store.capabilities), min_size=1, max_size=12
-        )
+        drawn = strategies.columns_and_filters(spec, store.capabilities, max_rows=20, trees=False)
 
         @examples(store_case)
-        @given(columns=strategies.columns(spec, store.capabilities, max_rows=20), conditions=conditions)
-        def run(columns: dict[str, Any], conditions: list[Filter]) -> None:
-            mine = store.create(spec, if_exists="replace")
-            truth = oracle.create(spec, if_exists="replace")
-            put(mine, **columns)
-            put(truth, **columns)
+        @given(drawn=drawn)
+        def run(drawn: tuple[dict[str, Any], list[Filter]]) -> None:
+            collection, model, conditions = filled(store, spec, *drawn)
             for condition in conditions:
-                assert found(mine, condition) == found(truth, condition), condition
+                assert found(collection, condition) == model.find(condition), condition
                 if "not" in store.capabilities.filter_operators:
-                    assert found(mine, ~condition) == found(truth, ~condition), ~condition
+                    assert found(collection, ~condition) == model.find(~condition), ~condition
 
         run()
 
     def test_trees_of_conditions_keep_the_rows_that_the_oracle_keeps(
-        self, store_case: StoreCase, store: Store, make: Maker, oracle: Store
+        self, store_case: StoreCase, store: Store, make: Maker
     ) -> None:
         spec = make(fields=supported_fields(store.capabilities)).spec
-        conditions = st.lists(strategies.filter_trees(spec, store.capabilities), min_size=1, max_size=10)
 
         @examples(store_case)
-        @given(columns=strategies.columns(spec, store.capabilities), conditions=conditions)
-        def run(columns: dict[str, Any], conditions: list[Filter]) -> None:
-            mine = store.create(spec, if_exists="replace")
-            truth = oracle.create(spec, if_exists="replace")
-            put(mine, **columns)
-            put(truth, **columns)
+        @given(drawn=strategies.columns_and_filters(spec, store.capabilities))
+        def run(drawn: tuple[dict[str, Any], list[Filter]]) -> None:
+            collection, model, conditions = filled(store, spec, *drawn)
             for condition in conditions:
-                assert found(mine, condition) == found(truth, condition), condition
-            mine.delete(filter=conditions[0])
-            truth.delete(filter=conditions[0])
-            mine.flush()
-            assert ids_of(mine) == ids_of(truth), conditions[0]
+                assert found(collection, condition) == model.find(condition), condition
+            collection.delete(filter=conditions[0])
+            model.delete_where(conditions[0])
+            collection.flush()
+            assert ids_of(collection) == model.find(), conditions[0]
 
         run()
 

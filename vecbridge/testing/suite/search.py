@@ -8,7 +8,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 
-from vecbridge.errors import DimensionMismatchError, EmbedderMismatchError, SchemaError, UnsupportedError
+from vecbridge.errors import (
+    DimensionMismatchError,
+    EmbedderMismatchError,
+    InvalidRecordError,
+    SchemaError,
+    UnsupportedError,
+)
 from vecbridge.filters import Filter, field
 from vecbridge.indexes import HNSW, IVFFlat
 from vecbridge.schema import EmbedderIdentity, Metric
@@ -18,14 +24,13 @@ from vecbridge.testing.checks import (
     assert_best_first,
     assert_same_scores,
     clusters,
-    exact_scores,
-    exact_top,
     numbers,
     points,
     put,
     query,
 )
 from vecbridge.testing.maker import Maker
+from vecbridge.testing.model import exact_scores, exact_top
 
 Rows: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 ROWS, DIM, REGIONS = 4000, 16, 10
@@ -82,7 +87,14 @@ class TestSearch:
     @pytest.mark.parametrize("length", [1e-30, 1e-6, 1e6, 1e30])
     def test_a_direction_counts_however_long_the_vector_is(self, make: Maker, length: float) -> None:
         collection = make(dim=2, metric="cosine")
-        put(collection, id=["same", "near", "opposite"], vector=np.array([[1, 0], [1, 1], [-1, 0]]) * length)
+        directions = np.array([[1, 0], [1, 1], [-1, 0]])
+        shortest, longest = collection.capabilities.vector_lengths or (0, np.inf)
+        if not shortest <= length <= longest:
+            for row, direction in enumerate(directions * length):
+                with pytest.raises(InvalidRecordError, match="has length"):
+                    put(collection, id=[str(row)], vector=[direction])
+            directions = directions / length
+        put(collection, id=["same", "near", "opposite"], vector=directions * length)
         for asked in ([1, 0], [length, 0], [1 / length, 0]):
             [hits] = collection.search(query(asked, k=3))
             assert list(hits.ids) == ["same", "near", "opposite"]
@@ -98,6 +110,10 @@ class TestSearch:
     def test_a_zero_vector_is_a_vector_but_under_cosine(self, make: Maker) -> None:
         for metric, expected in ((Metric.L2, 25), (Metric.DOT, 0)):
             collection = make(dim=2, metric=metric)
+            if not collection.capabilities.zero_vectors:
+                with pytest.raises(InvalidRecordError, match="is zero"):
+                    put(collection, id=["zero"], vector=[[0, 0]])
+                continue
             put(collection, id=["zero"], vector=[[0, 0]])
             [hits] = collection.search(query([3, 4]))
             assert (list(hits.ids), list(hits.scores)) == (["zero"], [expected])

@@ -1,0 +1,50 @@
+"""The targets for contributors run what they say and nothing else. make only prints: nothing is installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make: install it")
+
+
+def commands(root: Path, *words: str) -> list[str]:
+    """The commands of a target, without those that make an environment."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "VENVS=.venvs", *words],
+        cwd=root,
+        env=clean | {"T": "tests/from_the_environment.py"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"^\.venvs/\w+/bin/(.*?) *$", done.stdout, re.MULTILINE)
+    return [command for command in found if not command.startswith(("python -m pip", "python -m uv"))]
+
+
+def test_t_runs_one_file_and_nothing_else(root: Path) -> None:
+    file = "tests/core/test_filters.py"
+    assert commands(root, "test", f"T={file}") == [f"python -m pytest {file}"]
+    assert commands(root, "test", f"T={file}", "PYTEST_ARGS=-x -k json") == [
+        f"python -m pytest {file} -x -k json"
+    ]
+
+
+def test_test_without_a_file_runs_everything_and_passes_the_arguments_on(root: Path) -> None:
+    passes = commands(root, "test", "PYTEST_ARGS=-k json")
+    assert len(passes) == 3
+    assert all("-k json" in command for command in passes)
+    assert sum("tests/conformance" not in command for command in passes) == 1, "one runs all folders"
+
+
+def test_check_runs_every_linter_and_the_core_tests(root: Path) -> None:
+    *linters, tests = commands(root, "check")
+    assert linters == ["ruff check .", "ruff format --check .", "mypy", "lint-imports"]
+    assert "pytest tests/core" in tests

@@ -181,7 +181,7 @@ def row_bytes(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
             totals = np.concatenate([[0], np.cumsum(texts)])
             ends = np.cumsum(lengths)
             sizes += totals[ends] - totals[ends - lengths] + 4 * lengths + 4
-        elif pa.types.is_string(type):
+        elif pa.types.is_string(type) or pa.types.is_binary(type):
             sizes += numbers(pc.fill_null(pc.binary_length(column), 0)) + 4
         else:
             sizes += 8

@@ -13,7 +13,7 @@ for _package in ("pinecone", "grpc", "google.protobuf"):
 
 from tests.stores.pinecone.helpers import KEY, pinecone_store
 from vecbridge.bulk import delivery
-from vecbridge.stores.pinecone.store import PineconeStore
+from vecbridge.store import Store
 from vecbridge.testing.pinecone import Emulator
 
 
@@ -37,14 +37,14 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def store(emulator: Emulator, transport: str) -> Iterator[PineconeStore]:
+def store(emulator: Emulator, transport: str) -> Iterator[Store]:
     """A store on the emulator, over each transport."""
     with pinecone_store(emulator, transport=transport) as opened:
         yield opened
 
 
 @pytest.fixture
-def rest(emulator: Emulator) -> Iterator[PineconeStore]:
+def rest(emulator: Emulator) -> Iterator[Store]:
     """A store on the emulator, over REST."""
     with pinecone_store(emulator) as opened:
         yield opened

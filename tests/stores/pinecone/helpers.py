@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vecbridge.collection import Collection
 from vecbridge.query import FloatArray
 from vecbridge.records import batch
 from vecbridge.registry import connect
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.pinecone.collection import PineconeCollection
-from vecbridge.stores.pinecone.store import PineconeStore
+from vecbridge.store import Store
 from vecbridge.testing.pinecone import Emulator
 
 KEY = "pcsk_hunter2-hunter2"
@@ -25,11 +25,9 @@ def url_of(emulator: Emulator) -> str:
     return emulator.host.replace("http://", "pinecone://")
 
 
-def pinecone_store(emulator: Emulator, **options: Any) -> PineconeStore:
+def pinecone_store(emulator: Emulator, **options: Any) -> Store:
     """A store on an emulator."""
-    store = connect(url_of(emulator), **({"api_key": KEY} | options))
-    assert isinstance(store, PineconeStore)
-    return store
+    return connect(url_of(emulator), **({"api_key": KEY} | options))
 
 
 def small(name: str = "photos", **changes: Any) -> CollectionSpec:
@@ -48,12 +46,12 @@ def rows(spec: CollectionSpec, ids: Sequence[Any], **columns: Any) -> pa.RecordB
     return batch(spec, id=ids, **columns)
 
 
-def scanned(collection: PineconeCollection, **options: Any) -> list[Any]:
+def scanned(collection: Collection, **options: Any) -> list[Any]:
     """Ids in the order of a scan."""
     return [key for page in collection.scan(include=[], **options) for key in page.batch["id"].to_pylist()]
 
 
-def contents(collection: PineconeCollection) -> dict[Any, dict[str, Any]]:
+def contents(collection: Collection) -> dict[Any, dict[str, Any]]:
     """Every record by its id; fails where an id comes twice."""
     found = [record for page in collection.scan() for record in page.batch.to_pylist()]
     assert len({each["id"] for each in found}) == len(found)

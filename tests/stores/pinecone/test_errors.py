@@ -7,10 +7,11 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import pytest
 
 import vecbridge as vb
@@ -23,6 +24,7 @@ from tests.stores.pinecone.helpers import (
     scanned,
     small,
 )
+from vecbridge.driver import Deadline
 from vecbridge.errors import (
     AuthError,
     BackendError,
@@ -39,8 +41,11 @@ from vecbridge.errors import (
     UnsupportedError,
 )
 from vecbridge.query import Query
-from vecbridge.stores.pinecone.store import PineconeStore
-from vecbridge.stores.pinecone.table import TRUSTED_SECONDS
+from vecbridge.store import Store
+from vecbridge.stores.pinecone.driver import PineconeDriver
+from vecbridge.stores.pinecone.limits import CAPABILITIES
+from vecbridge.stores.pinecone.options import PineconeOptions
+from vecbridge.testing import driver_of
 from vecbridge.testing.pinecone import Emulator, Fault
 
 AT_ONCE = 5.0
@@ -110,16 +115,14 @@ def test_a_wrong_key_is_an_error_of_its_own_on_both_planes(emulator: Emulator, t
                 ask()
 
 
-def test_an_unknown_index_is_not_found_and_a_near_one_is_named(rest: PineconeStore) -> None:
+def test_an_unknown_index_is_not_found_and_a_near_one_is_named(rest: Store) -> None:
     rest.create(small("my_photos"))
     for call in (rest.open, rest.drop, rest.namespaces):
         with pytest.raises(NotFoundError, match="did you mean 'my_photos'"):
             call("my_photo")
 
 
-def test_another_dimension_is_refused_before_anything_is_sent(
-    emulator: Emulator, rest: PineconeStore
-) -> None:
+def test_another_dimension_is_refused_before_anything_is_sent(emulator: Emulator, rest: Store) -> None:
     photos = rest.create(small())
     emulator.log.clear()
     with pytest.raises(InvalidRecordError):
@@ -131,7 +134,7 @@ def test_another_dimension_is_refused_before_anything_is_sent(
     assert emulator.log.requests() == []
 
 
-def test_a_misspelt_namespace_reads_as_empty(store: PineconeStore) -> None:
+def test_a_misspelt_namespace_reads_as_empty(store: Store) -> None:
     spec = small(namespaced=True, fields={"year": "int64"})
     photos = store.create(spec, namespace="eu")
     photos.upsert(rows(spec, ["a"], year=[1]))
@@ -167,7 +170,7 @@ def test_the_network_goes_in_the_middle_of_a_scan_and_of_a_write(
             store.collections()
 
 
-CALLS: dict[str, Callable[[PineconeStore], Any]] = {
+CALLS: dict[str, Callable[[Store], Any]] = {
     "collections": lambda store: store.collections(),
     "open": lambda store: store.open("photos"),
     "create": lambda store: store.create(small()),
@@ -200,9 +203,7 @@ def test_a_host_that_never_answers_ends_with_the_deadline(call: str) -> None:
             CALLS[call](store)  # type: ignore[arg-type]
 
 
-def test_a_dropped_collection_is_not_found_by_who_writes_to_it(
-    store: PineconeStore, emulator: Emulator
-) -> None:
+def test_a_dropped_collection_is_not_found_by_who_writes_to_it(store: Store, emulator: Emulator) -> None:
     photos = store.create(small())
     with pinecone_store(emulator) as other:
         other.drop("photos")
@@ -213,48 +214,55 @@ def test_a_dropped_collection_is_not_found_by_who_writes_to_it(
 
 
 @pytest.mark.parametrize("foreign", [False, True])
-def test_an_index_made_anew_at_the_old_address_is_not_changed_by_who_opened_the_old_one(
-    store: PineconeStore, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, foreign: bool
+def test_an_index_made_anew_at_the_old_address_is_neither_read_nor_changed_through_the_old_handle(
+    emulator: Emulator, transport: str, monkeypatch: pytest.MonkeyPatch, foreign: bool
 ) -> None:
+    always_looking = replace(CAPABILITIES, trust_reads=0.0, trust_writes=0.0)
+    monkeypatch.setattr(PineconeDriver, "capabilities", always_looking)
+    store = pinecone_store(emulator, transport=transport)
     old = store.create(small(fields={"year": "int64"}))
     with pinecone_store(emulator) as other:
         other.drop("photos")
         if foreign:
-            other._control().create(
-                small(), cloud="aws", region="us-east-1", protected=False, tags={"team": "a"}
-            )
+            driver_of(other)._control().create(small(), PineconeOptions(), {"team": "a"})
             new = other.open("photos")
         else:
             new = other.create(small())
         new.upsert(rows(new.spec, ["a"]))
         # The emulator gives each index a port of its own.
-        monkeypatch.setattr(old._table, "plane", new._table.plane)
-        monkeypatch.setattr(old._table, "looked", time.monotonic() - TRUSTED_SECONDS)
-        for change in (
+        monkeypatch.setattr(driver_of(old), "_plane", driver_of(new)._plane)
+        for call in (
             lambda: old.upsert(rows(old.spec, ["b"])),
             lambda: old.delete(["a"]),
             lambda: old.delete(filter=vb.field("year").is_null()),
+            old.count,
+            lambda: old.fetch(["a"]),
+            lambda: old.search(Query(random_vectors(1))),
+            lambda: scanned(old),
         ):
-            with pytest.raises(NotFoundError, match="'photos' was replaced since it was opened"):
-                change()
+            with pytest.raises(NotFoundError, match="'photos' was dropped or replaced since it was opened"):
+                call()
         new.flush()
         assert scanned(new) == ["a"]
+    store.close()
 
 
-def test_writing_looks_at_the_index_now_and_then(
-    store: PineconeStore, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+def test_a_write_asks_whether_the_index_was_replaced_every_ten_seconds(
+    store: Store, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = []
+    looks: list[Any] = []
     photos = store.create(small())
-    control = photos._table.control
+    control = driver_of(store)._control()
     monkeypatch.setattr(control, "describe", lambda *a, real=control.describe: looks.append(a) or real(*a))
     for name in "abc":
         photos.upsert(rows(photos.spec, [name]))
     assert looks == []
-    monkeypatch.setattr(photos._table, "looked", time.monotonic() - TRUSTED_SECONDS)
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + CAPABILITIES.trust_writes)
     for name in "abc":
         photos.upsert(rows(photos.spec, [name]))
     assert looks == [("photos",)]
+    assert CAPABILITIES.trust_reads == CAPABILITIES.trust_writes == 10
 
 
 def test_a_protected_index_is_not_dropped(emulator: Emulator) -> None:
@@ -300,12 +308,14 @@ def test_a_new_index_is_waited_for(
     with pinecone_store(emulators(ready_after=0.5)) as store:
         photos = store.create(small())
         assert photos.status().index == "ready"
-    monkeypatch.setattr("vecbridge.stores.pinecone.store._READY_SECONDS", 0.2)
-    with pinecone_store(emulators(ready_after=30)) as store, pytest.raises(DeadlineError, match="not ready"):
-        store.create(small())
+    monkeypatch.setattr("vecbridge.store._CREATE_SECONDS", 0.2)
+    with pinecone_store(emulators(ready_after=30)) as store:
+        with pytest.raises(DeadlineError, match="not ready"):
+            store.create(small())
+        assert store.collections() == []  # nothing is left behind
 
 
-def test_flush_ends_in_its_time_where_nobody_answers(emulator: Emulator, store: PineconeStore) -> None:
+def test_flush_ends_in_its_time_where_nobody_answers(emulator: Emulator, store: Store) -> None:
     photos = store.create(small())
     photos.upsert(rows(photos.spec, ["a"]))
     emulator.faults.add(Fault(delay=3))
@@ -313,16 +323,23 @@ def test_flush_ends_in_its_time_where_nobody_answers(emulator: Emulator, store: 
         photos.flush(0.3)
 
 
-def test_a_handle_of_a_closed_store_opens_its_connections_again(store: PineconeStore) -> None:
+def test_a_closed_driver_opens_no_connection_again(store: Store) -> None:
+    driver, deadline = driver_of(store), Deadline.after(5)
     photos = store.create(small())
-    photos.upsert(rows(photos.spec, ["a"]))
-    store.close()
-    assert photos.fetch(["a"]).num_rows == photos.count() == photos.status().rows == 1
+    described = driver.describe("photos", deadline)
     store.close()
     store.close()
+    for call in (photos.count, store.collections, lambda: photos.fetch(["a"])):
+        with pytest.raises(ConfigError, match="closed"):
+            call()
+    unused = PineconeDriver(driver.url, PineconeOptions(api_key=KEY))
+    unused.close()
+    for verb in (lambda: unused.names(deadline), lambda: unused.attach(described, "")):
+        with pytest.raises(ConfigError, match="closed"):
+            verb()
 
 
-def test_damaged_tags_are_said_and_touched_by_nobody(emulator: Emulator, rest: PineconeStore) -> None:
+def test_damaged_tags_are_said_and_touched_by_nobody(emulator: Emulator, rest: Store) -> None:
     import pinecone
 
     rest.create(small())
@@ -336,9 +353,9 @@ def test_damaged_tags_are_said_and_touched_by_nobody(emulator: Emulator, rest: P
 
 
 def test_no_text_shows_the_key(
-    emulator: Emulator, store: PineconeStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    emulator: Emulator, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shown = [repr(store), str(vars(store)), repr(store._options)]
+    shown = [repr(store), str(vars(driver_of(store))), repr(driver_of(store)._options)]
     with caplog.at_level(logging.DEBUG):
         photos = store.create(small(fields={"year": "int64"}))
         shown += [repr(photos), str(photos.url), str(photos.status())]
@@ -354,7 +371,7 @@ def test_no_text_shows_the_key(
     assert all(KEY not in text for text in shown)
 
 
-def test_an_index_that_pinecone_does_not_build_is_refused_and_auto_proposed(rest: PineconeStore) -> None:
+def test_an_index_that_pinecone_does_not_build_is_refused_and_auto_proposed(rest: Store) -> None:
     for index in (vb.HNSW(), vb.IVFFlat(), vb.Flat(), vb.IVFPQ(m=2)):
         spec = small(index=index)
         with pytest.raises(UnsupportedError, match=r"nearest\(spec\) proposes"):
@@ -365,14 +382,14 @@ def test_an_index_that_pinecone_does_not_build_is_refused_and_auto_proposed(rest
     assert rest.collections() == []
 
 
-def test_texts_are_not_compared_by_order(rest: PineconeStore) -> None:
+def test_texts_are_not_compared_by_order(rest: Store) -> None:
     photos = rest.create(small(fields={"title": "string"}))
     with pytest.raises(UnsupportedError, match="order of string fields"):
         photos.count(vb.field("title") < "b")
 
 
 def test_what_cannot_be_stored_is_refused_row_by_row_before_anything_is_sent(
-    emulator: Emulator, rest: PineconeStore
+    emulator: Emulator, rest: Store
 ) -> None:
     photos = rest.create(small(fields={"title": "string", "facts": "json", "tags": "list<string>"}))
     emulator.log.clear()
@@ -388,10 +405,14 @@ def test_what_cannot_be_stored_is_refused_row_by_row_before_anything_is_sent(
     )
     with pytest.raises(InvalidRecordError) as caught:
         photos.upsert(batch)
-    assert [each.row for each in caught.value.rows] == [1, 3, 4, 5, 6]
+    assert [(each.row, each.id) for each in caught.value.rows] == [(5, "zero")]
+    with pytest.raises(InvalidRecordError) as caught:
+        photos.upsert(batch.filter(pa.array([row != 5 for row in range(7)])))
+    assert [(each.row, each.id) for each in caught.value.rows] == [
+        (1, "é" * 86), (3, "%" * 171), (4, "large"), (5, "tags"),
+    ]  # fmt: skip
     assert emulator.log.requests() == []
     assert vb.write(photos, [batch]).failed == 5
     assert set(contents(photos)) == {"é" * 85, "%" * 170}
-    kinds = {gap.kind for gap in rest.capabilities.check(photos.spec)}
+    kinds = {gap.kind for gap in rest.check(photos.spec)}
     assert {"id", "size", "vector:vector"} <= kinds
-    assert np.isfinite(vectors).all()

@@ -11,6 +11,7 @@ import pytest
 
 import vecbridge as vb
 from tests.stores.pinecone.helpers import contents, pinecone_store, random_vectors, rows, small
+from vecbridge.collection import Collection
 from vecbridge.errors import (
     BackendError,
     DeadlineError,
@@ -19,8 +20,7 @@ from vecbridge.errors import (
     UnavailableError,
 )
 from vecbridge.query import Query
-from vecbridge.stores.pinecone.collection import PineconeCollection
-from vecbridge.stores.pinecone.store import PineconeStore
+from vecbridge.store import Store
 from vecbridge.testing.pinecone import Emulator, Fault
 
 ROWS, PART = 10_000, 100
@@ -40,7 +40,7 @@ def sources(spec: vb.CollectionSpec) -> Iterator[pa.RecordBatch]:
 
 
 def test_ten_thousand_rows_through_every_fault_are_stored_but_for_the_poison(
-    emulator: Emulator, store: PineconeStore, transport: str, pauses: list[float]
+    emulator: Emulator, store: Store, transport: str, pauses: list[float]
 ) -> None:
     photos = store.create(small(fields={"year": "int64"}))
     writes = frozenset({"upsert"})
@@ -77,7 +77,7 @@ def test_ten_thousand_rows_through_every_fault_are_stored_but_for_the_poison(
         assert limited + 2 <= len(pauses) <= limited + 8
 
 
-CALLS: dict[str, Callable[[PineconeCollection], Any]] = {
+CALLS: dict[str, Callable[[Collection], Any]] = {
     "upsert": lambda photos: photos.upsert(rows(photos.spec, ["b"])),
     "query": lambda photos: photos.search(Query(random_vectors(1))),
     "fetch": lambda photos: photos.fetch(["a"]),
@@ -98,7 +98,7 @@ FAULTS: dict[str, tuple[Fault, type[BackendError]]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("operation", CALLS)
 def test_a_fault_is_one_request_and_one_error_that_a_retry_may_help(
-    emulator: Emulator, store: PineconeStore, transport: str, operation: str, fault: str
+    emulator: Emulator, store: Store, transport: str, operation: str, fault: str
 ) -> None:
     photos = store.create(small(fields={"year": "int64"}))
     photos.upsert(rows(photos.spec, ["a"]))
@@ -132,7 +132,7 @@ def test_a_slow_answer_ends_with_the_deadline(emulator: Emulator, transport: str
 
 
 def test_a_row_that_the_service_refuses_fails_with_its_request_and_the_others_are_told_apart(
-    emulator: Emulator, rest: PineconeStore
+    emulator: Emulator, rest: Store
 ) -> None:
     photos = rest.create(small())
     emulator.faults.add(Fault(poison="r1500"))
@@ -150,7 +150,7 @@ def test_a_row_that_the_service_refuses_fails_with_its_request_and_the_others_ar
 
 
 def test_what_may_have_been_written_is_unknown_and_what_was_refused_is_not(
-    emulator: Emulator, rest: PineconeStore
+    emulator: Emulator, rest: Store
 ) -> None:
     photos = rest.create(small())
     emulator.faults.add(Fault(drop="after", times=1))
@@ -163,9 +163,7 @@ def test_what_may_have_been_written_is_unknown_and_what_was_refused_is_not(
     assert set(contents(photos)) == {"a"}
 
 
-def test_a_request_that_is_too_large_for_the_service_goes_in_halves(
-    emulator: Emulator, rest: PineconeStore
-) -> None:
+def test_a_request_that_is_too_large_for_the_service_goes_in_halves(emulator: Emulator, rest: Store) -> None:
     photos = rest.create(small())
     emulator.faults.add(Fault(status=413, times=3))
     assert photos.upsert(rows(photos.spec, [str(row) for row in range(100)])).written == 100

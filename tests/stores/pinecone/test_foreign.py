@@ -10,11 +10,11 @@ import pytest
 
 import vecbridge as vb
 from tests.stores.pinecone.helpers import KEY, contents, random_vectors, rows, scanned
+from vecbridge.collection import Collection
 from vecbridge.errors import ConfigError, InvalidRecordError, NotFoundError, SchemaError, UnsupportedError
 from vecbridge.query import Query
 from vecbridge.schema import Metric
-from vecbridge.stores.pinecone.collection import PineconeCollection
-from vecbridge.stores.pinecone.store import PineconeStore
+from vecbridge.store import Store
 from vecbridge.testing.pinecone import Emulator
 
 pinecone = pytest.importorskip("pinecone")
@@ -62,7 +62,7 @@ def state(client: Any, index: Any) -> str:
 
 
 def test_a_foreign_index_is_read_searched_and_filtered_and_left_as_it_was(
-    client: Any, index: Any, store: PineconeStore
+    client: Any, index: Any, store: Store
 ) -> None:
     before = state(client, index)
     assert store.collections() == ["other-photos"]
@@ -100,7 +100,7 @@ def test_a_foreign_index_is_read_searched_and_filtered_and_left_as_it_was(
     assert state(client, index) == before, "reading altered the source"
 
 
-def require_filters(photos: PineconeCollection) -> None:
+def require_filters(photos: Collection) -> None:
     year, flag, tags = vb.field("year"), vb.field("flag"), vb.field("tags")
     for condition, keeps in (
         (year >= 2100, lambda n: n >= 100),
@@ -118,9 +118,7 @@ def require_filters(photos: PineconeCollection) -> None:
         photos.count(vb.field("extra").is_null())
 
 
-def test_what_is_written_to_a_foreign_index_looks_like_its_other_records(
-    index: Any, store: PineconeStore
-) -> None:
+def test_what_is_written_to_a_foreign_index_looks_like_its_other_records(index: Any, store: Store) -> None:
     photos = store.open("other-photos")
     columns: dict[str, Any] = {
         "year": [1.5, None, None],
@@ -147,7 +145,7 @@ def test_what_is_written_to_a_foreign_index_looks_like_its_other_records(
     "extra",
     ["[1]", '{"$a":1}', '{"":1}', '{"a":null}', '{"a":{}}', '{"a":[1]}', f'{{"a":{2**60}}}', '{"year":1}'],
 )
-def test_what_other_keys_cannot_hold_is_refused(index: Any, store: PineconeStore, extra: str) -> None:
+def test_what_other_keys_cannot_hold_is_refused(index: Any, store: Store, extra: str) -> None:
     photos = store.open("other-photos")
     with pytest.raises(InvalidRecordError) as caught:
         photos.upsert(rows(photos.spec, ["fine", "bad"], extra=[None, extra], year=[None, 1]))
@@ -158,7 +156,7 @@ def test_what_other_keys_cannot_hold_is_refused(index: Any, store: PineconeStore
 
 
 def test_native_namespaces_are_namespaces_and_a_name_that_vecbridge_has_not_is_a_loss(
-    index: Any, store: PineconeStore
+    index: Any, store: Store
 ) -> None:
     for namespace in ("eu", "a b"):
         index.upsert(vectors=[("x", [1, 0, 0, 0], {"only": namespace})], namespace=namespace)
@@ -172,7 +170,7 @@ def test_native_namespaces_are_namespaces_and_a_name_that_vecbridge_has_not_is_a
         store.open("other-photos", namespace="a b")
 
 
-def test_sparse_values_are_a_loss_and_the_index_is_not_written_to(client: Any, store: PineconeStore) -> None:
+def test_sparse_values_are_a_loss_and_the_index_is_not_written_to(client: Any, store: Store) -> None:
     client.indexes.create(name="hybrid", dimension=2, metric="dotproduct", spec=PLACE)
     with client.index("hybrid") as index:
         sparse = {"indices": [1, 5], "values": [0.5, 2.0]}
@@ -184,7 +182,7 @@ def test_sparse_values_are_a_loss_and_the_index_is_not_written_to(client: Any, s
         hybrid.upsert(rows(hybrid.spec, ["a"]))
 
 
-def test_an_index_without_dense_vectors_is_no_collection(client: Any, store: PineconeStore) -> None:
+def test_an_index_without_dense_vectors_is_no_collection(client: Any, store: Store) -> None:
     client.indexes.create(name="words", vector_type="sparse", metric="dotproduct", spec=PLACE)
     with pytest.raises(SchemaError, match="no dense vectors"):
         store.open("words")
@@ -193,7 +191,7 @@ def test_an_index_without_dense_vectors_is_no_collection(client: Any, store: Pin
         store.open("words")
 
 
-def test_an_empty_foreign_index_opens_with_nothing_but_extra(client: Any, store: PineconeStore) -> None:
+def test_an_empty_foreign_index_opens_with_nothing_but_extra(client: Any, store: Store) -> None:
     client.indexes.create(name="empty", dimension=4, metric="cosine", spec=PLACE)
     empty = store.open("empty")
     assert empty.spec.column_names == ("id", "vector", "extra")

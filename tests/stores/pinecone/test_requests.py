@@ -10,9 +10,11 @@ import pytest
 
 import vecbridge as vb
 from tests.stores.pinecone.helpers import random_vectors, rows, small
+from vecbridge.driver import RequestLimits
+from vecbridge.store import Store
 from vecbridge.stores.pinecone.limits import REQUEST_BYTES, REQUEST_ROWS
 from vecbridge.stores.pinecone.planes import Encoded, packed
-from vecbridge.stores.pinecone.store import PineconeStore
+from vecbridge.testing import driver_of
 from vecbridge.testing.pinecone import Emulator
 
 WIDE, COUNT = 768, 3_000
@@ -39,7 +41,7 @@ def fill(emulator: Emulator) -> float:
 
 @pytest.mark.parametrize("through", ["upsert", "write"])
 def test_requests_of_768_dimensions_fill_two_megabytes(
-    emulator: Emulator, store: PineconeStore, through: str
+    emulator: Emulator, store: Store, through: str
 ) -> None:
     photos = store.create(small(dim=WIDE, fields={"title": "string", "year": "int64"}, metric="cosine"))
     batch = wide_rows(photos.spec)
@@ -48,9 +50,7 @@ def test_requests_of_768_dimensions_fill_two_megabytes(
     assert fill(emulator) >= 0.85
 
 
-def test_sizes_are_known_to_the_byte_before_anything_is_sent(
-    emulator: Emulator, store: PineconeStore
-) -> None:
+def test_sizes_are_known_to_the_byte_before_anything_is_sent(emulator: Emulator, store: Store) -> None:
     fields = {"flag": "bool", "year": "int64", "title": "string", "tags": "list<string>"}
     photos = store.create(small(dim=37, fields=fields, namespaced=True), namespace="eu")
     texts = ["", 'é\n"\\', "x" * 200, None, "\U0001f600" * 5_000]
@@ -58,7 +58,8 @@ def test_sizes_are_known_to_the_byte_before_anything_is_sent(
         photos.spec, ["a", "é", "c" * 512, "d", "e"], flag=[True, None, False, None, None],
         year=[1, 2**63 - 1, None, -5, 0], title=texts, tags=[[], ["a", ""], None, ["y" * 300] * 9, [""]],
     )  # fmt: skip
-    plane, space = photos._table.plane, photos._space
+    driver = driver_of(photos)
+    plane, namespace = driver._plane, driver._wire_namespace
     sizes: list[int] = []
 
     def noted(encoded: Iterator[Encoded]) -> Iterator[Encoded]:
@@ -70,17 +71,19 @@ def test_sizes_are_known_to_the_byte_before_anything_is_sent(
     photos.upsert(batch)
     [request] = emulator.log.requests("upsert")
     commas = 1 if request.protocol == "rest" else 0  # one fewer than records
-    assert request.bytes == plane.envelope(space) + sum(sizes) - commas
+    assert request.bytes == plane.envelope(namespace) + sum(sizes) - commas
 
 
 @pytest.mark.parametrize(("size", "most"), [(1, REQUEST_ROWS), (3_000, 699), (REQUEST_BYTES, 1)])
 def test_a_request_ends_before_what_would_not_fit(size: int, most: int) -> None:
-    parts = list(packed((Encoded(number, size) for number in range(2_500)), 100))
-    assert {len(part) for part in parts[:-1]} == {most}
-    assert [each.content for part in parts for each in part] == list(range(2_500))
+    limits = RequestLimits(REQUEST_ROWS, REQUEST_BYTES)
+    parts = list(packed((Encoded(number, size) for number in range(2_500)), 100, limits))
+    assert {len(part.rows) for part in parts[:-1]} == {most}
+    assert [row for part in parts for row in part.rows] == list(range(2_500))
+    assert [row.content for part in parts for row in part.payload] == list(range(2_500))
 
 
-def test_a_batch_of_nothing_sends_nothing(emulator: Emulator, store: PineconeStore) -> None:
+def test_a_batch_of_nothing_sends_nothing(emulator: Emulator, store: Store) -> None:
     photos = store.create(small())
     emulator.log.clear()
     assert photos.upsert(rows(photos.spec, [])).written == 0

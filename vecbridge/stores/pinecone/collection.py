@@ -1,248 +1,290 @@
-"""The Collection protocol over one namespace of one Pinecone index."""
+"""The driver of one namespace of one Pinecone index."""
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from vecbridge import protocols_sending as sending
 from vecbridge import records
-from vecbridge.capabilities import Capabilities, Gap, ResolvedQuery
-from vecbridge.errors import (
-    ConfigError,
-    CursorExpiredError,
-    UnsupportedError,
+from vecbridge.driver import (
+    Columns,
+    Deadline,
+    Described,
+    Identity,
+    Key,
+    KeyedPage,
+    PageRequest,
+    RequestLimits,
+    SearchRequest,
+    SearchResult,
+    WritePart,
+    WriteResult,
 )
+from vecbridge.errors import NotFoundError, TooLargeError
 from vecbridge.filters import Filter
-from vecbridge.protocols import check_delete, check_whole
-from vecbridge.query import FloatArray, Hits, Page, Query, Status, WriteReport
-from vecbridge.schema import CollectionSpec
-from vecbridge.stores.pinecone import errors, expressions, limits, wire, writing
-from vecbridge.stores.pinecone.control import Patience
-from vecbridge.stores.pinecone.errors import UnreachedError
-from vecbridge.stores.pinecone.expressions import Condition
-from vecbridge.stores.pinecone.planes import Encoded, Row, packed
-from vecbridge.stores.pinecone.table import IN_FLIGHT, TRUSTED_SECONDS, Table, in_parallel
-from vecbridge.urls import StoreURL
+from vecbridge.query import FloatArray, Hits, Status
+from vecbridge.schema import Metric
+from vecbridge.stores.pinecone import expressions, planes, tags, wire
+from vecbridge.stores.pinecone.control import Control, poll
+from vecbridge.stores.pinecone.layout import index_name
+from vecbridge.stores.pinecone.limits import IDS_DELETED, IDS_LISTED, VECTOR_LENGTHS
+from vecbridge.stores.pinecone.planes import Encoded, Plane, Row
+from vecbridge.stores.pinecone.rest import RestPlane
+from vecbridge.transport.parallel import each, halved
 
-_COUNTED: Final = 10_000  # records a page of a filtered count
+_IN_FLIGHT: Final = 8  # requests of one call
+_MATCHES: Final = 1_000  # most records a page of a filter
+_SLICE: Final = 5_000  # rows whose metadata are made at a time
+_KEPT_BYTES: Final = 64 << 20  # of metadata that are made once, and sent later
+_DICT_BYTES: Final = 500  # of a record's metadata in memory, beside its texts
+
+#: Reads a page of so many rows from a token on, and where the next one starts; None is nowhere.
+_Reader: TypeAlias = "Callable[[int, str, Deadline], tuple[pa.RecordBatch, str | None]]"
 
 
 class PineconeCollection:
-    """One namespace of a collection; see :class:`vecbridge.store.Collection`.
+    """One namespace; see :class:`vecbridge.driver.CollectionDriver`.
 
-    Attributes:
-        losses: What of an index that vecbridge did not make cannot be shown.
+    Args:
+        described: The collection.
+        namespace: Its name in vecbridge.
+        control: The control plane.
+        plane: The data plane.
+        rest: The data plane over REST, which alone tells what a reader sees.
     """
 
-    capabilities: Capabilities = limits.CAPABILITIES
+    def __init__(
+        self, described: Described, namespace: str, control: Control, plane: Plane, rest: RestPlane
+    ) -> None:
+        self._name = described.name
+        self._index = index_name(described.name)
+        self._spec = described.spec
+        self._layout = described.state.layout
+        self._wire_namespace: str = self._layout.wire_namespace(namespace)
+        self._namespace = namespace
+        self._control = control
+        self._plane = plane
+        self._rest = rest
 
-    def __init__(self, url: StoreURL, namespace: str, table: Table) -> None:
-        self.url = url
-        self.spec: CollectionSpec = table.spec
-        self.namespace = namespace
-        self.losses: Sequence[Gap] = table.losses
-        self._table = table
-        self._layout = table.layout
-        self._space = table.layout.wire_namespace(namespace)
+    def identity(self, deadline: Deadline) -> Identity | None:
+        """Which index has this name now; asks the control plane, since no answer of the other one tells."""
+        index = self._control.describe(self._index)
+        return None if index is None else tags.identity(index)
 
-    def upsert(self, batch: pa.RecordBatch) -> WriteReport:
-        """Writes records, in requests filled up to 2 MB or 1,000 records; see the protocol.
+    def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
+        """Encodes rows and packs them by the bytes that they take on the wire.
 
         Raises:
-            UnsupportedError: An index made elsewhere whose records hold what a write would remove.
-            InvalidRecordError: Also an id that takes more than 512 bytes of ASCII, fields that take more than
-                40,960 bytes of JSON, a vector of zeros.
+            InvalidRecordError: Ids of more than 512 bytes of ASCII, fields of more than 40,960 bytes of
+                JSON, and what an index made elsewhere cannot hold.
         """
-        batch = records.check(batch, self.spec)
-        if self._layout.read_only:
-            raise UnsupportedError("pinecone", f"writing to {self.spec.name!r}", self._layout.read_only)
-        metadata = wire.metadata(self._layout, batch)
-        limit = self.capabilities.text_bytes or 0
-        if problems := wire.problems(self._layout, self.spec, limit, batch, metadata):
-            raise records.invalid(problems, batch.column("id"))
-        if not batch.num_rows:
-            return WriteReport()
-        self._table.require_current(trusted=TRUSTED_SECONDS)
-        plane = self._table.plane
-        keys = [self._layout.key(id) for id in batch.column("id").to_pylist()]
-        vectors = records.vectors(batch, self.spec.vector.name)
-        parts = packed(plane.encode(keys, vectors, metadata), plane.envelope(self._space))
-        deliver = partial(writing.delivered, self._written)
-        outcomes = sending.send(parts, deliver, at_once=IN_FLIGHT, unsent=errors.never_stored)
-        return sending.report(batch.column("id"), outcomes)
+        slices = [rows.slice(start, _SLICE) for start in range(0, rows.num_rows, _SLICE)]
+        kept: list[list[dict[str, Any]] | None] = []
+        problems: dict[int, str] = {}
+        room = _KEPT_BYTES
+        for number, part in enumerate(slices):
+            metadata = wire.metadata(self._layout, part)
+            sizes = wire.sizes(metadata)
+            refused = wire.problems(self._layout, part, sizes)
+            problems |= {number * _SLICE + row: problem for row, problem in refused.items()}
+            room -= sum(sizes) + _DICT_BYTES * part.num_rows
+            kept.append(metadata if room > 0 else None)
+        if problems:
+            raise records.invalid(problems, rows.column("id"))
+        envelope = self._plane.envelope(self._wire_namespace)
+        return planes.packed(self._encoded(slices, kept), envelope, limits)
 
-    def search(self, query: Query) -> list[Hits]:
-        """The nearest records; see the protocol. The service takes one vector a request."""
-        resolved = self.capabilities.resolve(query, self.spec)
-        condition = self._compiled(resolved.filter)
-        if condition is False:
-            return [self._hits(resolved, []) for _ in resolved.vectors]
-        return in_parallel(lambda vector: self._search(resolved, vector, condition), resolved.vectors)
+    def write(self, part: WritePart, deadline: Deadline) -> WriteResult:
+        """One upsert: the service takes all of it or nothing."""
+        self._plane.upsert(self._wire_namespace, part.payload, deadline)
+        return WriteResult()
 
-    def fetch(self, ids: Iterable[str | int], *, include: Sequence[str] | None = None) -> pa.RecordBatch:
-        """Records by id; see the protocol."""
-        wanted = records.id_array(self.spec, ids).to_pylist()
-        records.arrow_schema(self.spec, include)
-        _, found = self._table.fetched(self._space, self._askable(wanted), include)
-        return found
+    def delete_keys(self, ids: pa.Array, deadline: Deadline) -> None:
+        """Removes rows by id; the service does not say how many there were."""
+        keys = self._keys(ids)
+        parts = [keys[start : start + IDS_DELETED] for start in range(0, len(keys), IDS_DELETED)]
+        each(lambda part: self._delete({"ids": part}, deadline), parts, _IN_FLIGHT)
 
-    def delete(self, ids: Iterable[str | int] | None = None, *, filter: Filter | None = None) -> None:
-        """Removes records; the service does not say how many there were."""
-        check_delete(ids, filter)
-        if ids is not None:
-            wanted = records.id_array(self.spec, ids).to_pylist()
-            self._table.require_current()
-            self._table.delete_keys(self._space, self._askable(wanted))
-            return
-        condition = self._compiled(self._resolved(filter))
-        if condition is not False:
-            self._table.require_current()
-            selector = {"deleteAll": True} if condition is True else {"filter": condition}
-            self._table.delete(self._space, selector)
+    def delete_where(self, filter: Filter | None, seconds: float) -> None:
+        """Removes the rows that match, in one request."""
+        selector = {"delete_all": True} if filter is None else {"filter": self._where(filter)}
+        self._delete(selector, Deadline.after(seconds))
 
-    def scan(
-        self,
-        *,
-        include: Sequence[str] | None = None,
-        filter: Filter | None = None,
-        batch_rows: int = 10_000,
-        cursor: str | None = None,
-    ) -> Iterator[Page]:
-        """Records in the order of their ids at the service; see the protocol."""
-        records.arrow_schema(self.spec, include)
-        condition = self._compiled(self._resolved(filter))
-        check_whole("batch_rows", batch_rows)
-        token = "" if cursor is None else self._read_cursor(cursor, filtered=condition is not True)
-        return self._pages(include, condition, batch_rows, token)
+    def search(self, request: SearchRequest) -> SearchResult:
+        """The nearest rows; the service takes one vector a request.
 
-    def count(self, filter: Filter | None = None) -> int:
-        """How many records there are, or match.
-
-        The service counts whole namespaces only: with a filter every match is read, whole, which takes a
-        request for every few hundred records.
+        Where an answer may not hold the columns of all hits, the hits come without.
         """
-        condition = self._compiled(self._resolved(filter))
-        if condition is False:
-            return 0
-        if condition is True:
-            return self._table.rows(self.namespace)
-        pages = self._table.match_pages(self._space, condition, _COUNTED, "", [])
-        return sum(page.num_rows for page, _ in pages)
+        field, columns = request.field, request.columns or ()
+        values, metadata = field.name in columns, any(name != field.name for name in columns)
+        fits = planes.hits_with_columns(request.k, field.dim, values=values, metadata=metadata)
+        where = None if request.filter is None else self._where(request.filter)
+        vectors = _scaled(request.vectors) if field.metric is Metric.COSINE else request.vectors
 
-    def status(self) -> Status:
-        """Records of the namespace, as far as the service has counted them, and the state of the index."""
-        index = self._table.control.describe(self._table.index)
+        def nearest(vector: FloatArray) -> Hits:
+            rows = self._plane.query(
+                self._wire_namespace, vector, request.k, where, request.deadline,
+                values=values and fits, metadata=metadata and fits,
+            )  # fmt: skip
+            return self._hits(rows, request.columns if fits else None)
+
+        return SearchResult(each(nearest, vectors, _IN_FLIGHT))
+
+    def lookup(self, ids: pa.Array, columns: Columns, deadline: Deadline) -> pa.RecordBatch:
+        """Rows by id."""
+        return self._fetched(self._keys(ids), columns, deadline)
+
+    def pages(self, request: PageRequest) -> Generator[KeyedPage, None, None]:
+        """Rows in the order of their ids at the service.
+
+        The keys are the service's own tokens, of a list of ids or, with a filter, of the matches.
+        """
+        kind = "ids" if request.filter is None else "where"
+        token = _token(request.after, kind)
+        read = self._reader_of_ids(request) if request.filter is None else self._reader_of_matches(request)
+        left = request.limit
+        while token is not None and left != 0:
+            rows = request.rows if left is None else min(left, request.rows)
+            batch, token = read(rows, token, Deadline.after(request.seconds))
+            left = None if left is None else left - batch.num_rows
+            yield KeyedPage(batch, [kind, token])
+
+    def count(self, deadline: Deadline) -> int:
+        """How many rows there are, as far as the service has counted them."""
+        counts = self._plane.counts(deadline)
+        return sum(rows for name, rows in counts.items() if self._layout.namespace(name) == self._namespace)
+
+    def status(self, deadline: Deadline) -> Status:
+        """Rows of the namespace, and the state of the index."""
+        if (index := self._control.describe(self._index)) is None:
+            raise NotFoundError(f"collection {self._name!r} was dropped")
         state = "ready" if index.status.ready else "building"
         details = {"state": index.status.state, "deletion_protection": index.deletion_protection}
-        return Status(self.count(), {each.name: state for each in self.spec.vectors}, details)
+        return Status(self.count(deadline), {self._spec.vector.name: state}, details)
 
-    def flush(self, timeout: float = 60.0) -> None:
-        """Waits until acknowledged writes are visible; see the protocol."""
-        self._table.flush(self.namespace, timeout)
+    def flush(self, deadline: Deadline) -> None:
+        """Waits until readers see every write of the namespace that was acknowledged before.
 
-    def wait_ready(self, timeout: float = 600.0) -> None:
-        """Waits until the index takes requests and its queries see every acknowledged write."""
-        patience = Patience(timeout, f"{self.spec.name!r} is not ready")
-        self._table.control.wait_ready(self._table.index, patience.left)
-        self._table.flush(self.namespace, patience.left)
-
-    def close(self) -> None:
-        """Releases nothing: the connections are the store's."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _resolved(self, filter: Filter | None) -> Filter | None:
-        return None if filter is None else self.capabilities.resolve_filter(filter, self.spec)
-
-    def _compiled(self, condition: Filter | None) -> Condition:
-        return True if condition is None else expressions.compiled(condition, self._layout)
-
-    def _askable(self, ids: Sequence[str | int]) -> list[str]:
-        """The ids that a record can have; no other is there."""
-        return [key for key in map(self._layout.key, ids) if wire.is_key(key)]
-
-    def _written(self, rows: Sequence[Encoded]) -> None:
+        A write that changes nothing gets a number behind all of them; a query tells the number of the last
+        write that it sees.
+        """
+        name = self._wire_namespace
         try:
-            self._table.plane.upsert(self._space, rows)
-        except UnreachedError:
-            self._table.require_current()  # it may have been dropped
-            raise
-
-    def _search(self, query: ResolvedQuery, vector: FloatArray, condition: Condition) -> Hits:
-        include = query.include or ()
-        values = query.field.name in include
-        metadata = any(name not in ("id", query.field.name) for name in include)
-        whole = self._table.hits_with_columns(query.k, values=values, metadata=metadata)
-        found = self._table.plane.query(
-            self._space, vector, query.k, None if isinstance(condition, bool) else condition,
-            values=values and whole, metadata=metadata and whole,
-        )  # fmt: skip
-        if whole or query.include is None:
-            return self._hits(query, found)
-        keys, batch = self._table.fetched(self._space, [row.key for row in found], query.include)
-        scores = {row.key: row.score for row in found}  # a record may go between the two reads
-        return Hits(
-            records.python_ids(batch.column("id")), np.array([scores[key] for key in keys], np.float32), batch
-        )
-
-    def _hits(self, query: ResolvedQuery, found: Sequence[Row]) -> Hits:
-        ids = records.python_ids(self._layout.id_array([row.key for row in found]))
-        scores = np.array([row.score for row in found], np.float32)
-        if query.include is None:
-            return Hits(ids, scores)
-        return Hits(ids, scores, wire.batch(self._layout, self.spec, found, query.include))
-
-    def _pages(
-        self, include: Sequence[str] | None, condition: Condition, rows: int, token: str | None
-    ) -> Iterator[Page]:
-        if condition is False or token is None:
+            written = self._rest.barrier(name, deadline)
+        except NotFoundError:  # no such namespace: nothing was written
             return
-        if condition is True:
-            pages = self._id_pages(include, rows, token)
-        else:
-            pages = self._table.match_pages(self._space, condition, rows, token, include)
-        for batch, following in pages:
-            if batch.num_rows:
-                yield Page(batch, self._cursor(following, filtered=condition is not True))
+        reason = f"the writes to {self._name!r} are not visible"
+        poll(lambda: self._rest.seen(name, deadline) >= written, deadline, reason)
 
-    def _id_pages(
-        self, include: Sequence[str] | None, rows: int, token: str
-    ) -> Iterator[tuple[pa.RecordBatch, str]]:
-        ids_only = include is not None and not set(include) - {"id"}
-        for keys, following in self._table.key_pages(self._space, rows, token):
-            if ids_only:
-                yield wire.batch(self._layout, self.spec, [Row(key) for key in keys], include), following
-            else:
-                yield self._table.fetched(self._space, keys, include)[1], following
+    def build(self, deadline: Deadline) -> None:
+        """Waits until the index takes requests and its queries see every acknowledged write."""
+        self._control.wait_ready(self._index, deadline)
+        self.flush(deadline)
 
-    def _cursor(self, token: str, *, filtered: bool) -> str:
-        state = json.dumps([self._table.token, self.namespace, filtered, token or None])
-        return base64.urlsafe_b64encode(state.encode()).decode()
+    def _keys(self, ids: pa.Array) -> list[str]:
+        """The ids at the service, without those that no record can have."""
+        return [key for key in map(self._layout.key, ids.to_pylist()) if wire.is_key(key)]
 
-    def _read_cursor(self, cursor: str, *, filtered: bool) -> str | None:
-        """Where the service goes on; None at the end."""
-        try:
-            token, namespace, was_filtered, following = json.loads(base64.urlsafe_b64decode(cursor))
-        except (ValueError, TypeError) as exc:
-            raise ConfigError(f"cursor {cursor!r} is none of this collection's") from exc
-        if namespace != self.namespace:
-            raise ConfigError(f"the cursor belongs to namespace {namespace!r}, not {self.namespace!r}")
-        if was_filtered is not filtered:
-            raise ConfigError("a scan with a filter and one without go on from cursors of their own")
-        if token != self._table.token:
-            raise CursorExpiredError(f"{self.spec.name!r} was replaced since: scan from the start")
-        return None if following is None else str(following)
+    def _where(self, filter: Filter) -> dict[str, Any]:
+        return expressions.compiled(filter, self._layout)
+
+    def _encoded(
+        self, slices: Sequence[pa.RecordBatch], kept: Sequence[list[dict[str, Any]] | None]
+    ) -> Iterator[Encoded]:
+        for part, metadata in zip(slices, kept, strict=True):
+            keys = [self._layout.key(id) for id in part.column("id").to_pylist()]
+            vectors = records.vectors(part, self._spec.vector.name)
+            yield from self._plane.encode(keys, vectors, metadata or wire.metadata(self._layout, part))
+
+    def _delete(self, selector: Mapping[str, Any], deadline: Deadline) -> None:
+        with suppress(NotFoundError):  # no such namespace
+            self._plane.delete(self._wire_namespace, selector, deadline)
+
+    def _hits(self, rows: Sequence[Row], columns: Columns | None) -> Hits:
+        ids = records.python_ids(self._layout.id_array([row.key for row in rows]))
+        scores = np.array([row.score for row in rows], np.float32)
+        return Hits(ids, scores, None if columns is None else self._batch(rows, columns))
+
+    def _batch(self, rows: Sequence[Row], columns: Columns) -> pa.RecordBatch:
+        return wire.batch(self._layout, self._spec, rows, columns)
+
+    def _fetched(self, keys: Sequence[str], columns: Columns, deadline: Deadline) -> pa.RecordBatch:
+        """Rows by id, in the order of the ids; missing ones are left out."""
+
+        def answer(some: Sequence[str]) -> pa.RecordBatch:
+            rows = self._plane.fetch(self._wire_namespace, some, deadline)
+            return self._batch([rows[key] for key in some if key in rows], columns)
+
+        parts = planes.fetchable(keys, self._spec.vector.dim)
+        batches = each(lambda part: halved(answer, part, _joined), parts, _IN_FLIGHT)
+        return pa.concat_batches(batches) if batches else self._batch([], columns)
+
+    def _reader_of_ids(self, request: PageRequest) -> _Reader:
+        def read(rows: int, token: str, deadline: Deadline) -> tuple[pa.RecordBatch, str | None]:
+            keys: list[str] = []
+            while len(keys) < rows:
+                at_once = min(rows - len(keys), IDS_LISTED)
+                some, token = self._plane.keys(self._wire_namespace, at_once, token, deadline)
+                keys += some
+                if not token:
+                    break
+            if request.columns:
+                return self._fetched(keys, request.columns, deadline), token or None
+            return self._batch([Row(key) for key in keys], ()), token or None
+
+        return read
+
+    def _reader_of_matches(self, request: PageRequest) -> _Reader:
+        """The service sends whole records, whatever is wanted of them."""
+        assert request.filter is not None
+        where = self._where(request.filter)
+        at_once = planes.whole_rows(self._spec.vector.dim, _MATCHES)
+
+        def read(rows: int, token: str, deadline: Deadline) -> tuple[pa.RecordBatch, str | None]:
+            nonlocal at_once
+            parts: list[pa.RecordBatch] = []
+            while rows and (token or not parts):
+                most = min(rows, at_once)
+                try:
+                    some, token = self._plane.matching(self._wire_namespace, where, most, token, deadline)
+                except TooLargeError:
+                    if at_once == 1:
+                        raise
+                    at_once = -(-at_once // 2)
+                    continue
+                parts.append(self._batch(some, request.columns))
+                rows -= len(some)
+            return pa.concat_batches(parts), token or None
+
+        return read
+
+
+def _token(key: Key, kind: str) -> str | None:
+    """Where the service goes on: "" at the start, None at the end.
+
+    Raises:
+        ValueError: No key of a page of this kind.
+    """
+    match key:
+        case None:
+            return ""
+        case [str(told), None | str() as token] if told == kind and token != "":
+            return token
+    raise ValueError(f"{key!r} is no key of a scan of {kind}")
+
+
+def _joined(first: pa.RecordBatch, second: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.concat_batches([first, second])
+
+
+def _scaled(vectors: FloatArray) -> FloatArray:
+    """Query vectors that float32 arithmetic can square; no cosine depends on their length."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    outside = (lengths < VECTOR_LENGTHS[0]) | (lengths > VECTOR_LENGTHS[1])
+    if not outside.any():
+        return vectors
+    return np.where(outside, vectors / lengths, vectors).astype(np.float32)

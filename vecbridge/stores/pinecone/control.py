@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from pinecone import Pinecone, RetryConfig, ServerlessSpec
-from pinecone import errors as theirs
 
-from vecbridge.errors import CollectionExistsError, DeadlineError, NotFoundError
+from vecbridge.driver import Deadline
+from vecbridge.errors import NotFoundError
 from vecbridge.schema import CollectionSpec, Metric
 from vecbridge.stores.pinecone import errors
-from vecbridge.stores.pinecone.connections import Reopened
 from vecbridge.stores.pinecone.layout import index_name
+from vecbridge.stores.pinecone.options import PineconeOptions
 
 METRICS: Final = {Metric.COSINE: "cosine", Metric.DOT: "dotproduct", Metric.L2: "euclidean"}
-_MOMENT: Final = 0.01
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
 
@@ -27,116 +26,76 @@ class Control:
     Args:
         host: With its scheme; "" is the service.
         api_key: The key.
-        timeout: Seconds that a call may take.
+        timeout: Seconds for each request: the client takes no others for a single one.
     """
 
     def __init__(self, host: str, api_key: str, timeout: float) -> None:
-        self._connection: Reopened[Pinecone] = Reopened(
-            lambda: Pinecone(
-                api_key=api_key,
-                host=host or None,
-                timeout=timeout,
-                ssl_verify=not host.startswith("http://"),
-                retry_config=RetryConfig(max_retries=0),
-            )
+        self._client = Pinecone(
+            api_key=api_key,
+            host=host or None,
+            timeout=timeout,
+            ssl_verify=not host.startswith("http://"),
+            retry_config=RetryConfig(max_retries=0),
         )
 
     def indexes(self) -> list[Any]:
         """All of them, as the client describes them."""
         with errors.mapped("list indexes"):
-            return list(self._connection.get().indexes.list())
+            return list(self._client.indexes.list())
 
     def describe(self, index: str) -> Any:
-        """One of them.
+        """One of them as the client describes it, None if there is none of that name."""
+        try:
+            with errors.mapped(f"describe index {index!r}"):
+                return self._client.indexes.describe(index)
+        except NotFoundError:
+            return None
 
-        Raises:
-            NotFoundError: There is none of that name.
-        """
-        with errors.mapped(f"describe index {index!r}"):
-            return self._connection.get().indexes.describe(index)
-
-    def create(
-        self, spec: CollectionSpec, *, cloud: str, region: str, protected: bool, tags: Mapping[str, str]
-    ) -> None:
+    def create(self, spec: CollectionSpec, options: PineconeOptions, tags: dict[str, str]) -> None:
         """Starts to make an index.
 
         Raises:
             CollectionExistsError: Somebody else was faster.
         """
-        try:
-            self._connection.get().indexes.create(
+        with errors.mapped(f"create {spec.name!r}"):
+            self._client.indexes.create(
                 name=index_name(spec.name),
                 dimension=spec.vector.dim,
                 metric=METRICS[spec.vector.metric],
-                spec=ServerlessSpec(cloud=cloud, region=region),
-                deletion_protection="enabled" if protected else "disabled",
-                tags=dict(tags),
+                spec=ServerlessSpec(cloud=options.cloud, region=options.region),
+                deletion_protection="enabled" if options.deletion_protection else "disabled",
+                tags=options.tags | tags,
                 timeout=-1,
             )
-        except theirs.ConflictError as exc:
-            raise CollectionExistsError(f"index {index_name(spec.name)!r} exists") from exc
-        except theirs.PineconeError as exc:
-            raise errors.of(exc, f"create {spec.name!r}") from exc
 
-    def delete(self, index: str, timeout: float) -> None:
-        """Deletes an index and waits until it is gone.
+    def delete(self, index: str) -> None:
+        """Starts to delete an index; nothing if there is none."""
+        with suppress(NotFoundError), errors.mapped(f"delete index {index!r}"):
+            self._client.indexes.delete(index, timeout=-1)
+
+    def wait_ready(self, index: str, deadline: Deadline) -> None:
+        """Waits until an index takes requests.
 
         Raises:
             NotFoundError: There is none of that name.
-            DeadlineError: It is still there after ``timeout`` seconds.
+            DeadlineError: It does not take them yet.
         """
-        with errors.mapped(f"delete index {index!r}"):
-            self._connection.get().indexes.delete(index, timeout=-1)
-        patience = Patience(timeout, f"index {index!r} is not gone")
-        while True:
-            try:
-                self.describe(index)
-            except NotFoundError:
-                return
-            patience.wait()
 
-    def wait_ready(self, index: str, timeout: float) -> Any:
-        """Waits until an index takes requests, and describes it.
+        def ready() -> bool:
+            if (described := self.describe(index)) is None:
+                raise NotFoundError(f"index {index!r} was deleted")
+            return bool(described.status.ready)
 
-        Raises:
-            DeadlineError: Not within ``timeout`` seconds.
-        """
-        patience = Patience(timeout, f"index {index!r} is not ready")
-        while not (described := self.describe(index)).status.ready:
-            patience.wait()
-        return described
+        poll(ready, deadline, f"index {index!r} is not ready")
 
     def close(self) -> None:
-        """Closes its connections; the next call opens them again."""
-        self._connection.close()
+        """Closes its connections."""
+        self._client.close()
 
 
-class Patience:
-    """Pauses that grow, up to a deadline.
-
-    Args:
-        timeout: Seconds.
-        complaint: What is wrong when they are over.
-    """
-
-    def __init__(self, timeout: float, complaint: str) -> None:
-        self._timeout = timeout
-        self._deadline = time.monotonic() + timeout
-        self._complaint = complaint
-        self._pause = _FIRST_PAUSE
-
-    @property
-    def left(self) -> float:
-        """Seconds until the deadline; a moment at least, so that a call can be asked to end by then."""
-        return max(self._deadline - time.monotonic(), _MOMENT)
-
-    def wait(self) -> None:
-        """Pauses.
-
-        Raises:
-            DeadlineError: The deadline would pass meanwhile.
-        """
-        if self.left < self._pause:
-            raise DeadlineError(f"{self._complaint} after {self._timeout:g} s")
-        time.sleep(self._pause)
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+def poll(done: Callable[[], bool], deadline: Deadline, reason: str) -> None:
+    """Asks until it is done, with pauses that grow; raises DeadlineError(reason) if that is not in time."""
+    pause = _FIRST_PAUSE
+    while not done():
+        deadline.pause(pause, reason)
+        pause = min(2 * pause, _LONGEST_PAUSE)

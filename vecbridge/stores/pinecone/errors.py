@@ -9,42 +9,31 @@ from typing import Final
 from pinecone import errors as theirs
 
 from vecbridge.errors import (
-    AuthError,
     BackendError,
+    CollectionExistsError,
+    CursorExpiredError,
     DeadlineError,
-    NotFoundError,
     RateLimitedError,
-    TooLargeError,
     UnavailableError,
     VecbridgeError,
 )
+from vecbridge.transport.errors import http_status_error
 
 _BY_STATUS: Final[dict[int, type[VecbridgeError]]] = {
-    401: AuthError,
-    403: AuthError,
-    404: NotFoundError,
-    408: DeadlineError,
-    413: TooLargeError,
-    414: TooLargeError,
+    409: CollectionExistsError,  # nothing but an index is made
     500: UnavailableError,
-    502: UnavailableError,
-    503: UnavailableError,
     504: UnavailableError,
 }
 
-#: What a status alone does not tell; gRPC gives no status for a message that is too long.
-_BY_TEXT: Final[tuple[tuple[str, type[BackendError]], ...]] = (
-    ("message length too large", TooLargeError),
+#: What a status alone does not tell.
+_BY_TEXT: Final[tuple[tuple[str, type[VecbridgeError]], ...]] = (
     ("deletion protection is enabled", BackendError),
+    ("pagination token", CursorExpiredError),
 )
 
 #: How a connection that was never made is known: over REST by the type of the cause, over gRPC by words.
 _UNCONNECTED: Final = frozenset({"ConnectError", "ConnectTimeout"})
 _UNCONNECTED_TEXT: Final = ("tcp connect error", "dns error")
-
-
-class UnreachedError(UnavailableError):
-    """Nobody answered at all, so that nothing was sent."""
 
 
 @contextmanager
@@ -61,27 +50,30 @@ def mapped(what: str) -> Iterator[None]:
 
 
 def of(exc: theirs.PineconeError, what: str) -> VecbridgeError:
-    """The error that one of the client stands for."""
+    """Maps an exception of Pinecone's client to one of ours.
+
+    Args:
+        exc: What the client raised.
+        what: What was asked, for the message.
+    """
     text = str(getattr(exc, "message", "") or exc)
-    told = f"{what}: {text}"
-    for words, kind in _BY_TEXT:
-        if words in text.lower():
-            return kind(told)
-    if isinstance(exc, theirs.PineconeTimeoutError):
-        return UnreachedError(told) if _unconnected(exc, text) else DeadlineError(told)
-    if isinstance(exc, theirs.PineconeConnectionError):
-        return UnreachedError(told) if _unconnected(exc, text) else UnavailableError(told)
-    status = getattr(exc, "status_code", 0)
-    if status == 429:
-        return RateLimitedError(told, retry_after=getattr(exc, "retry_after", None))
-    return _BY_STATUS.get(status, BackendError)(told)
-
-
-def never_stored(error: BaseException) -> bool:
-    """Whether a request certainly left nothing behind: it did not arrive, or was answered with a no."""
-    if isinstance(error, UnreachedError | RateLimitedError | NotFoundError):
-        return True
-    return isinstance(error, BackendError) and not error.retryable
+    message = f"{what}: {text}"
+    if isinstance(exc, theirs.PineconeTimeoutError | theirs.PineconeConnectionError):
+        if _unconnected(exc, text):
+            return UnavailableError(message, unsent=True)
+        timeout = isinstance(exc, theirs.PineconeTimeoutError)
+        return DeadlineError(message) if timeout else UnavailableError(message)
+    status = getattr(exc, "status_code", None) or 0  # gRPC has none for its rarer codes
+    if status in _BY_STATUS:
+        return _BY_STATUS[status](message)
+    error = http_status_error(status, text, what, _BY_TEXT)
+    if isinstance(error, RateLimitedError):
+        error.retry_after = getattr(exc, "retry_after", None)
+    elif (
+        type(error) is BackendError
+    ):  # it was refused; but an answer that the client cannot read may be a yes
+        error.unsent = not isinstance(exc, theirs.ResponseParsingError)
+    return error
 
 
 def _unconnected(exc: BaseException, text: str) -> bool:

@@ -7,7 +7,7 @@ value, and not so" says ``$exists`` beside them, and is right either way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from vecbridge.errors import UnsupportedError
 from vecbridge.filters import And, Cmp, Contains, Filter, In, IsNull, Not, Or, Scalar
@@ -15,20 +15,20 @@ from vecbridge.stores.pinecone import integers
 from vecbridge.stores.pinecone.layout import Column, Layout
 from vecbridge.stores.pinecone.limits import FILTER_VALUES
 
-Condition = dict[str, Any] | bool
+Condition: TypeAlias = dict[str, Any]
 
 
 def compiled(filter: Filter, layout: Layout) -> Condition:
-    """A normalized filter as the service takes it; True keeps every record, False none.
+    """A normalized filter, neither always nor never true, as the service takes it.
 
     Raises:
         UnsupportedError: A filter on the ``extra`` column, which is no key of its own.
     """
     match filter:
         case And(items):
-            return _joined("$and", [compiled(each, layout) for each in items], neutral=True)
+            return _joined("$and", [compiled(item, layout) for item in items])
         case Or(items):
-            return _joined("$or", [compiled(each, layout) for each in items], neutral=False)
+            return _joined("$or", [compiled(item, layout) for item in items])
         case IsNull(name):
             return _absent(_column(name, layout))
         case Not(IsNull(name)):
@@ -59,21 +59,25 @@ def _there(key: str, there: bool = True) -> dict[str, Any]:
 
 def _keys(column: Column) -> list[str]:
     """The keys of which one is there when the column has a value."""
-    return [column.key, column.aside] if column.type == "list<string>" and column.aside else [column.key]
+    return (
+        [column.key, column.second_key]
+        if column.type == "list<string>" and column.second_key
+        else [column.key]
+    )
 
 
 def _exists(column: Column) -> Condition:
-    return _joined("$or", [_there(key) for key in _keys(column)], neutral=False)
+    return _joined("$or", [_there(key) for key in _keys(column)])
 
 
 def _absent(column: Column) -> Condition:
-    return _joined("$and", [_there(key, False) for key in _keys(column)], neutral=True)
+    return _joined("$and", [_there(key, False) for key in _keys(column)])
 
 
 def _comparison(column: Column, op: Any, value: Any) -> Condition:
     match column.type:
         case "int64":
-            return integers.comparison(column.key, column.aside, op, value)
+            return integers.comparison(column.key, column.second_key, op, value)
         case "float64":
             return integers.number(column.key, op, value)
         case "bool":
@@ -86,44 +90,34 @@ def _comparison(column: Column, op: Any, value: Any) -> Condition:
 
 def _among(column: Column, values: Sequence[Scalar]) -> Condition:
     listed, others = _divided(column, values)
-    return _joined("$or", [*({column.key: {"$in": part}} for part in _parts(listed)), *others], neutral=False)
+    parts = [{column.key: {"$in": part}} for part in _parts(listed)]
+    return _joined("$or", [*parts, *(_comparison(column, "==", value) for value in others)])
 
 
 def _not_among(column: Column, values: Sequence[Scalar]) -> Condition:
-    listed: Sequence[Any] = values
-    others: list[Condition] = []
-    if column.type == "int64":
-        listed = [float(value) for value in values if abs(int(value)) < integers.EXACT]
-        others = [_comparison(column, "!=", value) for value in values if abs(int(value)) >= integers.EXACT]
-    elif column.type == "bool":  # $nin takes no bools
-        listed, others = [], [_comparison(column, "!=", value) for value in values]
+    listed, others = _divided(column, values)
     parts = [{column.key: {"$nin": part}} for part in _parts(listed)]
-    return _joined("$and", [_exists(column), *parts, *others], neutral=True)
+    compared = [_comparison(column, "!=", value) for value in others]
+    return _joined("$and", [_exists(column), *parts, *compared])
 
 
-def _divided(column: Column, values: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Condition]]:
-    """What ``$in`` can take, and conditions for the rest; it takes no bools."""
+def _divided(column: Column, values: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The values that ``$in`` can take, and those to be compared one by one: it takes no bools."""
     if column.type == "int64":
-        return integers.among(column.key, column.aside, values)
-    if column.type == "bool":
-        return [], [_comparison(column, "==", value) for value in values]
-    return values, []
+        small = [float(value) for value in values if abs(value) < integers.EXACT]
+        return small, [value for value in values if abs(value) >= integers.EXACT]
+    return ([], values) if column.type == "bool" else (values, [])
 
 
 def _lacks(column: Column, value: str) -> Condition:
     full = {"$and": [_there(column.key), {column.key: {"$nin": [value]}}]}
-    return {"$or": [full, _there(column.aside)]} if column.aside else full
+    return {"$or": [full, _there(column.second_key)]} if column.second_key else full
 
 
 def _parts(values: Sequence[Any]) -> list[list[Any]]:
     return [list(values[start : start + FILTER_VALUES]) for start in range(0, len(values), FILTER_VALUES)]
 
 
-def _joined(operator: str, parts: Sequence[Condition], *, neutral: bool) -> Condition:
-    """Conditions under ``$and`` (of which True is the neutral one) or ``$or``."""
-    if (not neutral) in parts:
-        return not neutral
-    kept = [each for each in parts if not isinstance(each, bool)]
-    if not kept:
-        return neutral
-    return kept[0] if len(kept) == 1 else {operator: kept}
+def _joined(operator: str, parts: Sequence[Condition]) -> Condition:
+    """Conditions, at least one, under ``$and`` or ``$or``."""
+    return parts[0] if len(parts) == 1 else {operator: list(parts)}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from vecbridge.capabilities import Gap
+from vecbridge.driver import Deadline, Described
 from vecbridge.errors import SchemaError
 from vecbridge.schema import CollectionSpec, Field, FieldType, Metric, VectorField
+from vecbridge.stores.pinecone import tags
 from vecbridge.stores.pinecone.control import METRICS
-from vecbridge.stores.pinecone.layout import Column, Layout
+from vecbridge.stores.pinecone.layout import Column, Layout, Location
 from vecbridge.stores.pinecone.limits import IDS_LISTED
 from vecbridge.stores.pinecone.planes import Plane, Row, fetchable
 
@@ -23,8 +25,8 @@ _FIELD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_-]{0,64}")
 
 
-def introspected(index: Any, plane: Plane) -> tuple[CollectionSpec, Layout, tuple[Gap, ...]]:
-    """The spec of a foreign index, where its columns are, and what was left out.
+def introspected(index: Any, plane: Plane, deadline: Deadline) -> Described:
+    """A foreign index: its spec, where its columns are, and what was left out.
 
     A key whose values are all of one type becomes a column; every number is a float64, since the service
     knows no other. What is met later and does not fit goes to ``extra``.
@@ -32,20 +34,22 @@ def introspected(index: Any, plane: Plane) -> tuple[CollectionSpec, Layout, tupl
     Args:
         index: As the client describes it.
         plane: Its records, of which up to 1,000 are looked at.
+        deadline: Of all the requests that it takes.
 
     Raises:
         SchemaError: It has no dense vectors.
     """
     metric = _metric(index)
-    namespaces = [Layout("string", {}, own=False).namespace(each) for each in plane.counts()]
-    named = [each for each in namespaces if _NAMESPACE.fullmatch(each)]
+    counts = plane.counts(deadline)
+    namespaces = [Layout("string", {}, own=False).namespace(name) for name in counts]
+    named = [name for name in namespaces if _NAMESPACE.fullmatch(name)]
     losses = [
-        Gap("namespace", each, "vecbridge has no such name for a namespace", blocking=False)
-        for each in sorted(set(namespaces) - set(named))
+        Gap("namespace", name, "vecbridge has no such name for a namespace", blocking=False)
+        for name in sorted(set(namespaces) - set(named))
     ]
     types: dict[str, set[FieldType | None]] = defaultdict(set)
     sparse = False
-    for row in _sample(plane, sorted(named), int(index.dimension)):
+    for row in _sample(plane, sorted(named), int(index.dimension), deadline):
         sparse = sparse or row.sparse
         for key, value in row.metadata.items():
             types[key].add(_type(value))
@@ -54,13 +58,12 @@ def introspected(index: Any, plane: Plane) -> tuple[CollectionSpec, Layout, tupl
     if sparse:
         losses.append(Gap("sparse", index.name, "sparse values are not read", blocking=False))
     read_only = "its records have sparse values, which a write would remove" if sparse else ""
-    layout = Layout(
-        "string", {each.name: each for each in columns}, own=False, extra=extra, read_only=read_only
-    )
-    fields = (*(Field(each.name, each.type) for each in columns), Field(extra, "json"))
+    layout = Layout("string", {column.name: column for column in columns}, own=False, extra=extra)
+    fields = (*(Field(column.name, column.type) for column in columns), Field(extra, "json"))
     vector = VectorField(_VECTOR, int(index.dimension), metric)
     spec = CollectionSpec.foreign(index.name, (vector,), fields, "string", namespaced=any(named))
-    return spec, layout, tuple(losses)
+    identity = tags.identity(index)
+    return Described(index.name, spec, identity, tuple(losses), read_only, Location(index.host, layout))
 
 
 def _metric(index: Any) -> Metric:
@@ -70,13 +73,13 @@ def _metric(index: Any) -> Metric:
     return metric
 
 
-def _sample(plane: Plane, namespaces: Iterable[str], dim: int) -> Iterator[Row]:
-    for namespace, _ in zip(namespaces, range(_NAMESPACES), strict=False):
+def _sample(plane: Plane, namespaces: Sequence[str], dim: int, deadline: Deadline) -> Iterator[Row]:
+    for namespace in namespaces[:_NAMESPACES]:
         token = ""
         for _ in range(_PAGES):
-            keys, token = plane.keys(namespace, IDS_LISTED, token)
+            keys, token = plane.keys(namespace, IDS_LISTED, token, deadline)
             for part in fetchable(keys, dim):
-                yield from plane.fetch(namespace, part).values()
+                yield from plane.fetch(namespace, part, deadline).values()
             if not token:
                 break
 
@@ -109,7 +112,7 @@ def _type(value: Any) -> FieldType | None:
 
 
 def _free_name(columns: Iterable[Column]) -> str:
-    taken = {each.name.lower() for each in columns}
+    taken = {column.name.lower() for column in columns}
     name = _EXTRA
     while name in taken:
         name += "_"

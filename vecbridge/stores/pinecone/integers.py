@@ -7,7 +7,6 @@ the two, and below 2^53 a filter is what anybody would write: ``{"year": {"$gt":
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from vecbridge.filters import COMPARE, Op
@@ -58,13 +57,6 @@ def number(key: str, op: Op, value: float) -> dict[str, Any]:
     if op == "!=":
         return {"$or": [{key: {"$lt": value}}, {key: {"$gt": value}}]}
     return {key: {OPERATORS[op]: value}}
-
-
-def among(key: str, rest_key: str, values: Sequence[int]) -> tuple[list[float], list[dict[str, Any]]]:
-    """The values that ``$in`` can take, and filters for the others."""
-    small = [float(value) for value in values if abs(value) < EXACT]
-    large = [comparison(key, rest_key, "==", value) for value in values if abs(value) >= EXACT]
-    return small, large
 
 
 def _rest(key: str, op: Op, value: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -30,13 +30,13 @@ class Column:
         name: What vecbridge calls it.
         key: Its metadata key.
         type: Its type.
-        aside: The second key, "" where there is none (indexes made elsewhere).
+        second_key: Its second one, "" where there is none (indexes made elsewhere).
     """
 
     name: str
     key: str
     type: FieldType
-    aside: str = ""
+    second_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,12 @@ class Layout:
         columns: The scalar columns but for ``extra``, by vecbridge's name.
         own: Whether vecbridge made the index, and ids and namespaces are written in its way.
         extra: The column that takes every key or value outside the others (indexes made elsewhere), or None.
-        read_only: Why records cannot be written; "" if they can be.
     """
 
     id_type: str
     columns: Mapping[str, Column]
     own: bool = True
     extra: str | None = None
-    read_only: str = ""
 
     def key(self, id: str | int) -> str:
         """The id of a record."""
@@ -86,17 +84,25 @@ class Layout:
         """A namespace as the service calls it; "" is the default one."""
         return _DISGUISED if self.own and namespace == DEFAULT_NAMESPACE else namespace
 
-    def namespace(self, found: str) -> str:
+    def namespace(self, wire_name: str) -> str:
         """A namespace from what the service calls it."""
-        if found == DEFAULT_NAMESPACE:
+        if wire_name == DEFAULT_NAMESPACE:
             return ""
-        return DEFAULT_NAMESPACE if self.own and found == _DISGUISED else found
+        return DEFAULT_NAMESPACE if self.own and wire_name == _DISGUISED else wire_name
+
+
+class Location(NamedTuple):
+    """Where a collection is: the host of its index, and the layout of its records."""
+
+    host: str
+    layout: Layout
 
 
 def of_spec(spec: CollectionSpec) -> Layout:
     """The layout of a collection that vecbridge made."""
     columns = {
-        each.name: Column(each.name, each.name, each.type, aside=f"_vb_{each.name}") for each in spec.fields
+        field.name: Column(field.name, field.name, field.type, second_key=f"_vb_{field.name}")
+        for field in spec.fields
     }
     return Layout(spec.id_type, columns)
 

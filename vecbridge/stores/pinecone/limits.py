@@ -23,45 +23,37 @@ ID_BYTES: Final = 512
 IDS_LISTED: Final = 100
 IDS_DELETED: Final = 1_000
 FILTER_VALUES: Final = 10_000
-NAME_LENGTH: Final = 45
+#: Of longer vectors float32 cannot hold the squares and products, of shorter ones not their last digits.
+VECTOR_LENGTHS: Final = (1e-17, 1e19)
 
-
-class PineconeCapabilities(Capabilities):
-    """Capabilities, with the gaps that only Pinecone has."""
-
-    __slots__ = ()
-
-    def _gaps(self, spec: CollectionSpec) -> Iterator[Gap]:
-        yield from Capabilities._gaps(self, spec)
-        if spec.name.endswith("_"):
-            detail = "an index is called after its collection, and its name cannot end in -"
-            yield Gap("index", spec.name, detail, blocking=True)
-        if (needed := len(tags.chunks(spec))) > tags.MOST:
-            detail = f"the spec takes {needed} tags of an index, which has {tags.MOST} for it"
-            yield Gap("size", spec.name, detail, blocking=True)
-        if spec.id_type == "string":
-            detail = f"ids of more than {ID_BYTES} bytes of ASCII are refused; é counts as %C3%A9"
-            yield Gap("id", "id", detail, blocking=False)
-        if spec.fields:
-            detail = f"records whose fields take more than {METADATA_BYTES:,} bytes of JSON are refused"
-            yield Gap("size", spec.name, detail, blocking=False)
-        for vector in spec.vectors:
-            detail = "vectors that are all zeros are refused"
-            yield Gap(f"vector:{vector.name}", vector.name, detail, blocking=False)
-
-
-#: request_rows and request_bytes are what one upsert may well take: it is packed into requests by what
-#: records take as they are sent, and the more there are of them, the less room the last one leaves.
-CAPABILITIES: Final[Capabilities] = PineconeCapabilities(
+CAPABILITIES: Final = Capabilities(
     backend="pinecone",
     indexes=frozenset({Auto.kind}),
     ordered_types=frozenset({"int64", "float64"}),
     max_dim=20_000,
     max_vectors=1,
-    request_rows=10_000,
-    request_bytes=32 << 20,
     max_top_k=10_000,
-    text_bytes=40_000,
-    consistency="eventual",
+    request_rows=REQUEST_ROWS,
+    request_bytes=REQUEST_BYTES,
     parallel_requests=8,
+    record_bytes=METADATA_BYTES,
+    id_bytes=ID_BYTES,
+    text_bytes=40_000,
+    vector_lengths=VECTOR_LENGTHS,
+    zero_vectors=False,
+    consistency="eventual",
+    counts_deletes=False,
+    deletes_where=True,
+    trust_reads=10.0,
+    trust_writes=10.0,
 )
+
+
+def gaps(spec: CollectionSpec) -> Iterator[Gap]:
+    """The gaps that no figure of the capabilities tells."""
+    if spec.name.endswith("_"):
+        detail = "an index is called after its collection, and its name cannot end in -"
+        yield Gap("index", spec.name, detail, blocking=True)
+    if (needed := len(tags.chunks(spec))) > tags.MOST:
+        detail = f"the spec takes {needed} tags of an index, which has {tags.MOST} for it"
+        yield Gap("size", spec.name, detail, blocking=True)

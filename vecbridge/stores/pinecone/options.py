@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SecretStr
@@ -10,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vecbridge.errors import ConfigError, InvalidURLError
 from vecbridge.stores.pinecone.limits import Transport
+from vecbridge.transport.hosts import is_loopback
 from vecbridge.urls import StoreOptions, StoreURL
 
 SERVICE: str = "https://api.pinecone.io"
@@ -28,7 +28,7 @@ class PineconeOptions(StoreOptions):
     Attributes:
         api_key: The key, as an argument only; else ``PINECONE_API_KEY`` of the environment or ``.env``.
         transport: What carries records and searches: "rest" or "grpc".
-        timeout: Seconds that a call may take.
+        timeout: Seconds that a request may take.
         tls: Whether the host of the URL speaks TLS; unset, all but this machine do.
         cloud: Where a new index is: "aws", "gcp" or "azure".
         region: Of that cloud.
@@ -74,7 +74,7 @@ def control_host(url: StoreURL, options: PineconeOptions) -> str:
     if not url.host:
         return Environment().controller_host
     host = f"[{url.host}]" if ":" in url.host else url.host
-    tls = not _is_here(url.host) if options.tls is None else options.tls
+    tls = not is_loopback(url.host) if options.tls is None else options.tls
     return f"{'https' if tls else 'http'}://{host}" + ("" if url.port is None else f":{url.port}")
 
 
@@ -91,10 +91,3 @@ def api_key(options: PineconeOptions) -> SecretStr:
     if not (key.isascii() and key.isprintable()) or key != key.strip():
         raise ConfigError("the Pinecone key has blanks around it or characters that no key has")
     return secret
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

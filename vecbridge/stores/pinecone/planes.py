@@ -1,17 +1,23 @@
-"""What one index is asked for, whatever carries it."""
+"""The data plane of one index, whatever carries it, and how its requests are cut."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from vecbridge.driver import Deadline, RequestLimits, WritePart
 from vecbridge.query import FloatArray
-from vecbridge.stores.pinecone.limits import ANSWER_BYTES, IDS_LISTED, REQUEST_BYTES, REQUEST_ROWS
+from vecbridge.stores.pinecone.layout import DEFAULT_NAMESPACE
+from vecbridge.stores.pinecone.limits import ANSWER_BYTES, IDS_LISTED, METADATA_BYTES, REQUEST_BYTES
 
 FLOAT_BYTES: Final = 12  # of JSON
+ROW_BYTES: Final = 1_000  # of an id and a little metadata
 _URL_BYTES: Final = 6_000
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,108 +40,152 @@ class Row:
 
 
 class Encoded(NamedTuple):
-    """A record as a request carries it.
-
-    Attributes:
-        content: What the plane makes of it.
-        size: Bytes that it takes in a request.
-    """
+    """A record as a plane sends it, and the bytes that it takes in a request."""
 
     content: Any
     size: int
 
 
-class Plane(Protocol):
-    """The data plane of one index. Every call has a deadline, none is repeated, errors are vecbridge's.
+class Plane(ABC):
+    """The data plane of one index. Nothing is repeated, errors are vecbridge's.
 
     An absent namespace reads as empty; ``""`` is the default one. A filter is never empty. Where a next page
     starts is a text, "" where there is none.
     """
 
+    @abstractmethod
     def encode(
         self, keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
     ) -> Iterator[Encoded]:
         """Records as :meth:`upsert` takes them, one by one."""
 
+    @abstractmethod
     def envelope(self, namespace: str) -> int:
         """Bytes that a request takes beside its records."""
 
-    def upsert(self, namespace: str, rows: Sequence[Encoded]) -> None:
+    @abstractmethod
+    def upsert(self, namespace: str, rows: Sequence[Encoded], deadline: Deadline) -> None:
         """Writes records, in one request."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Closes its connections."""
+
+    @abstractmethod
+    def _ask(self, operation: str, body: dict[str, Any], deadline: Deadline) -> Mapping[str, Any]:
+        """One other request and its answer; names are those of the service, in snake case."""
+
     def query(
-        self, namespace: str, vector: FloatArray, k: int, filter: Mapping[str, Any] | None, *,
-        values: bool, metadata: bool,
+        self, namespace: str, vector: FloatArray, k: int, filter: Mapping[str, Any] | None,
+        deadline: Deadline, *, values: bool, metadata: bool,
     ) -> list[Row]:  # fmt: skip
         """The nearest records, best first."""
+        body = {"vector": vector, "top_k": k, "include_values": values, "include_metadata": metadata}
+        answer = self._ask("query", body | _given(namespace=namespace, filter=filter), deadline)
+        return [_row(match["id"], match) for match in answer.get("matches", ())]
 
-    def fetch(self, namespace: str, keys: Sequence[str]) -> dict[str, Row]:
+    def fetch(self, namespace: str, keys: Sequence[str], deadline: Deadline) -> dict[str, Row]:
         """Records by id, at most 100."""
+        answer = self._ask("fetch", {"ids": list(keys)} | _given(namespace=namespace), deadline)
+        return {key: _row(key, record) for key, record in answer.get("vectors", {}).items()}
 
     def matching(
-        self, namespace: str, filter: Mapping[str, Any], limit: int, token: str
+        self, namespace: str, filter: Mapping[str, Any], limit: int, token: str, deadline: Deadline
     ) -> tuple[list[Row], str]:
         """The records that match, in the order of their ids: a page, and where the next starts."""
+        body = {"filter": filter, "limit": limit} | _given(namespace=namespace, pagination_token=token)
+        answer = self._ask("fetch_by_metadata", body, deadline)
+        records = answer.get("vectors", {})
+        return [_row(key, records[key]) for key in sorted(records)], _next(answer)
 
-    def keys(self, namespace: str, limit: int, token: str) -> tuple[list[str], str]:
+    def keys(self, namespace: str, limit: int, token: str, deadline: Deadline) -> tuple[list[str], str]:
         """Ids in their order: a page of at most 100, and where the next starts."""
+        body = {"limit": limit} | _given(namespace=namespace, pagination_token=token)
+        answer = self._ask("list", body, deadline)
+        return [record["id"] for record in answer.get("vectors") or ()], _next(answer)
 
-    def delete(self, namespace: str, selector: Mapping[str, Any]) -> None:
-        """Removes records: ``{"ids": […]}``, ``{"filter": {…}}`` or ``{"deleteAll": True}``.
+    def delete(self, namespace: str, selector: Mapping[str, Any], deadline: Deadline) -> None:
+        """Removes records: ``{"ids": […]}``, ``{"filter": {…}}`` or ``{"delete_all": True}``.
 
         Raises:
             NotFoundError: No such namespace.
         """
+        self._ask("delete", {**selector, **_given(namespace=namespace)}, deadline)
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, deadline: Deadline) -> dict[str, int]:
         """Records by namespace."""
+        stats = self._ask("describe_index_stats", {}, deadline).get("namespaces", {})
+        names = ("vector_count", "vectorCount")  # gRPC, REST
+        return {
+            key: int(next((held[name] for name in names if name in held), 0)) for key, held in stats.items()
+        }
 
-    def delete_namespace(self, namespace: str) -> None:
+    def delete_namespace(self, namespace: str, deadline: Deadline) -> None:
         """Removes a namespace.
 
         Raises:
             NotFoundError: No such namespace.
         """
-
-    def close(self) -> None:
-        """Closes its connections; the next call opens them again."""
+        self._ask("delete_namespace", {"namespace": namespace or DEFAULT_NAMESPACE}, deadline)
 
 
-def packed(rows: Iterator[Encoded], envelope: int) -> Iterator[list[Encoded]]:
-    """Records in requests that are as full as they get: 2 MB or 1,000 records.
+def _given(**arguments: Any) -> dict[str, Any]:
+    """What is not empty, which the service would not take everywhere."""
+    return {name: value for name, value in arguments.items() if value}
 
-    Args:
-        rows: Records with their sizes on the wire.
-        envelope: Bytes that a request takes beside them.
-    """
-    part: list[Encoded] = []
-    size = envelope
-    for row in rows:
-        if part and (len(part) == REQUEST_ROWS or size + row.size > REQUEST_BYTES):
-            yield part
-            part, size = [], envelope
-        part.append(row)
-        size += row.size
-    if part:
-        yield part
+
+def _row(key: str, record: Mapping[str, Any]) -> Row:
+    return Row(
+        key,
+        record.get("values") or (),
+        record.get("metadata") or {},
+        record.get("score") or 0.0,
+        bool(record.get("sparse_values") or record.get("sparseValues")),
+    )
+
+
+def _next(answer: Mapping[str, Any]) -> str:
+    return str((answer.get("pagination") or {}).get("next") or "")
+
+
+def packed(rows: Iterable[Encoded], envelope: int, limits: RequestLimits) -> Iterator[WritePart]:
+    """Records in requests that are as full as they get, ``envelope`` being what each takes beside them."""
+    start = 0
+    most = (limits.bytes or REQUEST_BYTES) - envelope
+    for part in cut(rows, limits.rows, lambda row: row.size, most):
+        yield WritePart(range(start, start + len(part)), part)
+        start += len(part)
 
 
 def whole_rows(dim: int, most: int) -> int:
     """How many records with vectors and a little metadata an answer may well hold."""
-    return max(1, min(most, ANSWER_BYTES // 2 // (dim * FLOAT_BYTES + 1_000)))
+    return max(1, min(most, ANSWER_BYTES // 2 // (dim * FLOAT_BYTES + ROW_BYTES)))
 
 
-def fetchable(keys: Sequence[str], dim: int) -> Iterator[list[str]]:
+def hits_with_columns(k: int, dim: int, *, values: bool, metadata: bool) -> bool:
+    """Whether an answer of ``k`` hits holds what is asked of each, however large it is."""
+    row = dim * FLOAT_BYTES * values + METADATA_BYTES * metadata + ROW_BYTES
+    return not (values or metadata) or k <= ANSWER_BYTES // row
+
+
+def fetchable(keys: Iterable[str], dim: int) -> Iterator[list[str]]:
     """Ids in parts that fit the URL of a fetch, and whose records fit its answer."""
     rows = whole_rows(dim, IDS_LISTED)
-    part: list[str] = []
-    size = 0
-    for key in keys:
-        length = len(quote(key, safe="")) + len("&ids=")
-        if part and (len(part) == rows or size + length > _URL_BYTES):
+    return cut(keys, rows, lambda key: len(quote(key, safe="")) + len("&ids="), _URL_BYTES)
+
+
+def cut(
+    items: Iterable[Item], most: int, size: Callable[[Item], int], most_bytes: int
+) -> Iterator[list[Item]]:
+    """Items in parts of as many as fit; one that is too large stands alone."""
+    part: list[Item] = []
+    left = most_bytes
+    for item in items:
+        taken = size(item)
+        if part and (len(part) == most or taken > left):
             yield part
-            part, size = [], 0
-        part.append(key)
-        size += length
+            part, left = [], most_bytes
+        part.append(item)
+        left -= taken
     if part:
         yield part

@@ -12,15 +12,21 @@ from pinecone._internal.config import PineconeConfig
 from pinecone._internal.constants import DATA_PLANE_API_VERSION
 from pinecone._internal.http_client import HTTPClient
 
+from vecbridge.driver import Deadline
 from vecbridge.errors import BackendError
 from vecbridge.query import FloatArray
 from vecbridge.stores.pinecone import errors
-from vecbridge.stores.pinecone.connections import Reopened
-from vecbridge.stores.pinecone.layout import DEFAULT_NAMESPACE
-from vecbridge.stores.pinecone.planes import Encoded, Row
+from vecbridge.stores.pinecone.planes import Encoded, Plane
 
 _CONNECTIONS: Final = 64
-_JSON: Final = {"Content-Type": "application/json"}
+_GET: Final = {"fetch": "/vectors/fetch", "list": "/vectors/list"}
+_POST: Final = {
+    "upsert": "/vectors/upsert",
+    "delete": "/vectors/delete",
+    "fetch_by_metadata": "/vectors/fetch_by_metadata",
+    "query": "/query",
+    "describe_index_stats": "/describe_index_stats",
+}
 #: The log sequence number of a write, and of the last write that a query sees:
 #: https://docs.pinecone.io/guides/index-data/check-data-freshness
 _WRITTEN: Final = "x-pinecone-request-lsn"
@@ -30,36 +36,26 @@ _TAIL: Final = b"]}"
 _NOBODY: Final = "%vecbridge-flush"
 
 
-def transport(host: str, api_key: str, timeout: float) -> HTTPClient:
-    """The client's HTTP transport, told to repeat nothing.
+class RestPlane(Plane):
+    """REST. The client's transport repeats nothing here, and takes no proxy from the environment.
 
     Args:
-        host: With its scheme; without TLS there is nothing to verify, and certificates are not loaded.
+        host: Of the index, with its scheme; without TLS there is nothing to verify, and certificates are not
+            loaded.
         api_key: The key.
-        timeout: Seconds that a call may take.
-    """
-    config = PineconeConfig(
-        api_key=api_key,
-        host=host,
-        timeout=timeout,
-        ssl_verify=not host.startswith("http://"),
-        connection_pool_maxsize=_CONNECTIONS,
-        retry_config=RetryConfig(max_retries=0),
-    )
-    return HTTPClient(config, DATA_PLANE_API_VERSION)
-
-
-class RestPlane:
-    """See :class:`~vecbridge.stores.pinecone.planes.Plane`.
-
-    Args:
-        host: Of the index, with its scheme.
-        api_key: The key.
-        timeout: Seconds that a call may take.
+        timeout: Seconds for a request that has no deadline of its own.
     """
 
     def __init__(self, host: str, api_key: str, timeout: float) -> None:
-        self._connection: Reopened[HTTPClient] = Reopened(lambda: transport(host, api_key, timeout))
+        config = PineconeConfig(
+            api_key=api_key,
+            host=host,
+            timeout=timeout,
+            ssl_verify=not host.startswith("http://"),
+            connection_pool_maxsize=_CONNECTIONS,
+            retry_config=RetryConfig(max_retries=0),
+        )
+        self._client = HTTPClient(config, DATA_PLANE_API_VERSION)
 
     def encode(
         self, keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
@@ -73,127 +69,66 @@ class RestPlane:
             yield Encoded(content, len(content) + 1)
 
     def envelope(self, namespace: str) -> int:
-        """See the protocol."""
+        """See :class:`Plane`."""
         return len(_head(namespace)) + len(_TAIL)
 
-    def upsert(self, namespace: str, rows: Sequence[Encoded]) -> None:
-        """See the protocol."""
+    def upsert(self, namespace: str, rows: Sequence[Encoded], deadline: Deadline) -> None:
+        """See :class:`Plane`."""
         parts = [row.content for row in rows]
         parts[0] = _head(namespace) + parts[0]
         parts[-1] += _TAIL
-        self._post("/vectors/upsert", b",".join(parts))
+        self._answer("upsert", b",".join(parts), deadline)
 
-    def query(
-        self, namespace: str, vector: FloatArray, k: int, filter: Mapping[str, Any] | None, *,
-        values: bool, metadata: bool,
-    ) -> list[Row]:  # fmt: skip
-        """See the protocol."""
-        body = {"vector": vector, "topK": k, "includeValues": values, "includeMetadata": metadata}
-        if filter is not None:
-            body["filter"] = filter
-        answer, _ = self._asked("/query", namespace, body)
-        return [_row(match) for match in answer["matches"]]
-
-    def fetch(self, namespace: str, keys: Sequence[str]) -> dict[str, Row]:
-        """See the protocol."""
-        params = [("ids", key) for key in keys]
-        answer = self._get("/vectors/fetch", namespace, params)
-        return {key: _row(found) for key, found in answer["vectors"].items()}
-
-    def matching(
-        self, namespace: str, filter: Mapping[str, Any], limit: int, token: str
-    ) -> tuple[list[Row], str]:
-        """See the protocol."""
-        body: dict[str, Any] = {"filter": filter, "limit": limit}
-        if token:
-            body["paginationToken"] = token
-        answer, _ = self._asked("/vectors/fetch_by_metadata", namespace, body)
-        rows = [_row(found) for found in answer["vectors"].values()]
-        return sorted(rows, key=lambda row: row.key), _next(answer)
-
-    def keys(self, namespace: str, limit: int, token: str) -> tuple[list[str], str]:
-        """See the protocol."""
-        params = [("limit", str(limit))] + ([("paginationToken", token)] if token else [])
-        answer = self._get("/vectors/list", namespace, params)
-        return [each["id"] for each in answer.get("vectors") or []], _next(answer)
-
-    def delete(self, namespace: str, selector: Mapping[str, Any]) -> None:
-        """See the protocol."""
-        self._asked("/vectors/delete", namespace, dict(selector))
-
-    def counts(self) -> dict[str, int]:
-        """See the protocol."""
-        answer, _ = self._asked("/describe_index_stats", "", {})
-        return {name: int(each.get("vectorCount", 0)) for name, each in answer["namespaces"].items()}
-
-    def delete_namespace(self, namespace: str) -> None:
-        """See the protocol."""
-        path = f"/namespaces/{quote(namespace or DEFAULT_NAMESPACE, safe='')}"
-        with errors.mapped(f"delete namespace {namespace!r}"):
-            self._connection.get().delete(path)
-
-    def barrier(self, namespace: str, timeout: float) -> int:
+    def barrier(self, namespace: str, deadline: Deadline) -> int:
         """The log sequence number of a write that changes nothing: all that came before has a lower one.
 
         Raises:
             NotFoundError: No such namespace.
         """
-        _, headers = self._asked("/vectors/delete", namespace, {"ids": [_NOBODY]}, timeout)
-        return _number(headers, _WRITTEN)
+        content = orjson.dumps({"ids": [_NOBODY], "namespace": namespace})
+        return _number(self._answer("delete", content, deadline), _WRITTEN)
 
-    def seen(self, namespace: str, timeout: float) -> int:
+    def seen(self, namespace: str, deadline: Deadline) -> int:
         """The log sequence number of the last write that a query sees."""
-        _, headers = self._asked("/query", namespace, {"id": _NOBODY, "topK": 1}, timeout)
-        return _number(headers, _SEEN)
+        content = orjson.dumps({"id": _NOBODY, "topK": 1, "namespace": namespace})
+        return _number(self._answer("query", content, deadline), _SEEN)
 
     def close(self) -> None:
-        """See the protocol."""
-        self._connection.close()
+        """See :class:`Plane`."""
+        self._client.close()
 
-    def _asked(
-        self, path: str, namespace: str, body: dict[str, Any], timeout: float | None = None
-    ) -> tuple[Any, Mapping[str, str]]:
-        named = body | ({"namespace": namespace} if namespace else {})
-        return self._post(path, orjson.dumps(named, option=orjson.OPT_SERIALIZE_NUMPY), timeout)
+    def _ask(self, operation: str, body: dict[str, Any], deadline: Deadline) -> Mapping[str, Any]:
+        named = {_camel_case(name): value for name, value in body.items()}
+        if operation in _POST:
+            named = orjson.dumps(named, option=orjson.OPT_SERIALIZE_NUMPY)
+        content = self._answer(operation, named, deadline).content
+        try:
+            return orjson.loads(content) if content else {}
+        except orjson.JSONDecodeError as exc:
+            raise BackendError(f"{operation}: the answer is no JSON: {exc}") from exc
 
-    def _post(self, path: str, content: bytes, timeout: float | None = None) -> tuple[Any, Mapping[str, str]]:
-        with errors.mapped(path.rpartition("/")[2]):
-            answer = self._connection.get().post(path, timeout, content=content, headers=dict(_JSON))
-        return _read(answer.content), answer.headers
+    def _answer(self, operation: str, body: Any, deadline: Deadline) -> Any:
+        """The answer as it came, with its headers, to the bytes of a POST, or to arguments by name."""
+        timeout = deadline.left()
+        with errors.mapped(operation):
+            if operation in _POST:
+                headers = {"Content-Type": "application/json"}
+                return self._client.post(_POST[operation], timeout, content=body, headers=headers)
+            if operation in _GET:
+                return self._client.get(_GET[operation], timeout, params=body)
+            return self._client.delete(f"/namespaces/{quote(body['namespace'], safe='')}", timeout)
 
-    def _get(self, path: str, namespace: str, params: list[tuple[str, str]]) -> Any:
-        named = [("namespace", namespace)] if namespace else []
-        with errors.mapped(path.rpartition("/")[2]):
-            answer = self._connection.get().get(path, params=params + named)
-        return _read(answer.content)
+
+def _camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
 
 
 def _head(namespace: str) -> bytes:
     return b'{"namespace":%b,"vectors":[' % orjson.dumps(namespace)
 
 
-def _read(content: bytes) -> Any:
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError as exc:
-        raise BackendError(f"the answer is no JSON: {exc}") from exc
-
-
-def _row(found: Mapping[str, Any]) -> Row:
-    return Row(
-        found["id"],
-        found.get("values") or (),
-        found.get("metadata") or {},
-        found.get("score") or 0.0,
-        bool(found.get("sparseValues")),
-    )
-
-
-def _next(answer: Mapping[str, Any]) -> str:
-    return str((answer.get("pagination") or {}).get("next") or "")
-
-
-def _number(headers: Mapping[str, str], name: str) -> int:
-    if not (text := headers.get(name, "")).isdigit():
+def _number(answer: Any, name: str) -> int:
+    if not (text := answer.headers.get(name, "")).isdigit():
         raise BackendError(f"the service gave no {name}, so that it cannot be told what a reader sees")
     return int(text)

@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
+import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pinecone import RetryConfig
 from pinecone.grpc import GrpcIndex
 
+from vecbridge.driver import Deadline
 from vecbridge.query import FloatArray
 from vecbridge.stores.pinecone import errors
-from vecbridge.stores.pinecone.connections import Reopened
-from vecbridge.stores.pinecone.layout import DEFAULT_NAMESPACE
-from vecbridge.stores.pinecone.planes import Encoded, Row
+from vecbridge.stores.pinecone.planes import Encoded, Plane
 
 _CONNECT_SECONDS: Final = 10.0
 
 
-class RpcPlane:
-    """See :class:`~vecbridge.stores.pinecone.planes.Plane`.
+class _Runtime:
+    """Where the client's Rust runtime runs: in the process that used it first, and in no child of it."""
+
+    pid: int | None = None
+
+
+def works_here() -> bool:
+    """Whether gRPC can be used in this process: not where it was forked from one that had used it."""
+    return _Runtime.pid in (None, os.getpid())
+
+
+class RpcPlane(Plane):
+    """gRPC. The client's channel repeats nothing here, and takes no proxy from the environment.
+
+    The channel is asked directly: what is around it looks at every value once more.
 
     Args:
         host: Of the index, with its scheme.
         api_key: The key.
-        timeout: Seconds that a call may take.
+        timeout: Seconds for a request that has no deadline of its own.
     """
 
     def __init__(self, host: str, api_key: str, timeout: float) -> None:
-        self._connection: Reopened[GrpcIndex] = Reopened(lambda: _opened(host, api_key, timeout))
+        _Runtime.pid = os.getpid()
+        secure = not host.startswith("http://")
+        self._index = GrpcIndex(
+            host=host,
+            api_key=api_key,
+            secure=secure,
+            grpc_scheme="https" if secure else "http",
+            timeout=timeout,
+            connect_timeout=min(timeout, _CONNECT_SECONDS),
+            retry_config=RetryConfig(max_retries=0),
+        )
 
     def encode(
         self, keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
@@ -44,100 +67,23 @@ class RpcPlane:
             yield Encoded(row, _framed(size))
 
     def envelope(self, namespace: str) -> int:
-        """See the protocol."""
+        """See :class:`Plane`."""
         return _framed(len(namespace))
 
-    def upsert(self, namespace: str, rows: Sequence[Encoded]) -> None:
-        """See the protocol; the client's ``upsert`` would look at every value once more."""
+    def upsert(self, namespace: str, rows: Sequence[Encoded], deadline: Deadline) -> None:
+        """See :class:`Plane`."""
         with errors.mapped("upsert"):
-            self._connection.get()._channel.upsert([row.content for row in rows], namespace or None)
-
-    def query(
-        self, namespace: str, vector: FloatArray, k: int, filter: Mapping[str, Any] | None, *,
-        values: bool, metadata: bool,
-    ) -> list[Row]:  # fmt: skip
-        """See the protocol."""
-        with errors.mapped("query"):
-            answer = self._connection.get().query(
-                top_k=k, vector=vector.tolist(), namespace=namespace, filter=filter,
-                include_values=values, include_metadata=metadata,
-            )  # fmt: skip
-        return _rows(answer.matches)
-
-    def fetch(self, namespace: str, keys: Sequence[str]) -> dict[str, Row]:
-        """See the protocol."""
-        with errors.mapped("fetch"):
-            answer = self._connection.get().fetch(ids=list(keys), namespace=namespace)
-        return {row.key: row for row in _rows(answer.vectors.values())}
-
-    def matching(
-        self, namespace: str, filter: Mapping[str, Any], limit: int, token: str
-    ) -> tuple[list[Row], str]:
-        """See the protocol."""
-        with errors.mapped("fetch_by_metadata"):
-            answer = self._connection.get().fetch_by_metadata(
-                filter=filter, namespace=namespace, limit=limit, pagination_token=token or None
-            )
-        return sorted(_rows(answer.vectors.values()), key=lambda row: row.key), _next(answer)
-
-    def keys(self, namespace: str, limit: int, token: str) -> tuple[list[str], str]:
-        """See the protocol."""
-        with errors.mapped("list"):
-            answer = self._connection.get().list_paginated(
-                limit=limit, namespace=namespace, pagination_token=token or None
-            )
-        return [each.id for each in answer.vectors], _next(answer)
-
-    def delete(self, namespace: str, selector: Mapping[str, Any]) -> None:
-        """See the protocol."""
-        named = {"delete_all" if name == "deleteAll" else name: value for name, value in selector.items()}
-        with errors.mapped("delete"):
-            self._connection.get().delete(namespace=namespace, **named)
-
-    def counts(self) -> dict[str, int]:
-        """See the protocol."""
-        with errors.mapped("describe_index_stats"):
-            answer = self._connection.get().describe_index_stats()
-        return {name: each.vector_count for name, each in answer.namespaces.items()}
-
-    def delete_namespace(self, namespace: str) -> None:
-        """See the protocol."""
-        with errors.mapped(f"delete namespace {namespace!r}"):
-            self._connection.get().delete_namespace(name=namespace or DEFAULT_NAMESPACE)
+            vectors = [row.content for row in rows]
+            self._index._channel.upsert(vectors, namespace or None, timeout_s=deadline.left())
 
     def close(self) -> None:
-        """See the protocol."""
-        self._connection.close()
+        """See :class:`Plane`."""
+        self._index.close()
 
-
-def _opened(host: str, api_key: str, timeout: float) -> GrpcIndex:
-    secure = not host.startswith("http://")
-    return GrpcIndex(
-        host=host,
-        api_key=api_key,
-        secure=secure,
-        grpc_scheme="https" if secure else "http",
-        timeout=timeout,
-        connect_timeout=min(timeout, _CONNECT_SECONDS),
-        retry_config=RetryConfig(max_retries=0),
-    )
-
-
-def _rows(found: Iterable[Any]) -> list[Row]:
-    return [
-        Row(
-            each.id,
-            each.values or (),
-            each.metadata or {},
-            getattr(each, "score", 0.0),
-            each.sparse_values is not None,
-        )
-        for each in found
-    ]
-
-
-def _next(answer: Any) -> str:
-    return (answer.pagination.next or "") if answer.pagination else ""
+    def _ask(self, operation: str, body: dict[str, Any], deadline: Deadline) -> Mapping[str, Any]:
+        with errors.mapped(operation):
+            answer = getattr(self._index._channel, operation)(**body, timeout_s=deadline.left())
+        return answer or {}
 
 
 def _framed(size: int) -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import uuid
 import zlib
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
+from vecbridge.driver import Identity
 from vecbridge.errors import CorruptStoreError, SchemaError
 from vecbridge.schema import CollectionSpec
 
@@ -30,11 +30,11 @@ def chunks(spec: CollectionSpec) -> list[str]:
     return [text[start : start + _LENGTH] for start in range(0, len(text), _LENGTH)]
 
 
-def of_spec(spec: CollectionSpec) -> dict[str, str]:
+def of_spec(spec: CollectionSpec, token: str) -> dict[str, str]:
     """The tags of a new index: the spec, and a token that no other index has."""
     pieces = chunks(spec)
     named = {f"{_PREFIX}{number:02}": piece for number, piece in enumerate(pieces)}
-    return {_TOKEN: f"1-{len(pieces)}-{uuid.uuid4().hex}"} | named
+    return {_TOKEN: f"1-{len(pieces)}-{token}"} | named
 
 
 def is_ours(tags: Mapping[str, str]) -> bool:
@@ -47,9 +47,18 @@ def is_reserved(name: str) -> bool:
     return name == _TOKEN or name.startswith(_PREFIX)
 
 
-def identity(tags: Mapping[str, str]) -> str:
-    """Which index of its name it is; "" where vecbridge did not make it."""
-    return tags.get(_TOKEN, "")
+def identity(index: Any) -> Identity:
+    """Which index of its name it is.
+
+    An index that vecbridge did not make has neither a number nor a time of creation, and the service may give
+    its successor the same host.
+
+    Args:
+        index: As the client describes it.
+    """
+    if _TOKEN in (known := index.tags or {}):
+        return Identity(known[_TOKEN].split("-", 2)[-1])
+    return Identity(f"{index.host} {index.dimension} {index.metric}", certain=False)
 
 
 def read(name: str, tags: Mapping[str, str]) -> CollectionSpec:
@@ -59,7 +68,7 @@ def read(name: str, tags: Mapping[str, str]) -> CollectionSpec:
         CorruptStoreError: Somebody changed its tags, or a later version wrote them.
     """
     try:
-        version, count, _ = tags[_TOKEN].split("-")
+        version, count, _ = tags[_TOKEN].split("-", 2)
         if version != "1":
             raise CorruptStoreError(f"{name!r} was made by a later version of vecbridge")
         text = "".join(tags[f"{_PREFIX}{number:02}"] for number in range(int(count)))

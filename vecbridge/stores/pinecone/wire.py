@@ -20,7 +20,6 @@ from vecbridge.stores.pinecone.limits import ID_BYTES, METADATA_BYTES
 from vecbridge.stores.pinecone.planes import Row
 
 _EMPTY_LIST: Final = "[]"
-_ABSENT: Final = object()
 
 
 def metadata(layout: Layout, batch: pa.RecordBatch) -> list[dict[str, Any]]:
@@ -40,46 +39,38 @@ def _put(row: dict[str, Any], column: Column, value: Any) -> None:
     if column.type == "int64":
         row[column.key], rest = integers.split(value)
         if rest:
-            row[column.aside] = float(rest)
-    elif column.type == "list<string>" and not value and column.aside:
-        row[column.aside] = _EMPTY_LIST
+            row[column.second_key] = float(rest)
+    elif column.type == "list<string>" and not value and column.second_key:
+        row[column.second_key] = _EMPTY_LIST
     else:
         row[column.key] = value
 
 
-def problems(
-    layout: Layout,
-    spec: CollectionSpec,
-    limit: int,
-    batch: pa.RecordBatch,
-    metadata: Sequence[Mapping[str, Any]],
-) -> dict[int, str]:
+def sizes(metadata: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Bytes of JSON that the metadata of each record take: what the service limits, on either transport."""
+    return [len(orjson.dumps(row)) if row else 0 for row in metadata]
+
+
+def problems(layout: Layout, batch: pa.RecordBatch, sizes: Sequence[int]) -> dict[int, str]:
     """By row, why the service would refuse a record of a checked batch.
 
     Args:
         layout: Where columns are.
-        spec: The collection's spec.
-        limit: Bytes of the longest text.
         batch: The records.
-        metadata: Theirs, as they would be sent.
+        sizes: Of their metadata.
     """
-    found = _oversized(metadata)
+    refused = {
+        row: f"its fields take {size:,} bytes as JSON, and Pinecone keeps {METADATA_BYTES:,}"
+        for row, size in enumerate(sizes)
+        if size > METADATA_BYTES
+    }
     for row, id in enumerate(batch.column("id").to_pylist()):
         key = layout.key(id)
         if len(key) > ID_BYTES:
-            found[row] = f"its id takes {len(key)} bytes of ASCII, and Pinecone's have {ID_BYTES}"
+            refused[row] = f"its id takes {len(key)} bytes of ASCII, and Pinecone's have {ID_BYTES}"
         elif not key.isascii():
-            found[row] = "the index was made elsewhere, and Pinecone's ids are ASCII"
-    vectors = records.vectors(batch, spec.vector.name)
-    for row in np.flatnonzero(~vectors.any(axis=1)).tolist():
-        found[row] = "its vector is all zeros, which Pinecone refuses under every metric"
-    for name in (each.name for each in spec.fields if each.type in ("string", "json")):
-        for row, text in enumerate(batch.column(name).to_pylist()):
-            if text is not None and len(text) * 4 > limit and len(text.encode()) > limit:
-                found[row] = f"{name!r} is longer than {limit:,} bytes of UTF-8"
-    if layout.extra is not None:
-        found |= _bad_extras(layout, batch)
-    return found
+            refused[row] = "the index was made elsewhere, and Pinecone's ids are ASCII"
+    return refused if layout.extra is None else refused | _bad_extras(layout, batch)
 
 
 def is_key(key: str) -> bool:
@@ -87,28 +78,19 @@ def is_key(key: str) -> bool:
     return 0 < len(key) <= ID_BYTES and key.isascii()
 
 
-def _oversized(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    sizes = [len(orjson.dumps(row)) if row else 0 for row in rows]
-    return {
-        row: f"its fields take {size:,} bytes as JSON, and Pinecone keeps {METADATA_BYTES:,}"
-        for row, size in enumerate(sizes)
-        if size > METADATA_BYTES
-    }
-
-
 def _bad_extras(layout: Layout, batch: pa.RecordBatch) -> dict[int, str]:
     """Rows of an index made elsewhere whose ``extra`` is not what other keys could hold."""
-    found: dict[int, str] = {}
+    refused: dict[int, str] = {}
     columns = [(column.key, batch.column(column.name)) for column in layout.columns.values()]
     for row, text in enumerate(batch.column(layout.extra).to_pylist()):
         value = _object(text)
         if value is None:
-            found[row] = f"{layout.extra!r} is no JSON object"
+            refused[row] = f"{layout.extra!r} is no JSON object"
         elif bad := [key for key, item in value.items() if not key or key[0] == "$" or not _storable(item)]:
-            found[row] = f"{layout.extra!r}: Pinecone has no type for {bad[0]!r}"
+            refused[row] = f"{layout.extra!r}: Pinecone has no type for {bad[0]!r}"
         elif twice := [key for key, column in columns if key in value and column[row].is_valid]:
-            found[row] = f"{layout.extra!r} has {twice[0]!r}, which is a column"
-    return found
+            refused[row] = f"{layout.extra!r} has {twice[0]!r}, which is a column"
+    return refused
 
 
 def _object(text: str | None) -> dict[str, Any] | None:
@@ -146,9 +128,7 @@ def batch(
         else:
             column = layout.columns[name]
             values = [_taken(column, row.metadata) for row in rows]
-            arrays.append(
-                pa.array([None if each is _ABSENT else each for each in values], schema.field(name).type)
-            )
+            arrays.append(pa.array(values, schema.field(name).type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -163,22 +143,22 @@ def _vectors(spec: CollectionSpec, rows: Sequence[Row]) -> pa.Array:
 
 
 def _taken(column: Column, held: Mapping[str, Any]) -> Any:
-    """The value of a column; absent where there is none, or one of another type."""
-    value = held.get(column.key, _ABSENT)
+    """The value of a column; None where there is none, or one of another type."""
+    value: Any = held.get(column.key)
     match column.type:
         case "int64" if _is_number(value):
-            return integers.joined(value, held.get(column.aside, 0))
+            return integers.joined(value, held.get(column.second_key, 0))
         case "float64" if _is_number(value):
             return float(value)
         case "bool" if isinstance(value, bool):
             return value
         case "list<string>" if isinstance(value, list):
             return value
-        case "list<string>" if column.aside and column.aside in held:
+        case "list<string>" if column.second_key and column.second_key in held:
             return []
         case "string" | "json" if isinstance(value, str):
             return value
-    return _ABSENT
+    return None
 
 
 def _is_number(value: Any) -> bool:
@@ -186,6 +166,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _extra(layout: Layout, held: Mapping[str, Any]) -> str | None:
-    taken = {column.key for column in layout.columns.values() if _taken(column, held) is not _ABSENT}
+    taken = {column.key for column in layout.columns.values() if _taken(column, held) is not None}
     rest = {key: value for key, value in held.items() if key not in taken}
     return records.canonical_json(json.dumps(rest)) if rest else None

@@ -20,7 +20,7 @@ SERVERS := milvus,weaviate,pinecone,pinecone-grpc
 
 # What each environment installs. Only the one for the tests has torch.
 EXTRAS_demo := faiss,onnx
-EXTRAS_check := faiss,onnx,dev
+EXTRAS_check := faiss,weaviate,pinecone,onnx,dev
 EXTRAS_test := faiss,milvus,weaviate,pinecone,onnx,clip,dev
 EXTRAS_bench := faiss,milvus,weaviate,pinecone,onnx,testing,bench
 EXTRAS_docs := docs

@@ -1,4 +1,4 @@
-"""What every test shares."""
+"""Fixtures and options of all tests."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from vecbridge.testing.cases import MILVUS_GAPS, StoreCase
 
 pytest_plugins = ["pytester", "vecbridge.testing.plugin"]
 
-# The same examples on every machine, however slow it is; --hypothesis-profile=default draws new ones.
+# Hypothesis draws the same examples in every run, and no time limit fails one on a slow machine.
+# --hypothesis-profile=default draws new ones.
 settings.register_profile("vecbridge", deadline=None, derandomize=True)
 settings.load_profile("vecbridge")
 
-# What runs in the background is started with interrupts ignored, and passes that on; some tests interrupt.
+# A shell starts background jobs with SIGINT ignored, and child processes inherit that. Some tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,12 +53,12 @@ WEAVIATE_EMULATED = StoreCase(
 
 
 def pytest_vecbridge_cases() -> list[StoreCase]:
-    """Stores whose servers the tests start."""
+    """Cases of stores whose servers the tests start."""
     return [MILVUS, WEAVIATE, WEAVIATE_EMULATED]
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Says which store is not the genuine one."""
+    """Says in pytest's header that Weaviate is emulated."""
     stores = config.getoption("--stores")
     if stores is not None and WEAVIATE.id not in stores.split(","):
         return []
@@ -67,7 +68,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Workers that run at once share a server, which is started before them."""
+    """Starts the servers that all workers share, before the workers start."""
     config.pluginmanager.register(servers)  # calls its pytest_configure
     if not config.getoption("numprocesses", None):
         return
@@ -75,13 +76,13 @@ def pytest_configure(config: pytest.Config) -> None:
     wanted = [MILVUS.id, WEAVIATE.id] if stores is None else stores.split(",")
     for case, server in ((MILVUS, milvus), (WEAVIATE, weaviate)):
         if case.id in wanted and not server.missing():
-            with suppress(Exception):  # remembered: the tests that need it fail, the others run
+            with suppress(Exception):  # servers.py remembers it: only the tests that need the server fail
                 os.environ[f"{case.id.upper()}_URL"] = server.shared_url()
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With --dist=loadfile the files that start a Milvus are one, since one of it runs at a time."""
+    """With --dist=loadfile, one worker gets all files that start a Milvus: only one can run at a time."""
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
@@ -96,13 +97,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The checkout."""
+    """The root directory of the checkout."""
     return ROOT
 
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[None]:
-    """Takes back what a command set as the level of vecbridge's log lines and the place they go to."""
+    """Resets the level and the handlers of vecbridge's logger, which commands set."""
     yield
     logger = logging.getLogger("vecbridge")
     logger.setLevel(logging.NOTSET)

@@ -38,6 +38,14 @@ class Gap:
         subject: The vector, field or limit that it is about.
         detail: What would happen to it.
         blocking: create() raises; otherwise upsert refuses the records that it concerns.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> capabilities = vb.Capabilities(backend="mine", indexes=frozenset({"flat"}), int_bits=53)
+        >>> spec = vb.CollectionSpec.single("photos", dim=2, index=vb.Flat(), fields={"size": "int64"})
+        >>> [gap] = capabilities.check(spec)
+        >>> gap.kind, gap.subject, gap.detail, gap.blocking
+        ('int_width', 'size', 'integers beyond 53 bits are refused', False)
     """
 
     kind: str
@@ -113,6 +121,16 @@ class Capabilities:
         trust_reads: Seconds for which reads rely on the last look at whether the collection was replaced;
             infinite where every call of the backend sees it.
         trust_writes: The same for writes.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> capabilities = vb.Capabilities(backend="mine", indexes=frozenset({"auto", "flat"}))
+        >>> spec = vb.CollectionSpec.single("photos", dim=512, index=vb.HNSW())
+        >>> [gap.detail for gap in capabilities.check(spec)]
+        ['no hnsw; there are auto, flat']
+        >>> proposed, gaps = capabilities.nearest(spec)
+        >>> proposed.vector.index
+        Auto()
     """
 
     backend: str

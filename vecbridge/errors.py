@@ -18,6 +18,17 @@
 
 What the caller did wrong is a ConfigError, SchemaError, InvalidRecordError, NotFoundError or
 UnsupportedError; what happened at the other end is a BackendError.
+
+Example:
+    >>> import vecbridge as vb
+    >>> with vb.connect("memory://") as store:
+    ...     try:
+    ...         store.open("photos")
+    ...     except vb.NotFoundError as error:
+    ...         print(error)
+    ...     except vb.BackendError as error:
+    ...         print("worth another try" if error.retryable else "not worth one")
+    no collection 'photos' in memory://; there are: none
 """
 
 from __future__ import annotations
@@ -41,6 +52,16 @@ class Failure:
         id: The row's id, or None where the id itself is what is wrong.
         error: What is wrong with it, in a sentence.
         outcome: "rejected" is certainly not stored; "unknown" may or may not be.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> spec = vb.CollectionSpec.single("photos", dim=2)
+        >>> try:
+        ...     vb.batch(spec, id=["a", "b"], vector=[[1, 0], [0, 0]])
+        ... except vb.InvalidRecordError as error:
+        ...     [failure] = error.rows
+        >>> failure.row, failure.id, failure.outcome
+        (1, 'b', 'rejected')
     """
 
     row: int

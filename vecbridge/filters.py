@@ -3,6 +3,12 @@
 One rule governs null: a null or missing value matches :class:`IsNull` and nothing else, also under
 ``Not``. :func:`normalize` therefore pushes ``Not`` down to the leaves, so that a compiler meets it
 only around ``In``, ``Contains`` and ``IsNull``, where it means "has a value, and not so".
+
+Example:
+    >>> import vecbridge as vb
+    >>> condition: vb.Filter = vb.field("year").isin([2020, 2021]) | vb.field("title").is_null()
+    >>> to_dict(condition)
+    {'or': [{'field': 'year', 'op': 'in', 'value': [2020, 2021]}, {'field': 'title', 'op': 'is_null'}]}
 """
 
 from __future__ import annotations

@@ -17,7 +17,13 @@ Quantizer = Literal["pq", "sq", "bq", "rq"]
 
 @dataclass(frozen=True, slots=True)
 class Auto:
-    """The backend's own choice; the stored spec keeps saying so."""
+    """The backend's own choice, and the default; the stored spec says Auto, too.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> vb.CollectionSpec.single("photos", dim=512).vector.index
+        Auto()
+    """
 
     kind: ClassVar[str] = "auto"
     quantized: ClassVar[bool] = False
@@ -25,7 +31,13 @@ class Auto:
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """Exact search over every vector."""
+    """Exact search over every vector.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> vb.CollectionSpec.single("photos", dim=512, index=vb.Flat()).vector.index
+        Flat()
+    """
 
     kind: ClassVar[str] = "flat"
     quantized: ClassVar[bool] = False
@@ -37,6 +49,14 @@ class IVFFlat:
 
     Attributes:
         nlist: Number of lists (k-means centroids).
+
+    Raises:
+        SchemaError: A number out of range.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> vb.CollectionSpec.single("photos", dim=512, index=vb.IVFFlat(nlist=256)).vector.index
+        IVFFlat(nlist=256)
     """
 
     kind: ClassVar[str] = "ivf_flat"
@@ -53,6 +73,14 @@ class IVFSQ8:
 
     Attributes:
         nlist: Number of lists (k-means centroids).
+
+    Raises:
+        SchemaError: A number out of range.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> vb.CollectionSpec.single("photos", dim=512, index=vb.IVFSQ8(nlist=256)).vector.index.quantized
+        True
     """
 
     kind: ClassVar[str] = "ivf_sq8"
@@ -71,6 +99,15 @@ class IVFPQ:
         nlist: Number of lists (k-means centroids).
         m: Number of sub-quantisers; divides the dimension.
         nbits: Bits a sub-quantiser code.
+
+    Raises:
+        SchemaError: A number out of range.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> index = vb.IVFPQ(nlist=256, m=64)  # 512 dimensions become 64 codes of one byte
+        >>> vb.CollectionSpec.single("photos", dim=512, index=index).vector.index.nbits
+        8
     """
 
     kind: ClassVar[str] = "ivf_pq"
@@ -94,6 +131,15 @@ class HNSW:
         ef_construction: Breadth of the search that finds a new node's neighbours.
         quantizer: Compression of the vectors that the graph compares, where a backend has it.
         ef: Stored default breadth of a search, for backends that take none with a query.
+
+    Raises:
+        SchemaError: A number out of range, or no such quantizer.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> index = vb.HNSW(m=32, ef_construction=400)
+        >>> vb.CollectionSpec.single("photos", dim=512, index=index).vector.index.m
+        32
     """
 
     kind: ClassVar[str] = "hnsw"
@@ -125,6 +171,13 @@ class Other:
     Attributes:
         name: What the backend calls it ("DISKANN").
         params: Its parameters as the backend gives them (JSON values).
+
+    Example:
+        >>> import vecbridge as vb
+        >>> spec = vb.CollectionSpec.single("photos", dim=512, index=vb.Other("DISKANN"))
+        >>> capabilities = vb.Capabilities(backend="mine", indexes=frozenset({"auto", "flat"}))
+        >>> [gap.detail for gap in capabilities.check(spec)]
+        ['a foreign index (DISKANN) cannot be created']
     """
 
     kind: ClassVar[str] = "other"

@@ -34,6 +34,18 @@ class Query:
 
     Raises:
         SchemaError: Not vectors, or a k, ef or nprobe below 1.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> spec = vb.CollectionSpec.single("photos", dim=2, fields={"year": "int64"})
+        >>> vectors, years = [[1, 0], [0, 1], [1, 1]], [2019, 2020, 2021]
+        >>> query = vb.Query([1, 0], k=2, filter=vb.field("year") >= 2020, include=["year"])
+        >>> with vb.connect("memory://") as store:
+        ...     photos = store.create(spec)
+        ...     report = photos.upsert(vb.batch(spec, id=["a", "b", "c"], vector=vectors, year=years))
+        ...     [hits] = photos.search(query)
+        >>> [(hit.id, hit.record["year"]) for hit in hits]
+        [('c', 2021), ('b', 2020)]
     """
 
     vectors: FloatArray
@@ -82,6 +94,12 @@ class Hit:
         id: The row's id.
         score: Similarity or distance, as the metric says.
         record: The included columns by name, None without ``include``.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> hits = vb.Hits(["a", "b"], [0.9, 0.7])
+        >>> hits[0]
+        Hit(id='a', score=0.9, record=None)
     """
 
     id: str | int
@@ -97,6 +115,18 @@ class Hits:
         ids: list of str, or int64 array of shape (h,).
         scores: float32, shape (h,).
         records: ``id`` and the included columns, h rows; None without ``include``.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> spec = vb.CollectionSpec.single("photos", dim=2)
+        >>> with vb.connect("memory://") as store:
+        ...     photos = store.create(spec)
+        ...     report = photos.upsert(vb.batch(spec, id=["a", "b"], vector=[[0, 1], [2, 0]]))
+        ...     [hits] = photos.search(vb.Query([1, 0]))
+        >>> hits.ids, hits.scores.tolist()
+        (['b', 'a'], [1.0, 0.0])
+        >>> [hit.id for hit in hits]
+        ['b', 'a']
     """
 
     ids: Ids
@@ -128,6 +158,14 @@ class WriteReport:
         retried: Attempts beyond the first, summed over requests.
         duplicates: Rows that a later row of the same id replaced within their batch.
         failures: One entry a row that failed (bulk keeps the first; the rest are in its dead letters).
+
+    Example:
+        >>> import vecbridge as vb
+        >>> spec = vb.CollectionSpec.single("photos", dim=2)
+        >>> with vb.connect("memory://") as store:
+        ...     report = store.create(spec).upsert(vb.batch(spec, id=["a", "b"], vector=[[0, 1], [2, 0]]))
+        >>> report.written, report.failed
+        (2, 0)
     """
 
     written: int = 0
@@ -144,6 +182,17 @@ class Page:
     Attributes:
         batch: ``id`` and the included columns.
         cursor: Where the next page starts; valid in another process too.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> spec = vb.CollectionSpec.single("photos", dim=1)
+        >>> with vb.connect("memory://") as store:
+        ...     photos = store.create(spec)
+        ...     report = photos.upsert(vb.batch(spec, id=["a", "b", "c"], vector=[[1], [2], [3]]))
+        ...     first = next(photos.scan(include=(), batch_rows=2))
+        ...     rest = [page.batch.num_rows for page in photos.scan(cursor=first.cursor)]
+        >>> first.batch.num_rows, rest
+        (2, [1])
     """
 
     batch: pa.RecordBatch
@@ -158,6 +207,13 @@ class Status:
         rows: Live rows.
         indexes: By vector field: "ready", "building" or "exact: needs N more" (why it does not answer yet).
         details: What else the backend says, such as rows waiting for compaction.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> with vb.connect("memory://") as store:
+        ...     status = store.create(vb.CollectionSpec.single("photos", dim=2)).status()
+        >>> status.rows, status.index
+        (0, 'ready')
     """
 
     rows: int

@@ -31,11 +31,11 @@ class Entry:
 
 BUILT_IN: Final[dict[str, Entry]] = {
     "memory": Entry("vecbridge.stores.memory:MemoryDriver"),
-    "faiss": Entry("vecbridge.stores.faiss.store:FaissStore", extra="faiss"),
-    "milvus": Entry("vecbridge.stores.milvus.store:MilvusStore", extra="milvus"),
+    "faiss": Entry("vecbridge.stores.faiss.driver:FaissDriver", extra="faiss"),
+    "milvus": Entry("vecbridge.stores.milvus.driver:MilvusDriver", extra="milvus"),
+    "milvus+lite": Entry("vecbridge.stores.milvus.lite:MilvusLiteDriver", extra="milvus"),
     "pinecone": Entry("vecbridge.stores.pinecone.driver:PineconeDriver", extra="pinecone"),
-    "milvus+lite": Entry("vecbridge.stores.milvus.store:MilvusLiteStore", extra="milvus"),
-    "weaviate": Entry("vecbridge.stores.weaviate.store:WeaviateStore", extra="weaviate"),
+    "weaviate": Entry("vecbridge.stores.weaviate.driver:WeaviateDriver", extra="weaviate"),
 }
 
 
@@ -109,11 +109,7 @@ def connect(url: str | StoreURL, **options: Any) -> Store:
         )
     if parsed.namespace is not None:
         raise InvalidURLError(f"{parsed} names a namespace and no collection")
-    driver = driver_class(parsed.scheme)
-    if not hasattr(driver, "attach"):  # a store that is not a driver yet
-        store: Store = driver(parsed, **options)
-        return store
-    return Store(driver, parsed, options)
+    return Store(driver_class(parsed.scheme), parsed, options)
 
 
 def open(url: str | StoreURL, **options: Any) -> Collection:
@@ -129,32 +125,23 @@ def open(url: str | StoreURL, **options: Any) -> Collection:
     Raises:
         InvalidURLError: The URL names no collection.
         NotFoundError: It does not exist.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> with vb.connect("memory:///shared") as store:
+        ...     photos = store.create(vb.CollectionSpec.single("photos", dim=4), if_exists="open")
+        ...     with vb.open("memory:///shared#photos") as opened:
+        ...         opened.spec == photos.spec
+        True
     """
     parsed = parse(url)
     name = parsed.require_collection()
     store = connect(parsed.without_collection(), **options)
     try:
-        if isinstance(store, Store):
-            return store.open(name, namespace=parsed.namespace or "")._own_store()
-        collection = store.open(name, namespace=parsed.namespace or "")
+        return store.open(name, namespace=parsed.namespace or "")._own_store()
     except BaseException:
         store.close()
         raise
-    return _owning(collection, store)
-
-
-def _owning(collection: Collection, store: Store) -> Collection:
-    """Makes the collection's close() close its store as well."""
-    close_collection = collection.close
-
-    def close() -> None:
-        try:
-            close_collection()
-        finally:
-            store.close()
-
-    collection.close = close  # type: ignore[method-assign]
-    return collection
 
 
 def _third_parties() -> Iterator[tuple[str, Entry]]:

@@ -28,6 +28,11 @@ class Metric(StrEnum):
 
     COSINE is the similarity in [-1, 1], DOT the inner product, L2 the *squared* Euclidean
     distance, as FAISS, Milvus, Weaviate and Pinecone report it.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> vb.Metric("l2").higher_is_better, vb.Metric.COSINE.higher_is_better
+        (False, True)
     """
 
     COSINE = "cosine"
@@ -49,6 +54,14 @@ class EmbedderIdentity:
         revision: Revision or content hash of the weights.
         dim: Length of its vectors.
         preprocessing: Hash of the preprocessing.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> with vb.embedder("bundled") as model:
+        ...     identity = model.identity
+        >>> spec = vb.CollectionSpec.single("photos", dim=identity.dim, embedder=identity)
+        >>> spec.vector.embedder.model
+        'bundled'
     """
 
     model: str
@@ -64,6 +77,15 @@ class Field:
     Attributes:
         name: ``[A-Za-z][A-Za-z0-9_]*``, unique ignoring case.
         type: bool, int64, float64, string, list<string> or json.
+
+    Raises:
+        SchemaError: No such type.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> spec = vb.CollectionSpec.single("photos", dim=512, fields=[vb.Field("year", "int64")])
+        >>> spec.field("year")
+        Field(name='year', type='int64')
     """
 
     name: str
@@ -86,6 +108,18 @@ class VectorField:
         metric: How vectors are compared; a name ("cosine") is taken too.
         index: How they are searched.
         embedder: Which model makes them, if that is known.
+
+    Raises:
+        SchemaError: A dim, a metric or an index that cannot be, or an embedder of another dim.
+
+    Example:
+        A collection with two vectors a row:
+
+        >>> import vecbridge as vb
+        >>> picture = vb.VectorField("picture", 512, "cosine", vb.HNSW(m=32))
+        >>> caption = vb.VectorField("caption", 384, "dot")
+        >>> vb.CollectionSpec("photos", (picture, caption)).column_names
+        ('id', 'picture', 'caption')
     """
 
     name: str
@@ -123,6 +157,14 @@ class CollectionSpec:
 
     Raises:
         SchemaError: A name, type or combination that no backend takes.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> spec = vb.CollectionSpec.single("photos", dim=512, metric="dot", fields={"year": "int64"})
+        >>> spec.column_names
+        ('id', 'vector', 'year')
+        >>> vb.CollectionSpec.from_json(spec.to_json()) == spec
+        True
     """
 
     name: str

@@ -14,7 +14,6 @@ from itertools import islice
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
-from unittest import mock
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -33,12 +32,13 @@ from support.servers import (
     recalled,
     require,
 )
+from vecbridge.collection import Collection
+from vecbridge.driver import Deadline, RequestLimits, WritePart
 from vecbridge.indexes import IndexParams
 from vecbridge.query import FloatArray, Ids
-from vecbridge.store import Collection
 from vecbridge.stores.weaviate import layout, wire
-from vecbridge.stores.weaviate.collection import PARALLEL, WeaviateCollection
-from vecbridge.stores.weaviate.store import WeaviateOptions, addresses
+from vecbridge.stores.weaviate.options import WeaviateOptions, addresses, api_key
+from vecbridge.testing import driver_of
 from vecbridge.urls import parse, read_options
 
 # authlib, which the client imports, warns of its own future
@@ -57,6 +57,7 @@ SIZES = ((200, 2), (1_000, 2), (1_000, 4), (5_000, 2))  # rows a request, reques
 STREAMS = (1, 2, 4)
 FINALISTS = 3  # one try alone would leave the choice to chance
 THREADS = 2
+INSERT_SECONDS = 300  # for a request: 5,000 rows go into a graph
 CACHES = (100, 1_000, 5_000)  # the first is the client's own choice
 CURVES = {
     "HNSW(m=16, ef_construction=200)": vb.HNSW(16, 200, ef=EF),
@@ -107,7 +108,7 @@ class WeaviateBench(ServerBench):
         options = read_options(WeaviateOptions, parse(url), {})
         rest_url, target = addresses(parse(url), options)
         rest, grpc = urlsplit(rest_url), urlsplit(f"//{target}")
-        key = options.api_key or parse(url).password
+        key = api_key(parse(url), options)
         self.client = weaviate.connect_to_custom(
             http_host=rest.hostname or "",
             http_port=rest.port or 0,
@@ -116,7 +117,7 @@ class WeaviateBench(ServerBench):
             grpc_port=grpc.port or 0,
             grpc_secure=rest.scheme == "https",
             auth_credentials=Auth.api_key(key) if key else None,
-            additional_config=AdditionalConfig(timeout=Timeout(insert=300)),  # 5,000 rows into a graph
+            additional_config=AdditionalConfig(timeout=Timeout(insert=INSERT_SECONDS)),
             skip_init_checks=True,  # one of them asks the package index for a newer client
         )
         self.version = str(self.client.get_meta()["version"])
@@ -227,18 +228,16 @@ def _upsert(bench: WeaviateBench, collection: Collection) -> None:
 def _ready_made(bench: WeaviateBench, kind: str) -> float:
     """How long the server takes with the requests of the upserts, made beforehand: no client is faster."""
     with bench.collection(INDEXES[kind]) as collection:
-        assert isinstance(collection, WeaviateCollection)
-        send = collection._table.write
-        kept: list[Any] = []
+        driver, capabilities = driver_of(collection), collection.capabilities
+        limits = RequestLimits(capabilities.request_rows, capabilities.request_bytes)
+        parts = [part for batch in bench.batches for part in driver.prepare(batch, limits)]
 
-        def keep(request: Any) -> dict[int, str]:
-            kept.append(request)
-            return {}
+        def send(part: WritePart) -> None:
+            if refused := driver.table.write(part.payload[2], Deadline.after(INSERT_SECONDS)):
+                raise RuntimeError(f"{len(refused)} rows were refused")
 
-        with mock.patch.object(collection._table, "write", keep):
-            _upsert(bench, collection)
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            taken = seconds(lambda: list(pool.map(send, kept)))
+        with ThreadPoolExecutor(capabilities.parallel_requests) as pool:
+            taken = seconds(lambda: list(pool.map(send, parts)))
         require(collection.count(), bench.rows, "written")
         return taken
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 import vecbridge as vb
+from vecbridge import records
 from vecbridge.errors import Failure
 
 SPEC = vb.CollectionSpec.single(
@@ -54,13 +55,15 @@ class Faulty:
         self._after = after
         self._lock = threading.Lock()
 
-    def upsert(self, batch: pa.RecordBatch) -> vb.WriteReport:
+    def upsert(self, checked: records.Checked) -> vb.WriteReport:
+        assert checked.fits(SPEC)  # whatever a bulk write sends was checked, and says so
+        batch = checked.batch
         with self._lock:
             call = len(self.sent)
             self.sent.append(ids(batch))
         if self._before:
             self._before(call, batch)
-        report = self.inner.upsert(batch)
+        report = self.inner.upsert(checked)
         if self._after:
             self._after(call, batch)
         return report

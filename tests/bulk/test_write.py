@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import pyarrow as pa
 import pytest
 
 import vecbridge as vb
-from tests.bulk.faults import Faulty, rows, sources
+from tests.bulk.faults import SPEC, Faulty, rows, sources
+from vecbridge import records
 from vecbridge.bulk import Progress, writer
+from vecbridge.records import checking
 
 
 @pytest.mark.parametrize("parallel", [False, True])
@@ -61,21 +64,69 @@ def _never() -> Iterator[pa.RecordBatch]:
     yield
 
 
-def test_requests_keep_to_the_backends_rows_and_bytes() -> None:
+def test_an_upsert_is_as_many_requests_as_the_store_has_in_flight() -> None:
     photos = Faulty(request_rows=7)
     vb.write(photos, sources(2, 20))
     assert [len(sent) for sent in photos.sent] == [7, 7, 6, 7, 7, 6]
-    photos = Faulty(request_bytes=200)
-    vb.write(photos, sources(1, 20))
-    assert sum(map(len, photos.sent)) == 20
-    assert max(map(len, photos.sent)) < 7
+    photos = Faulty(request_rows=3, parallel_requests=4)
+    vb.write(photos, sources(2, 20), workers=1)
+    assert [len(sent) for sent in photos.sent] == [12, 8, 12, 8]
 
 
-def test_a_request_is_never_larger_than_what_a_retry_should_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "MAX_REQUEST_ROWS", 8)
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_an_upsert_keeps_to_the_bytes_of_the_requests_in_flight(at_once: int) -> None:
+    photos = Faulty(request_bytes=200, parallel_requests=at_once)
+    vb.write(photos, sources(1, 40), workers=1)
+    sizes = [int(records.row_bytes(rows(int(sent[0][1:]), len(sent))).sum()) for sent in photos.sent]
+    assert sum(map(len, photos.sent)) == 40
+    assert max(sizes) <= 200 * at_once
+    assert len(sizes) <= 2 * sum(sizes) // (200 * at_once) + 1
+
+
+def test_an_upsert_is_never_larger_than_what_a_retry_should_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "MAX_PART_ROWS", 8)
     photos = Faulty()
     vb.write(photos, sources(1, 20))
     assert [len(sent) for sent in photos.sent] == [8, 8, 4]
+
+
+@pytest.mark.parametrize("store", ["memory", "faiss"])
+def test_json_is_parsed_once_in_a_bulk_write(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+
+    def spy(text: str) -> str:
+        texts.append(text)
+        return records.canonical_json(text)
+
+    monkeypatch.setattr(checking, "canonical_json", spy)
+    batch = pa.RecordBatch.from_pydict(  # as a source may make it: nobody has checked it
+        {
+            "id": ["a", "b"],
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(np.ones(8, np.float32)), 4),
+            "meta": ['{"b": 1, "a": 2}', "null"],
+        }
+    )
+    url = "memory://" if store == "memory" else f"faiss://{tmp_path}/store"
+    with vb.connect(url) as opened:
+        photos = opened.create(SPEC)
+        assert vb.write(photos, [batch]).written == 2
+        assert len(texts) == 2
+        assert photos.fetch(["a"]).column("meta").to_pylist() == ['{"a":2,"b":1}']
+
+
+def test_vectors_spoiled_while_they_wait_are_set_aside_by_id() -> None:
+    matrix = np.ones((4, 4), np.float32)
+    first = rows(0, 4)
+    second = vb.batch(SPEC, id=["a", "b", "c", "d"], vector=matrix)
+
+    def spoil(call: int, batch: pa.RecordBatch) -> None:
+        if call == 1:
+            matrix[2] = np.nan
+
+    report = vb.write(Faulty(before=spoil), [first, second])
+    assert (report.written, [each.id for each in report.failures]) == (7, ["c"])
 
 
 def test_requests_run_in_parallel_where_that_is_faster() -> None:

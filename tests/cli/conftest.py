@@ -1,4 +1,4 @@
-"""Runs the command line inside this process, in a directory of its own."""
+"""Runs the command line in this process, in a directory of its own."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder of eight pictures, one that is broken, a text, metadata and a file of another kind."""
+    """A folder with eight pictures, a broken one, a text, metadata and a file of another kind."""
     folder = tmp_path / "pictures"
     (folder / "more").mkdir(parents=True)
     chosen = sorted(GALLERY.glob("1f4*.png"))[:8]
@@ -74,7 +74,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A collection of twenty gallery pictures, to be read only: its URL."""
+    """The URL of a collection of twenty gallery pictures, which tests must not change."""
     import vecbridge as vb
     from vecbridge.embed.pipeline import embed_items
     from vecbridge.sources.images import ImageSource

@@ -1,4 +1,4 @@
-"""``demo``: the first thing that people run."""
+"""``demo``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vecbridge.cli.demo import QUESTIONS
 Run = Callable[..., Any]  # the fixture of conftest.py
 
 
-def test_the_demo_runs_twice_and_draws_what_it_found(run: Run) -> None:
+def test_the_demo_runs_twice_and_writes_a_picture_and_a_page(run: Run) -> None:
     first = run("demo")
     assert first.code == 0
     for question in QUESTIONS:
@@ -33,7 +33,7 @@ def test_the_demo_runs_twice_and_draws_what_it_found(run: Run) -> None:
     assert run("search", "a dog", "--store", found["url"], "--json").code == 0
 
 
-def test_the_conditions_of_the_demo_hold(run: Run) -> None:
+def test_the_hits_of_the_demo_match_its_conditions(run: Run) -> None:
     searches = run("demo", "--dir", "elsewhere", "--json").json["searches"]
     for each in searches:
         years = [hit["record"]["year"] for hit in each["hits"]]

@@ -1,4 +1,4 @@
-"""Exit statuses, and who speaks on stdout and who on stderr."""
+"""Exit statuses, and what goes to stdout and to stderr."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_an_interrupt_is_status_130(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert (ran.code, ran.out, ran.err) == (130, "", "Interrupted.\n")
 
 
-def test_a_reader_that_goes_away_is_no_traceback(photos: str, tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_the_command_without_a_traceback(photos: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vecbridge", "search", "x", "--store", photos, "--json"]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""``list``, ``info`` and ``doctor``: what is there, and whether it works."""
+"""``list``, ``info`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_list(run: Run, store: str) -> None:
     assert [line.split()[0] for line in ran.out.splitlines()] == ["collection", "parted", "plain"]
 
 
-def test_list_of_nothing(run: Run) -> None:
+def test_list_of_an_empty_store(run: Run) -> None:
     ran = run("list", "faiss:./nothing")
     assert (ran.code, ran.out) == (0, "")
     assert "no collections" in ran.err
@@ -97,7 +97,7 @@ def test_info_names_the_model(run: Run, photos: str) -> None:
     assert "bundled, revision" in run("info", photos).out
 
 
-def test_doctor_of_what_works(run: Run, store: str) -> None:
+def test_doctor_reports_working_stores_packages_and_model(run: Run, store: str) -> None:
     ran = run("doctor", store, f"{store}#plain", "memory://", "--json")
     assert ran.code == 0
     found = ran.json
@@ -143,7 +143,7 @@ def test_doctor_says_what_is_wrong_with_the_model(run: Run, monkeypatch: pytest.
     assert "abacus" in ran.json["model"][0]["detail"]
 
 
-def test_a_setting_that_cannot_be_right(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_is_bad_usage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VECBRIDGE_LOG_LEVEL", "LOUD")
     ran = run("doctor")
     assert ran.code == 2
@@ -175,7 +175,7 @@ def test_sizes() -> None:
     ]
 
 
-def test_messages_speak_of_options() -> None:
+def test_messages_name_options_instead_of_arguments() -> None:
     said = "pass follow_links=True, use model='a/b', name it with id_column=, runtime='torch'"
     assert (
         output.in_options(said) == "pass --follow-links, use --model a/b, name it with --id, --runtime torch"

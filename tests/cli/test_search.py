@@ -1,4 +1,4 @@
-"""``search``: by text and by picture, filtered, as a table, as JSON, as a page."""
+"""``search``: by text and by picture, with filters; output as a table, as JSON and as a page."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_where_and_filter_both_hold(run: Run, photos: str) -> None:
     ]
 
 
-def test_no_hits_is_done_and_says_so(run: Run, photos: str) -> None:
+def test_a_search_without_hits_succeeds_and_says_so(run: Run, photos: str) -> None:
     ran = run("search", "a dog", "--store", photos, "--where", "year < 0")
     assert (ran.code, ran.out, ran.err) == (0, "", "No hits.\n")
     assert run("search", "a dog", "--store", photos, "--where", "year < 0", "--json").json["hits"] == []
@@ -93,7 +93,7 @@ def test_no_hits_is_done_and_says_so(run: Run, photos: str) -> None:
         (["-k", "0"], "k=0"),
     ],
 )
-def test_what_does_not_fit_the_collection_is_said(
+def test_options_that_do_not_fit_the_collection_are_refused_with_the_reason(
     run: Run, photos: str, arguments: list[str], says: str
 ) -> None:
     ran = run("search", "a dog", "--store", photos, *arguments)
@@ -126,7 +126,7 @@ def test_the_store_comes_from_a_dotenv_file(run: Run, photos: str) -> None:
     assert run("info", "--json").json["rows"] == 20
 
 
-def test_piped_output_is_whole(run: Run, pictures: Path) -> None:
+def test_piped_output_is_not_cut(run: Run, pictures: Path) -> None:
     title = "long " * 40
     line = json.dumps({"file_name": "0.png", "title": title.strip()})
     (pictures / "metadata.jsonl").write_text(line + "\n")
@@ -140,7 +140,7 @@ def test_piped_output_is_whole(run: Run, pictures: Path) -> None:
 # ------------------------------------------------------------------------------------------------- page
 
 
-def test_the_page_is_whole_and_escapes_what_it_shows(run: Run, pictures: Path) -> None:
+def test_the_page_embeds_its_pictures_and_escapes_text(run: Run, pictures: Path) -> None:
     line = {"file_name": "0.png", "title": "<script>alert('x')</script> & \"more\""}
     (pictures / "metadata.jsonl").write_text(json.dumps(line) + "\n")
     run("index", pictures, "--store", "faiss:./s#photos", "--no-texts")
@@ -168,7 +168,7 @@ def test_the_page_works_without_the_pictures(run: Run, pictures: Path) -> None:
     assert "un perro" in page
 
 
-def test_pictures_are_found_although_their_path_is_not_included(run: Run, photos: str) -> None:
+def test_the_page_has_pictures_although_their_path_is_not_included(run: Run, photos: str) -> None:
     run("search", "a dog", "--store", photos, "--include", "name", "--html", "p.html", "-k", 2)
     page = Path("p.html").read_text("utf-8")
     assert page.count("data:image/jpeg") == 2
@@ -187,7 +187,7 @@ def drawn(hits: list[Hit], fields: list[str], width: int, **options: bool) -> tu
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
-def test_the_table_fits_the_terminal_and_hides_nothing_in_silence(width: int) -> None:
+def test_the_table_fits_the_terminal_and_names_the_fields_it_hides(width: int) -> None:
     record = {"title": "t" * 100, "none": None, "year": 2020, "tags": ["sea", "summer"], "path": "/p" * 30}
     hits = [Hit(f"folder/picture-{row}.png", 0.5 - row / 100, record) for row in range(3)]
     lines, hidden = drawn(hits, list(record), width)
@@ -197,7 +197,7 @@ def test_the_table_fits_the_terminal_and_hides_nothing_in_silence(width: int) ->
     assert set(heading[3:]) | set(hidden) == {"title", "year", "tags", "path"}
 
 
-def test_fields_that_were_asked_for_are_all_shown_and_folded() -> None:
+def test_included_fields_are_all_shown_and_folded() -> None:
     record = {"title": "word " * 40, "none": None}
     lines, hidden = drawn([Hit("a", 1.0, record)], ["title", "none"], 60, all_fields=True)
     assert hidden == []
@@ -205,7 +205,7 @@ def test_fields_that_were_asked_for_are_all_shown_and_folded() -> None:
     assert "none" in lines[0]
 
 
-def test_data_cannot_steer_the_terminal(run: Run, tmp_path: Path) -> None:
+def test_data_cannot_control_the_terminal(run: Run, tmp_path: Path) -> None:
     evil = "a\x1b[31mred\x07\u202egnp"
     (tmp_path / "r.jsonl").write_text(json.dumps({"id": evil, "vector": [1] * 256, "note": evil}) + "\n")
     assert run("load", "r.jsonl", "--store", "faiss:./s#photos").code == 0

@@ -1,4 +1,4 @@
-"""``--where``: every piece of SQL becomes the filter that it says, or an error that names it."""
+"""``--where``: SQL compiles to a filter of the same meaning, or is refused with an error that names it."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ REFUSED: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("sql", "expected"), TABLE, ids=[sql for sql, _ in TABLE])
-def test_sql_becomes_the_filter_that_it_says(sql: str, expected: Filter) -> None:
+def test_sql_compiles_to_a_filter_of_the_same_meaning(sql: str, expected: Filter) -> None:
     assert parse_where(sql) == expected
 
 
 @pytest.mark.parametrize(("sql", "named"), REFUSED, ids=[sql[:40] for sql, _ in REFUSED])
-def test_what_no_filter_can_say_is_refused_by_name(sql: str, named: str) -> None:
+def test_sql_that_no_filter_can_express_is_refused_and_named(sql: str, named: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_where(sql)
     message = str(caught.value)
@@ -110,7 +110,7 @@ def test_what_no_filter_can_say_is_refused_by_name(sql: str, named: str) -> None
     assert "\n" not in message
 
 
-def test_thousands_of_terms_are_no_deeper_than_two() -> None:
+def test_thousands_of_or_terms_become_one_flat_or() -> None:
     found = parse_where(" or ".join(f"year = {year}" for year in range(3000)))
     assert isinstance(found, Or)
     assert len(found.items) == 3000
@@ -179,6 +179,6 @@ def test_any_filter_written_as_sql_is_read_back_as_itself(node: Filter) -> None:
 
 
 @given(texts)
-def test_any_text_is_read_or_refused_and_never_a_crash(sql: str) -> None:
+def test_any_text_is_compiled_or_refused_with_a_config_error(sql: str) -> None:
     with suppress(ConfigError):
         parse_where(sql)

@@ -1,4 +1,4 @@
-"""``index`` and ``load``: everything arrives, and what does not is counted and described."""
+"""``index`` and ``load``: every record is written, or counted and described in the dead-letter file."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def letters(path: Path = DEFAULT_LETTERS) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def test_a_folder_is_indexed_and_every_file_is_accounted_for(run: Run, pictures: Path) -> None:
+def test_a_folder_is_indexed_and_every_file_is_counted(run: Run, pictures: Path) -> None:
     ran = run("index", pictures, "--store", STORE)
     assert ran.code == 1  # one file is broken
     assert "demonstration model" in ran.err
     assert ran.out.split("\n")[:3] == [
-        "indexed    10",
-        "failed     1, with the reason for each in vecbridge-dead-letters.jsonl",
-        "skipped    1 (neither pictures nor texts)",
+        "indexed     10",
+        "failed      1; the reasons are in vecbridge-dead-letters.jsonl",
+        "skipped     1 (neither pictures nor texts)",
     ]
     [letter] = letters()
     assert letter["id"] == "broken.jpg"
@@ -76,13 +76,13 @@ def test_an_empty_folder_makes_no_collection(run: Run, tmp_path: Path) -> None:
     assert run("list", "faiss:./store", "--json").json["collections"] == []
 
 
-def test_a_name_that_no_collection_may_have(run: Run, pictures: Path) -> None:
+def test_an_invalid_collection_name_is_refused(run: Run, pictures: Path) -> None:
     ran = run("index", pictures, "--store", "faiss:./store#Bad-Name")
     assert (ran.code, ran.out) == (1, "")
     assert "Bad-Name" in ran.err
 
 
-def test_an_interrupt_says_what_is_left(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_says_how_to_continue(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -123,7 +123,7 @@ def test_index_metric_and_namespace_of_a_new_collection(run: Run, pictures: Path
     ("option", "value", "says"),
     [("--index", "hnsw", "auto, not hnsw(m=16"), ("--metric", "l2", "cosine, not l2")],
 )
-def test_what_an_existing_collection_is_not_is_said(
+def test_differences_from_an_existing_collection_are_listed(
     run: Run, pictures: Path, option: str, value: str, says: str
 ) -> None:
     run("index", pictures, "--store", STORE)
@@ -196,7 +196,7 @@ def test_a_journal_continues_and_says_when_it_is_finished(run: Run, pictures: Pa
 # ------------------------------------------------------------------------------------------------- load
 
 
-def test_numpy_files_are_numbered_through(run: Run, tmp_path: Path) -> None:
+def test_rows_of_several_numpy_files_get_consecutive_ids(run: Run, tmp_path: Path) -> None:
     for name, rows in (("a.npy", 5), ("b.npy", 3)):
         np.save(tmp_path / name, np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32))
     ran = run("load", "a.npy", "b.npy", "--store", STORE, "--metric", "l2", "--index", "flat", "--json")
@@ -222,7 +222,7 @@ def test_parquet_with_columns_of_its_own_names(run: Run, tmp_path: Path) -> None
         assert photos.fetch(["a"], include=["price"]).to_pylist() == [{"id": "a", "price": 1.5}]
 
 
-def test_dead_letters_can_be_mended_and_loaded(run: Run, tmp_path: Path) -> None:
+def test_dead_letters_can_be_corrected_and_loaded(run: Run, tmp_path: Path) -> None:
     lines = [{"id": "a", "vector": [1, 0], "year": 1}, {"id": "b", "vector": [0, 0], "year": 2}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     assert run("load", "rows.jsonl", "--store", STORE).code == 1
@@ -235,7 +235,7 @@ def test_dead_letters_can_be_mended_and_loaded(run: Run, tmp_path: Path) -> None
     assert ran.json["rows"] == 2
 
 
-def test_a_file_is_never_read_and_written_at_once(run: Run, tmp_path: Path) -> None:
+def test_dead_letters_never_go_into_the_file_that_is_loaded(run: Run, tmp_path: Path) -> None:
     letter = {"id": "b", "source": "x", "error": "y", "record": {"id": "b", "vector": [0, 0]}}
     good = letter | {"record": {"id": "c", "vector": [0, 1]}}
     DEFAULT_LETTERS.write_text("\n".join(map(json.dumps, [letter, good])) + "\n")
@@ -246,22 +246,22 @@ def test_a_file_is_never_read_and_written_at_once(run: Run, tmp_path: Path) -> N
     assert ran.code == 2
 
 
-def test_the_model_of_loaded_vectors_is_noted_and_searched_with(run: Run, tmp_path: Path) -> None:
+def test_the_model_of_loaded_vectors_is_recorded_and_used_for_search(run: Run, tmp_path: Path) -> None:
     with vb.embedder("bundled") as clip:
         np.save(tmp_path / "texts.npy", clip.embed_texts(["a dog", "a car", "a tree"]))
     assert run("load", "texts.npy", "--store", STORE, "--model", "bundled").code == 0
     ran = run("search", "a car", "--store", STORE, "--json")
     assert ran.json["hits"][0]["id"] == 1
     assert ran.json["hits"][0]["score"] == pytest.approx(1, abs=1e-3)
-    assert "does not name its model" not in ran.err
+    assert "does not record its model" not in ran.err
 
 
-def test_vectors_of_no_known_model_are_searched_with_a_warning(run: Run, tmp_path: Path) -> None:
+def test_vectors_of_an_unknown_model_are_searched_with_a_warning(run: Run, tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", np.eye(256, dtype=np.float32)[:9])
     run("load", "v.npy", "--store", STORE)
     ran = run("search", "a car", "--store", STORE)
     assert ran.code == 0
-    assert "does not name its model: bundled" in ran.err
+    assert "does not record its model: bundled" in ran.err
     np.save(tmp_path / "w.npy", np.eye(8, dtype=np.float32))
     run("load", "w.npy", "--store", "faiss:./store#short")
     ran = run("search", "a car", "--store", "faiss:./store#short")
@@ -291,13 +291,13 @@ def test_rows_of_numpy_join_a_collection_with_string_ids(run: Run, tmp_path: Pat
         ("hnsw(m=8, quantizer='sq', ef=none)", HNSW(m=8, quantizer="sq")),
     ],
 )
-def test_index_option(text: str, expected: object) -> None:
+def test_an_index_option_is_parsed(text: str, expected: object) -> None:
     assert parse_index(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "hnsw(", "hnsw(m)", "hnsw(m=1, m=2)", "hnsw(m=x)", "hnsw(kind=1)", "other"]
 )
-def test_index_option_refused(text: str) -> None:
+def test_an_invalid_index_option_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--index"):
         parse_index(text)

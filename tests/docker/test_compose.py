@@ -1,4 +1,4 @@
-"""The Milvus stack as compose understands it: no default password, nothing open, nothing unbounded."""
+"""The Milvus stack as compose parses it: no default passwords, ports only on loopback, limited resources."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PASSWORDS = {
     "STACK_MINIO_ROOT_PASSWORD": "storage-secret",
 }
 BASE, GPU = "compose.yaml", "compose.gpu.yaml"
-# What `make stack-up` may read: with and without GPU=1, with and without ATTU=1.
+# The files and profiles of `make stack-up` with and without GPU=1 and ATTU=1.
 VARIANTS = [(files, profiles) for files in ([BASE], [BASE, GPU]) for profiles in ([], ["attu"])]
 
 Parse = Callable[..., subprocess.CompletedProcess[str]]
@@ -35,7 +35,7 @@ def stack(root: Path) -> Path:
 
 @pytest.fixture
 def parse(compose: Path, stack: Path, tmp_path: Path) -> Parse:
-    """Runs `docker compose config` on the files, seeing these variables and none of this machine's."""
+    """Runs `docker compose config` on the files with these variables only, none of this machine's."""
 
     def run(
         files: list[str], profiles: list[str], variables: Mapping[str, str], folder: Path = stack
@@ -54,7 +54,7 @@ def parse(compose: Path, stack: Path, tmp_path: Path) -> Parse:
 
 @pytest.fixture
 def load(parse: Parse) -> Load:
-    """The model that compose would start, or an AssertionError with what the parser said."""
+    """The configuration that compose would start; AssertionError if the parser refuses the files."""
 
     def run(files: list[str], profiles: list[str], variables: Mapping[str, str] = PASSWORDS) -> Any:
         done = parse(files, profiles, variables)
@@ -67,7 +67,7 @@ def load(parse: Parse) -> Load:
 
 @pytest.fixture
 def example(root: Path) -> dict[str, str]:
-    """The stack's variables in .env.example, with the values that stand there."""
+    """The variables of the stack in .env.example, with their values there."""
     text = (root / ".env.example").read_text("utf-8")
     return dict(re.findall(r"^# (STACK_[A-Z0-9_]+)=(.*)$", text, re.MULTILINE))
 
@@ -91,7 +91,9 @@ def test_a_password_that_is_not_set_stops_compose(
 
 
 @every_variant
-def test_no_known_default_password_is_left(load: Load, files: list[str], profiles: list[str]) -> None:
+def test_no_default_password_of_milvus_or_minio_is_used(
+    load: Load, files: list[str], profiles: list[str]
+) -> None:
     text = json.dumps(load(files, profiles))
     assert "minioadmin" not in text
     assert '"Milvus"' not in text
@@ -110,7 +112,7 @@ def test_milvus_asks_for_the_password_and_shares_the_storage_credentials(
 
 
 @every_variant
-def test_a_secret_goes_to_the_services_that_need_it_and_to_no_other(
+def test_a_secret_is_passed_only_to_the_services_that_need_it(
     load: Load, files: list[str], profiles: list[str]
 ) -> None:
     holders: dict[str, set[str]] = {}
@@ -158,7 +160,7 @@ def test_every_image_is_pinned_to_a_release(load: Load, files: list[str], profil
 
 
 @every_variant
-def test_every_service_is_watched_bounded_and_started_again(
+def test_every_service_has_a_health_check_limits_and_a_restart_policy(
     load: Load, files: list[str], profiles: list[str]
 ) -> None:
     for name, service in load(files, profiles)["services"].items():
@@ -223,7 +225,7 @@ def test_only_milvus_reaches_etcd_and_the_storage(load: Load, files: list[str], 
     )
 
 
-def test_the_overlay_swaps_the_image_reserves_a_gpu_and_changes_nothing_else(load: Load) -> None:
+def test_the_gpu_file_changes_the_image_reserves_a_gpu_and_changes_nothing_else(load: Load) -> None:
     plain, gpu = load([BASE], []), load([BASE, GPU], [], PASSWORDS | {"STACK_GPU": "3"})
     assert gpu["services"]["milvus"]["image"] == plain["services"]["milvus"]["image"] + "-gpu"
     [device] = gpu["services"]["milvus"]["deploy"]["resources"].pop("reservations")["devices"]
@@ -233,7 +235,7 @@ def test_the_overlay_swaps_the_image_reserves_a_gpu_and_changes_nothing_else(loa
 
 
 @pytest.mark.parametrize("files", [[BASE], [BASE, GPU]], ids=["base", "gpu"])
-def test_another_release_is_one_variable(load: Load, files: list[str]) -> None:
+def test_one_variable_chooses_another_release(load: Load, files: list[str]) -> None:
     image = load(files, [], PASSWORDS | {"STACK_MILVUS_VERSION": "v2.6.9"})["services"]["milvus"]["image"]
     assert image.removesuffix("-gpu") == "milvusdb/milvus:v2.6.9"
 
@@ -261,7 +263,7 @@ def test_each_variable_of_env_example_changes_what_compose_starts(
         assert load([BASE, GPU], ["attu"], PASSWORDS | {name: value}) != plain, name
 
 
-def test_each_variable_of_the_files_stands_in_env_example(stack: Path, example: dict[str, str]) -> None:
+def test_env_example_lists_each_variable_of_the_files(stack: Path, example: dict[str, str]) -> None:
     text = "\n".join(path.read_text("utf-8") for path in stack.glob("*.yaml"))
     code = "\n".join(
         line.partition(" #")[0] for line in text.splitlines() if not line.lstrip().startswith("#")
@@ -269,10 +271,10 @@ def test_each_variable_of_the_files_stands_in_env_example(stack: Path, example: 
     assert set(re.findall(r"\$\{?(\w+)", code)) == set(example)
 
 
-def test_passwords_with_special_characters_arrive_as_they_are(load: Load) -> None:
+def test_passwords_with_special_characters_are_passed_on_unchanged(load: Load) -> None:
     odd = 'p@ss:w/rd #1 $HOME "x" %41 é'
     services = load([BASE], [], PASSWORDS | {"STACK_MILVUS_ROOT_PASSWORD": odd})["services"]
-    # Printed so that compose could read it again: a dollar stands twice.
+    # compose prints it so that it can be parsed again: with two dollar signs.
     assert services["milvus"]["environment"]["COMMON_SECURITY_DEFAULTROOTPASSWORD"].replace("$$", "$") == odd
 
 

@@ -1,4 +1,4 @@
-"""The targets stack-up, stack-down and stack-status, with a docker that only notes what it is told."""
+"""The targets stack-up, stack-down and stack-status, with a fake docker that records its arguments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def env_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(root: Path, tmp_path: Path, env_file: Path) -> Make:
-    """Runs make in the checkout with nothing on the path but a shell's tools and `docker`, if given."""
+    """Runs make in the checkout. The path has a few tools of a shell, and `docker` if a script is given."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("sh", "awk", "echo", "test", "python3"):
@@ -47,7 +47,7 @@ def make(root: Path, tmp_path: Path, env_file: Path) -> Make:
     return run
 
 
-NOTES = 'if [ "$2" = version ]; then exit 0; fi; for word in "$@"; do echo "$word"; done >"$LOG"'
+RECORD = 'if [ "$2" = version ]; then exit 0; fi; for word in "$@"; do echo "$word"; done >"$LOG"'
 
 
 @pytest.mark.parametrize(
@@ -65,24 +65,24 @@ NOTES = 'if [ "$2" = version ]; then exit 0; fi; for word in "$@"; do echo "$wor
 def test_a_target_calls_docker_compose(
     make: Make, tmp_path: Path, env_file: Path, words: list[str], files: list[str], wanted: list[str]
 ) -> None:
-    done = make(*words, docker=NOTES)
+    done = make(*words, docker=RECORD)
     assert done.returncode == 0, done.stderr
-    told = (tmp_path / "log").read_text("utf-8").splitlines()
-    assert told == ["compose", "--env-file", str(env_file), *files, *wanted]
+    arguments = (tmp_path / "log").read_text("utf-8").splitlines()
+    assert arguments == ["compose", "--env-file", str(env_file), *files, *wanted]
 
 
 @pytest.mark.parametrize(("words", "wanted"), [(["stack-up"], UP), (["stack-down"], ["down"])])
 def test_a_dry_run_prints_the_command_and_calls_nothing(
     make: Make, tmp_path: Path, words: list[str], wanted: list[str]
 ) -> None:
-    done = make("-n", *words, docker=NOTES)
+    done = make("-n", *words, docker=RECORD)
     assert done.returncode == 0, done.stderr
     assert " ".join(wanted) in done.stdout
     assert not (tmp_path / "log").exists()
 
 
 @pytest.mark.parametrize("target", ["stack-up", "stack-down", "stack-status"])
-def test_a_missing_docker_plugin_or_env_file_is_said(make: Make, env_file: Path, target: str) -> None:
+def test_a_missing_docker_plugin_or_env_file_is_reported(make: Make, env_file: Path, target: str) -> None:
     done = make(target)
     assert done.returncode != 0
     assert "No docker on the path" in done.stderr
@@ -90,7 +90,7 @@ def test_a_missing_docker_plugin_or_env_file_is_said(make: Make, env_file: Path,
     assert done.returncode != 0
     assert "no compose plugin" in done.stderr
     env_file.unlink()
-    done = make(target, docker=NOTES)
+    done = make(target, docker=RECORD)
     assert done.returncode != 0
     assert f"No {env_file}: cp .env.example" in done.stderr
 
@@ -99,15 +99,15 @@ def test_a_failing_docker_fails_the_target(make: Make) -> None:
     assert make("stack-up", docker='[ "$2" = version ]').returncode != 0
 
 
-def test_what_make_calls_is_what_the_parser_accepts(
+def test_the_parser_accepts_the_options_that_make_passes(
     make: Make, compose: Path, root: Path, tmp_path: Path, env_file: Path
 ) -> None:
     names = ("STACK_MILVUS_ROOT_PASSWORD", "STACK_MINIO_ROOT_USER", "STACK_MINIO_ROOT_PASSWORD")
     env_file.write_text("".join(f"{name}=x\n" for name in names), "utf-8")
-    assert make("stack-up", "GPU=1", "ATTU=1", docker=NOTES).returncode == 0
+    assert make("stack-up", "GPU=1", "ATTU=1", docker=RECORD).returncode == 0
     options = (tmp_path / "log").read_text("utf-8").splitlines()[1 : -len(UP)]
     environment = {"PATH": os.defpath, "HOME": str(tmp_path)}
-    done = subprocess.run(  # `config` in the place of `up`: it needs no engine
+    done = subprocess.run(  # `config` instead of `up`, because it needs no engine
         [str(compose), *options, "config", "--services"],
         cwd=root,
         env=environment,

@@ -14,14 +14,22 @@ from typing import Any
 import pytest
 
 from tests.stores.weaviate import server
-from tests.stores.weaviate.helpers import random_vectors, rows, scanned, weaviate_store
+from tests.stores.weaviate.helpers import (
+    compressed,
+    random_vectors,
+    rows,
+    scanned,
+    take_key_back,
+    weaviate_store,
+)
 from tests.testing.weaviate_requests import RECORDED, REQUESTS, answers
+from vecbridge.driver import Deadline
 from vecbridge.errors import AuthError, NotFoundError, UnavailableError
 from vecbridge.indexes import HNSW
 from vecbridge.query import Query
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.weaviate.readiness import shard
 from vecbridge.stores.weaviate.stubs import base_pb2, batch_delete_pb2
+from vecbridge.testing import driver_of
 from vecbridge.testing.weaviate import Emulator
 
 VERSION = "1.39."  # of the server that was asked
@@ -104,7 +112,7 @@ def test_a_wrong_key_is_refused_by_both_ports() -> None:
         for wrong in ({}, {"api_key": "sesame"}):
             with weaviate_store(locked.url, **wrong) as other, pytest.raises(AuthError, match="REST"):
                 other.collections()
-        store.connection()._headers["authorization"] = "Bearer sesame"  # as if the key had been taken back
+        take_key_back(store)
         with pytest.raises(AuthError, match="gRPC"):
             collection.count()
 
@@ -114,7 +122,7 @@ def test_it_says_that_it_is_emulated(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantizer", "compressed"),
+    ("quantizer", "trained"),
     [
         ("pq", {0: False, 1: False, 255: False, 256: True}),
         ("sq", {0: False, 1: True}),
@@ -123,17 +131,17 @@ def test_it_says_that_it_is_emulated(emulator: Emulator) -> None:
     ],
 )
 def test_a_quantizer_is_trained_when_the_genuine_one_is(
-    emulator: Emulator, quantizer: Any, compressed: dict[int, bool]
+    emulator: Emulator, quantizer: Any, trained: dict[int, bool]
 ) -> None:
     spec = CollectionSpec.single("photos", dim=8, index=HNSW(quantizer=quantizer))
     with weaviate_store(emulator.url) as store:
         collection = store.create(spec)
-        for count, wanted in compressed.items():
+        for count, wanted in trained.items():
             if count:
                 collection.upsert(rows(spec, list(map(str, range(count)))))
-            assert shard(collection._table, "").compressed == (wanted and quantizer in ("bq", "rq"))
+            assert compressed(collection) == (wanted and quantizer in ("bq", "rq"))
             collection.wait_ready()
-            assert shard(collection._table, "").compressed == wanted
+            assert compressed(collection) == wanted
             assert collection.status().index == "ready"
 
 
@@ -149,7 +157,9 @@ def test_at_most_10_000_rows_are_deleted_a_call(emulator: Emulator) -> None:
         )
         request = batch_delete_pb2.BatchDeleteRequest(collection="Photos", filters=condition)
         for matches, successful in ((10_002, 10_000), (2, 2), (0, 0)):
-            reply = store.connection().call("BatchDelete", request)
+            reply = driver_of(store).connection.grpc.call(
+                "BatchDelete", request, Deadline.after(30), "delete"
+            )
             assert (reply.matches, reply.successful) == (matches, successful)
 
 

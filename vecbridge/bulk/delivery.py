@@ -25,6 +25,7 @@ from vecbridge.errors import (
     StoreLockedError,
     TooLargeError,
 )
+from vecbridge.records import Checked
 from vecbridge.store import Collection
 
 MAX_ATTEMPTS: Final = 10
@@ -45,23 +46,28 @@ class Part:
     """Records to send.
 
     Attributes:
-        batch: The records, in canonical form.
+        checked: The records.
         rows: Position of each in the batch of the source; int64, shape (n,).
     """
 
-    batch: pa.RecordBatch
+    checked: Checked
     rows: Rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def ids(self) -> pa.Array:
+        """The ids of the records."""
+        return self.checked.batch.column("id")
+
     def take(self, positions: Rows) -> Part:
         """Some of the records, copied."""
-        return Part(self.batch.take(pa.array(positions)), self.rows[positions])
+        return Part(self.checked.take(positions), self.rows[positions])
 
     def slice(self, start: int, length: int) -> Part:
         """Neighbouring records, as a view."""
-        return Part(self.batch.slice(start, length), self.rows[start : start + length])
+        return Part(self.checked.slice(start, length), self.rows[start : start + length])
 
 
 @dataclass(slots=True, eq=False)
@@ -87,9 +93,9 @@ class Request:
 
     def refuse(self, part: Part, errors: Mapping[int, str], outcome: Outcome = "rejected") -> Part:
         """Gives rows up, by position in the part, and returns the others."""
-        ids = part.batch.column("id")
         for position, error in sorted(errors.items()):
-            self.failures.append(Failure(int(part.rows[position]), ids[position].as_py(), error, outcome))
+            key = part.ids[position].as_py()
+            self.failures.append(Failure(int(part.rows[position]), key, error, outcome))
         return part.take(np.setdiff1d(np.arange(len(part)), list(errors)))
 
 
@@ -175,7 +181,7 @@ def _send(collection: Collection, request: Request, part: Part, stop: threading.
             raise StoppedError
         request.calls += 1
         try:
-            collection.upsert(part.batch)
+            collection.upsert(part.checked)
         except InvalidRecordError as exc:
             if not exc.rows:
                 return _cut(request, part, str(exc))

@@ -57,7 +57,7 @@ def sift(batch: pa.RecordBatch, spec: CollectionSpec) -> Sifted:
     """
     rows = np.arange(batch.num_rows)
     try:
-        return Sifted(Part(records.check(batch, spec), rows), (), 0)
+        return Sifted(Part(records.checked(batch, spec), rows), (), 0)
     except InvalidRecordError:
         problems = _problems(batch, spec)  # check() refuses repeats too, and names one problem a row
     good = np.setdiff1d(rows, list(problems))
@@ -67,10 +67,11 @@ def sift(batch: pa.RecordBatch, spec: CollectionSpec) -> Sifted:
     return Sifted(Part(_checked(batch, spec, last), last), failures, len(good) - len(last))
 
 
-def _checked(batch: pa.RecordBatch, spec: CollectionSpec, rows: Rows) -> pa.RecordBatch:
+def _checked(batch: pa.RecordBatch, spec: CollectionSpec, rows: Rows) -> records.Checked:
     if not len(rows):
-        return pa.RecordBatch.from_pylist([], schema=records.arrow_schema(spec))
-    return records.check(batch.take(pa.array(rows)), spec)
+        batch = pa.RecordBatch.from_pylist([], schema=records.arrow_schema(spec))
+        return records.checked(batch, spec)
+    return records.checked(batch.take(pa.array(rows)), spec)
 
 
 def _problems(batch: pa.RecordBatch, spec: CollectionSpec) -> dict[int, str]:

@@ -29,7 +29,7 @@ from vecbridge.query import WriteReport
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.store import Collection
 
-MAX_REQUEST_ROWS: Final = 10_000  # what a retry sends again, at most
+MAX_PART_ROWS: Final = 10_000  # what a retry sends again, at most
 KEPT_FAILURES: Final = 100
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
@@ -169,7 +169,7 @@ class _Batch:
 
     def overlaps(self, ids: pa.Array) -> bool:
         """Whether one of these ids is on its way here."""
-        return bool(pc.any(pc.is_in(ids, value_set=self.sifted.part.batch.column("id"))).as_py())
+        return bool(pc.any(pc.is_in(ids, value_set=self.sifted.part.ids)).as_py())
 
 
 def _show_nothing(progress: Progress) -> None:
@@ -240,17 +240,19 @@ class _Run:
             self._settle(batch)
 
     def _parts(self, part: Part) -> Iterator[Part]:
+        """What one upsert takes: as many requests as the store has in flight at a time."""
         limits = self._collection.capabilities
-        rows = min(limits.request_rows, MAX_REQUEST_ROWS)
-        start = 0
-        for each in records.split(part.batch, max_rows=rows, max_bytes=limits.request_bytes):
-            yield part.slice(start, each.num_rows)
-            start += each.num_rows
+        at_once = limits.parallel_requests
+        rows = records.ranges(
+            part.checked.batch,
+            max_rows=min(limits.request_rows * at_once, MAX_PART_ROWS),
+            max_bytes=None if limits.request_bytes is None else limits.request_bytes * at_once,
+        )
+        return (part.slice(each.start, len(each)) for each in rows)
 
     def _let_pass(self, part: Part) -> None:
         """Waits for batches on their way that share an id with this one: the later row must arrive later."""
-        ids = part.batch.column("id")
-        while any(batch.overlaps(ids) for batch in {batch for batch, _ in self._pending.values()}):
+        while any(batch.overlaps(part.ids) for batch in {batch for batch, _ in self._pending.values()}):
             self._collect()
 
     def _collect(self) -> None:

@@ -1,1 +1,1 @@
-"""The command line: one file a command. Only this room imports typer, rich and sqlglot."""
+"""The command line, one module a command. Only this package imports typer, rich and sqlglot."""

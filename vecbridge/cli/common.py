@@ -1,4 +1,4 @@
-"""What several commands share: their options, the store's URL, the model."""
+"""What several commands share: options, settings, the collection's URL, the model, filters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ OUTPUT_PANEL: Final = "Output"
 StoreOption = Annotated[
     str | None,
     typer.Option(
-        "--store", "-s", metavar="URL", help="Collection, as faiss:./vectors#photos; or VECBRIDGE_STORE"
+        "--store",
+        "-s",
+        metavar="URL",
+        help="Collection, such as faiss:./vectors#photos. Default: VECBRIDGE_STORE.",
     ),
 ]
 ModelOption = Annotated[
@@ -32,8 +35,8 @@ ModelOption = Annotated[
         "--model",
         "-m",
         metavar="ID",
-        help="bundled, a CLIP checkpoint on the Hugging Face hub, or a directory; "
-        "without it the collection's own, or VECBRIDGE_MODEL.",
+        help="bundled, a CLIP checkpoint on the Hugging Face hub, or a directory. "
+        "Default: the collection's model, else VECBRIDGE_MODEL.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
@@ -42,7 +45,7 @@ DeviceOption = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="auto, cpu, cuda, cuda:1 or mps; or VECBRIDGE_DEVICE.",
+        help="auto, cpu, cuda, cuda:1 or mps. Default: VECBRIDGE_DEVICE.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
@@ -51,7 +54,7 @@ RuntimeOption = Annotated[
     typer.Option(
         "--runtime",
         metavar="NAME",
-        help="onnx or torch; or VECBRIDGE_RUNTIME.",
+        help="onnx or torch. Default: VECBRIDGE_RUNTIME.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
@@ -64,11 +67,11 @@ QuietOption = Annotated[
 ]
 
 
-def settings() -> Settings:
-    """The settings of this process; starts logging at their level.
+def load_settings() -> Settings:
+    """Reads the settings of this process, and starts logging at their level.
 
     Raises:
-        ConfigError: A variable that cannot be right.
+        ConfigError: A variable has a value that is not allowed.
     """
     import logging
     import os
@@ -76,30 +79,30 @@ def settings() -> Settings:
 
     from vecbridge.settings import read_settings
 
-    found = read_settings()
-    if found.debug:
+    settings = read_settings()
+    if settings.debug:
         output.set_debug(True)
-    level = "DEBUG" if output.debugging() else found.log_level
+    level = "DEBUG" if output.debugging() else settings.log_level
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("vecbridge")
-    logger.handlers = [handler]  # not the root: other libraries tell their own
+    logger.handlers = [handler]  # the root logger would also print what other libraries log
     logger.setLevel(level)
-    if not output.debugging():  # its retries are not news: what comes of them is said once
+    if not output.debugging():  # the hub's client would warn of every retry; if they fail, an error says so
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    return found
+    return settings
 
 
-def collection_url(given: str | None, found: Settings) -> StoreURL:
+def collection_url(given: str | None, settings: Settings) -> StoreURL:
     """The URL of a collection, from the option or the settings.
 
     Raises:
-        ConfigError: There is none, or it names no collection.
+        ConfigError: Neither gives a URL, or it names no collection.
     """
     from vecbridge.urls import parse
 
-    text = given or found.store
+    text = given or settings.store
     if not text:
         raise ConfigError("which store? Give --store URL, as in --store faiss:./vectors#photos")
     url = parse(text)
@@ -108,36 +111,37 @@ def collection_url(given: str | None, found: Settings) -> StoreURL:
 
 
 def load_embedder(
-    field: VectorField | None, model: str | None, runtime: str | None, device: str | None, found: Settings
+    field: VectorField | None, model: str | None, runtime: str | None, device: str | None, settings: Settings
 ) -> Embedder:
-    """The model of a collection, or the one asked for.
+    """Loads the model that a collection records, or the one asked for.
 
     Args:
-        field: The collection's vector field; None where it is to be made.
-        model: What ``--model`` says; None takes the collection's own, or else the setting.
-        runtime: What ``--runtime`` says.
-        device: What ``--device`` says.
-        found: The settings.
+        field: The collection's vector field; None if the collection does not exist yet.
+        model: Value of ``--model``; None takes the collection's model, or else that of the settings.
+        runtime: Value of ``--runtime``.
+        device: Value of ``--device``.
+        settings: The settings.
 
     Raises:
-        EmbedderMismatchError: The collection holds another model's vectors.
+        EmbedderMismatchError: The collection holds vectors of another model.
         ConfigError: No such model.
     """
     from vecbridge.embed.factory import embedder
     from vecbridge.records import require_same_embedder
 
-    theirs = field.embedder if field is not None else None
-    if theirs is not None and model is not None and _name(model) != theirs.model:
+    recorded = field.embedder if field is not None else None
+    if recorded is not None and model is not None and _name(model) != recorded.model:
         raise EmbedderMismatchError(  # before anything is downloaded
-            f"the collection holds vectors of {theirs.model}, not of {model}: leave --model out to use "
-            f"{theirs.model}, or name another collection after #"
+            f"the collection holds vectors of {recorded.model}, not of {model}: leave --model out to use "
+            f"{recorded.model}, or name another collection after #"
         )
-    own = theirs if model is None else None
-    name = own.model if own is not None else model or found.model
-    chosen: Any = runtime or found.runtime
-    revision = own.revision if own is not None and _on_hub(name) else None
+    name, revision = model or settings.model, None
+    if model is None and recorded is not None:
+        name = recorded.model
+        revision = recorded.revision if _on_hub(name) else None
+    chosen: Any = runtime or settings.runtime
     with output.busy(f"Loading {name}"):
-        clip = embedder(name, device=device or found.device, runtime=chosen, revision=revision)
+        clip = embedder(name, device=device or settings.device, runtime=chosen, revision=revision)
     if field is not None:
         try:
             require_same_embedder(field, clip.identity)
@@ -147,8 +151,8 @@ def load_embedder(
     return clip
 
 
-def say_model(clip: Embedder) -> None:
-    """Tells which model runs, and what to know about it."""
+def report_model(clip: Embedder) -> None:
+    """Prints which model runs, and what users should know about it."""
     if clip.note:
         output.note(f"Model: {output.in_options(clip.note)}.")
     else:
@@ -156,10 +160,10 @@ def say_model(clip: Embedder) -> None:
 
 
 def read_filter(where: str | None, text: str | None) -> Filter | None:
-    """The filter of ``--where`` and ``--filter``; both together are both.
+    """The filter of ``--where`` and ``--filter``; if both are given, both must hold.
 
     Raises:
-        ConfigError: One of them cannot be read.
+        ConfigError: One of them is no filter.
     """
     parts: list[Filter] = []
     if where is not None:
@@ -175,8 +179,8 @@ def read_filter(where: str | None, text: str | None) -> Filter | None:
 
 def read_include(given: Sequence[str], spec: CollectionSpec) -> list[str]:
     """The columns to show: those named (commas separate them), or every scalar field."""
-    names = [name.strip() for each in given for name in each.split(",") if name.strip()]
-    return list(dict.fromkeys(names)) if names else [each.name for each in spec.fields]
+    names = [name.strip() for option in given for name in option.split(",") if name.strip()]
+    return list(dict.fromkeys(names)) if names else [field.name for field in spec.fields]
 
 
 def _json_filter(text: str) -> Filter:
@@ -198,6 +202,6 @@ def _on_hub(model: str) -> bool:
 
 
 def _name(model: str) -> str:
-    """What the identity of a model calls it: a directory goes by its last part."""
+    """The model's name as its identity records it: of a directory, the last part of the path."""
     path = Path(model).expanduser()
     return path.resolve().name if model != "bundled" and path.is_dir() else model

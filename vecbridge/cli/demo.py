@@ -1,4 +1,4 @@
-"""``demo``: the bundled pictures in a store, searched by text and by picture."""
+"""``demo``: indexes the bundled pictures, and searches them by text and by picture."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ QUESTIONS: Final = (
 
 def demo(
     directory: Annotated[
-        Path, typer.Option("--dir", metavar="DIR", help="Where the store and the pictures go.")
+        Path, typer.Option("--dir", metavar="DIR", help="Directory of the store and of the result.")
     ] = Path("vecbridge-demo"),
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
     """Index the bundled pictures and search them; nothing is downloaded.
 
-    Writes a FAISS store, a contact sheet (demo.png) and a page (demo.html).
+    Writes a FAISS store, a contact sheet (demo.png) and an HTML page (demo.html).
     A second run replaces them.
     """
-    found = common.settings()
+    settings = common.load_settings()
     from vecbridge.registry import connect
     from vecbridge.urls import StoreURL
 
@@ -74,23 +74,23 @@ def demo(
     directory.mkdir(parents=True, exist_ok=True)
     url = StoreURL("faiss", path=str(directory / "store"))
     start = time.perf_counter()
-    with connect(url) as store, common.load_embedder(None, "bundled", None, None, found) as clip:
-        common.say_model(clip)
+    with connect(url) as store, common.load_embedder(None, "bundled", None, None, settings) as clip:
+        common.report_model(clip)
         source, spec = _source(gallery, clip)
         with store.create(spec, if_exists="replace") as collection:
-            outcome = _write(collection, source, clip, directory, quiet=quiet)
+            result = _write(collection, source, clip, directory, quiet=quiet)
             output.note(
-                f"{outcome.written} pictures embedded and indexed in {time.perf_counter() - start:.1f} s."
+                f"{result.written} pictures embedded and indexed in {time.perf_counter() - start:.1f} s."
             )
-            answers = [(each, _search(collection, clip, gallery, each)) for each in QUESTIONS]
+            answers = [(question, _search(collection, clip, gallery, question)) for question in QUESTIONS]
     files = _draw(directory, gallery, answers, clip, spec)
     target = f"{url}#{_COLLECTION}"
     if as_json:
-        output.document({"url": target, **outcome.to_dict(), "searches": _plain(answers), "files": files})
+        output.document({"url": target, **result.to_dict(), "searches": _as_json(answers), "files": files})
     else:
         _print(answers)
         _print_next(target, files)
-    if outcome.failed:
+    if result.failed:
         raise typer.Exit(1)
 
 
@@ -99,7 +99,7 @@ def _gallery() -> Path:
 
     gallery = BUNDLED / "gallery"
     if not (gallery / "gallery.jsonl").is_file():
-        raise ConfigError("this installation is without the bundled pictures")
+        raise ConfigError("the bundled pictures are missing from this installation: install vecbridge again")
     return gallery
 
 
@@ -124,13 +124,15 @@ def _source(gallery: Path, clip: Embedder) -> tuple[ImageSource, CollectionSpec]
 
 def _write(
     collection: Collection, source: ImageSource, clip: Embedder, directory: Path, *, quiet: bool
-) -> writing.Outcome:
+) -> writing.IngestResult:
     from vecbridge.embed.pipeline import embed_items
 
     return writing.write_all(
         collection,
-        lambda take: embed_items(source, clip, collection.spec, on_dead_letter=take, batch_rows=64),
-        what="Embedding",
+        lambda on_dead_letter: embed_items(
+            source, clip, collection.spec, on_dead_letter=on_dead_letter, batch_rows=64
+        ),
+        label="Embedding",
         source="the bundled pictures",
         dead_letters=directory / writing.DEAD_LETTERS.name,
         total=sum(1 for _ in source),
@@ -183,7 +185,7 @@ def _section(gallery: Path, question: Question, hits: Hits) -> Section:
     return Section(question.text or "like this picture", tiles, picture, question.where)
 
 
-def _plain(answers: list[tuple[Question, Hits]]) -> list[dict[str, Any]]:
+def _as_json(answers: list[tuple[Question, Hits]]) -> list[dict[str, Any]]:
     return [
         {
             "query": {"text": question.text} if question.text else {"image": question.picture},
@@ -208,13 +210,13 @@ def _print(answers: list[tuple[Question, Hits]]) -> None:
 
 
 def _print_next(target: str, files: dict[str, str]) -> None:
-    me, url = output.program(), shlex.quote(target)
+    program, url = output.program(), shlex.quote(target)
     lines = [
         ("Look at", files["html"]),
         ("or at", files["png"]),
-        ("Try", f'{me} search "a rocket" --store {url}'),
-        ("", f'{me} search perro --store {url} --where "year >= 2015" --json'),
-        ("", f"{me} info {url}"),
+        ("Try", f'{program} search "a rocket" --store {url}'),
+        ("", f'{program} search perro --store {url} --where "year >= 2015" --json'),
+        ("", f"{program} info {url}"),
     ]
     output.show("")
     for name, value in lines:

@@ -1,11 +1,11 @@
-"""``doctor``: what is installed, what it runs on, and whether stores answer."""
+"""``doctor``: which packages are installed, what runs the models, and whether stores answer."""
 
 from __future__ import annotations
 
 import platform
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,13 +13,13 @@ import typer
 from rich.text import Text
 
 from vecbridge.cli import output
-from vecbridge.cli.common import JsonOption, settings
+from vecbridge.cli.common import JsonOption, load_settings
 from vecbridge.errors import MissingDependencyError, VecbridgeError
 
 if TYPE_CHECKING:
     from vecbridge.settings import Settings
 
-# Distribution, and the extra that brings it.
+# A distribution, and the extra that installs it.
 PACKAGES: Final[tuple[tuple[str, str], ...]] = (
     ("faiss-cpu", "faiss"),
     ("faiss-gpu-cu12", "faiss-gpu"),
@@ -41,8 +41,8 @@ class Check:
     """One line of the report.
 
     Attributes:
-        name: What was looked at.
-        state: "ok", "absent" (nothing is wrong with that) or "failed".
+        name: What was checked.
+        state: "ok", "absent" (which is no error) or "failed".
         detail: A version, or what to do.
     """
 
@@ -54,31 +54,28 @@ class Check:
 def doctor(
     urls: Annotated[
         list[str] | None,
-        typer.Argument(metavar="URL", help="Stores or collections to reach.", show_default=False),
+        typer.Argument(metavar="URL", help="Stores or collections to connect to.", show_default=False),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check the installation, the model, and stores.
 
-    Exit status 1 if the model or a store fails.
-    A model on the Hugging Face hub is named, and not downloaded.
+    The exit status is 1 if the model or a store fails.
+    A model on the Hugging Face hub is not downloaded, and so not checked.
     """
-    found = settings()
-    wanted = urls or ([found.store] if found.store else [])
+    settings = load_settings()
+    wanted = urls or ([settings.store] if settings.store else [])
     report = {
         "vecbridge": _versions(),
         "packages": [_package(name, extra) for name, extra in PACKAGES],
-        "devices": _devices(found),
-        "model": [_model(found)],
-        "stores": [_store(each) for each in wanted],
+        "devices": _devices(settings),
+        "model": [_model(settings)],
+        "stores": [_store(url) for url in wanted],
     }
     failed = any(check.state == "failed" for checks in report.values() for check in checks)
     if as_json:
-        plain = {
-            part: [{"name": each.name, "state": each.state, "detail": each.detail} for each in checks]
-            for part, checks in report.items()
-        }
-        output.document({"ok": not failed, **plain})
+        values = {part: [asdict(check) for check in checks] for part, checks in report.items()}
+        output.document({"ok": not failed, **values})
     else:
         _print(report)
     if failed:
@@ -90,12 +87,12 @@ def _versions() -> list[Check]:
 
     from vecbridge import __version__
 
-    made = [
+    checks = [
         Check("vecbridge", "ok", __version__),
         Check("python", "ok", f"{platform.python_version()} ({sys.executable})"),
         Check("system", "ok", f"{platform.system()} {platform.release()} {platform.machine()}"),
     ]
-    return made + [Check(name, "ok", version(name)) for name in ("numpy", "pyarrow")]
+    return checks + [Check(name, "ok", version(name)) for name in ("numpy", "pyarrow")]
 
 
 def _package(name: str, extra: str) -> Check:
@@ -107,8 +104,8 @@ def _package(name: str, extra: str) -> Check:
         return Check(name, "absent", f"not installed: pip install 'vecbridge[{extra}]'")
 
 
-def _devices(found: Settings) -> list[Check]:
-    return [_cpu(), *_onnx_device(found.device), *_torch_device(found.device)]
+def _devices(settings: Settings) -> list[Check]:
+    return [_cpu(), *_onnx_device(settings.device), *_torch_device(settings.device)]
 
 
 def _cpu() -> Check:
@@ -124,7 +121,7 @@ def _cpu() -> Check:
 
 
 def _onnx_device(device: str) -> list[Check]:
-    """Where ONNX Runtime runs; nothing if it is not installed."""
+    """The device that ONNX Runtime uses; an empty list if it is not installed."""
     from vecbridge.embed.onnx import choose_providers
 
     try:
@@ -137,7 +134,7 @@ def _onnx_device(device: str) -> list[Check]:
 
 
 def _torch_device(device: str) -> list[Check]:
-    """Where torch runs, and in which type; nothing if it is not installed."""
+    """The device and the float type that torch uses; an empty list if it is not installed."""
     from importlib.util import find_spec
 
     if find_spec("torch") is None:
@@ -152,19 +149,23 @@ def _torch_device(device: str) -> list[Check]:
     return [Check("torch runs on", "ok", f"{chosen}, in {dtype}")]
 
 
-def _model(found: Settings) -> Check:
+def _model(settings: Settings) -> Check:
     from vecbridge.cli.common import load_embedder
 
-    name = found.model
+    name = settings.model
     if name != "bundled" and not Path(name).expanduser().is_dir():
-        return Check(name, "absent", "on the Hugging Face hub: downloaded when first used, not checked here")
+        return Check(
+            name, "absent", "on the Hugging Face hub: downloaded when it is first used, and not checked here"
+        )
     start = time.perf_counter()
     try:
-        with load_embedder(None, None, None, None, found) as clip:
+        with load_embedder(None, None, None, None, settings) as clip:
             clip.embed_texts(["a test"])
-            took = time.perf_counter() - start
+            seconds = time.perf_counter() - start
             note = f"; {output.in_options(clip.note)}" if clip.note else ""
-            detail = f"{clip.dim} dimensions, revision {clip.identity.revision}, loaded in {took:.1f} s{note}"
+            detail = (
+                f"{clip.dim} dimensions, revision {clip.identity.revision}, loaded in {seconds:.1f} s{note}"
+            )
             return Check(name, "ok", detail)
     except MissingDependencyError as exc:
         return Check(name, "absent", str(exc))
@@ -173,7 +174,7 @@ def _model(found: Settings) -> Check:
 
 
 def _store(text: str) -> Check:
-    """Reaches one store; a collection too, if the URL names one."""
+    """Connects to a store, and opens the collection if the URL names one."""
     from vecbridge.registry import connect
     from vecbridge.urls import parse
 
@@ -197,10 +198,9 @@ def _print(report: dict[str, list[Check]]) -> None:
         if not checks:
             continue
         output.show(Text(part, "bold"))
-        made = output.table(("", "", ""), ())
-        made.show_header = False
-        for each in checks:
-            made.add_row(
-                Text("  ").append(*marks[each.state]), output.safe(each.name), Text(output.safe(each.detail))
-            )
-        output.show(made)
+        table = output.table(("", "", ""), ())
+        table.show_header = False
+        for check in checks:
+            mark = Text("  ").append(*marks[check.state])
+            table.add_row(mark, output.safe(check.name), Text(output.safe(check.detail)))
+        output.show(table)

@@ -1,4 +1,4 @@
-"""Hits as a table that fits the terminal."""
+"""Formats hits as a table that fits the terminal."""
 
 from __future__ import annotations
 
@@ -25,61 +25,64 @@ def hits_table(
 
     Args:
         hits: At least one.
-        fields: What their records hold, in order.
+        fields: Names of the fields of their records, in order.
         width: Columns of the terminal.
-        all_fields: Show every field, folded as need be; otherwise those that have a value and fit.
+        all_fields: Show every field, and fold long values; otherwise only fields that have a value and fit.
 
     Returns:
-        The table, and the fields that it leaves out although they have values.
+        The table, and the fields that have values but did not fit.
     """
     cells = {name: [output.cell((hit.record or {}).get(name)) for hit in hits] for name in fields}
     wanted = list(fields) if all_fields else sorted((name for name in fields if any(cells[name])), key=_rank)
     ids = [output.cell(hit.id) for hit in hits]
     scores = [f"{hit.score:.4f}" for hit in hits]
     widest = max(_WIDEST, width // 4)
-    taken = (
-        len(str(len(hits))) + max(map(len, scores)) + 2 * _GAP + min(_natural("id", ids, widest), width // 3)
+    taken_width = (
+        len(str(len(hits)))
+        + max(map(len, scores))
+        + 2 * _GAP
+        + min(_column_width("id", ids, widest), width // 3)
     )
-    shown = wanted if all_fields else _fitting(wanted, cells, width - taken, widest)
-    made = _empty(shown, [name for name in shown if _is_numeric(name, hits)], fold=all_fields)
+    shown = wanted if all_fields else _fitting(wanted, cells, width - taken_width, widest)
+    table = _empty_table(shown, [name for name in shown if _is_numeric(name, hits)], fold=all_fields)
     for row, key in enumerate(ids):
         values = [cells[name][row] for name in shown]
         texts = values if all_fields else [_short(value, widest) for value in values]
-        made.add_row(str(row + 1), scores[row], Text(key), *map(Text, texts))
-    return made, [name for name in wanted if name not in shown]
+        table.add_row(str(row + 1), scores[row], Text(key), *map(Text, texts))
+    return table, [name for name in wanted if name not in shown]
 
 
 def _fitting(names: Sequence[str], cells: Mapping[str, Sequence[str]], room: int, widest: int) -> list[str]:
-    """The fields that there is room for, the first ones first."""
+    """The fields that fit into ``room`` columns; earlier ones are preferred."""
     chosen = []
     for name in names:
-        need = _natural(name, cells[name], widest) + _GAP
-        if need <= room:
+        needed = _column_width(name, cells[name], widest) + _GAP
+        if needed <= room:
             chosen.append(name)
-            room -= need
+            room -= needed
     return chosen
 
 
-def _empty(names: Sequence[str], numbers: Sequence[str], *, fold: bool) -> Table:
-    """Columns without rows; ids are always whole, and a hit takes one line unless ``fold``."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
-    made.add_column("#", justify="right", no_wrap=True)
-    made.add_column("score", justify="right", no_wrap=True)
-    made.add_column("id", overflow="fold")
+def _empty_table(names: Sequence[str], numbers: Sequence[str], *, fold: bool) -> Table:
+    """A table without rows. Ids are never cut; other values are cut to one line unless ``fold``."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("id", overflow="fold")
     for name in names:
         justify: Any = "right" if name in numbers else "left"
-        made.add_column(name, justify=justify, overflow="fold" if fold else "ellipsis", no_wrap=not fold)
-    return made
+        table.add_column(name, justify=justify, overflow="fold" if fold else "ellipsis", no_wrap=not fold)
+    return table
 
 
 def _is_numeric(name: str, hits: Sequence[Hit]) -> bool:
     values = [(hit.record or {}).get(name) for hit in hits]
     return all(
-        each is None or (isinstance(each, int | float) and not isinstance(each, bool)) for each in values
+        value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values
     )
 
 
-def _natural(name: str, values: Sequence[str], widest: int) -> int:
+def _column_width(name: str, values: Sequence[str], widest: int) -> int:
     return min(max(_NARROWEST, cell_len(name), *map(cell_len, values)), widest)
 
 
@@ -88,5 +91,5 @@ def _short(text: str, limit: int) -> str:
 
 
 def _rank(name: str) -> int:
-    """What people wrote comes first; what the files are, where there is room."""
+    """Sorts fields that people wrote before those that describe the file."""
     return FILE_FIELDS.index(name) + 1 if name in FILE_FIELDS else 0

@@ -1,4 +1,4 @@
-"""``index``: pictures and texts into a collection."""
+"""``index``: embeds pictures and texts and writes them into a collection."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
     from vecbridge.urls import StoreURL
 
 
-BATCH_ROWS: Final = 64  # a step of the progress bar, and what a model takes at a time on a CPU
+BATCH_ROWS: Final = 64  # the batch size of a model on a CPU; the progress bar moves once a batch
 
 
 def index(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH", help="Folders, files, or globs in quotes.", show_default=False),
+        typer.Argument(metavar="PATH", help="Folders, files, or globs (in quotes).", show_default=False),
     ],
     store: common.StoreOption = None,
     model: common.ModelOption = None,
     texts: Annotated[
-        bool, typer.Option("--texts/--no-texts", help="Also read .txt files, a record a line.")
+        bool, typer.Option("--texts/--no-texts", help="Read .txt files, too: one record a line.")
     ] = True,
     fields: Annotated[
         list[str] | None,
         typer.Option(
             "--fields",
             metavar="NAMES",
-            help="Only these fields, with commas between.",
+            help="Keep only these fields (comma-separated).",
             rich_help_panel=target.NEW_PANEL,
         ),
     ] = None,
     index_kind: target.IndexOption = None,
     metric: target.MetricOption = None,
-    hidden: Annotated[bool, typer.Option("--hidden", help="Also names that begin with a dot.")] = False,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Read names that begin with a dot, too.")] = False,
     follow_links: Annotated[
-        bool, typer.Option("--follow-links", help="Also links that lead out of the folder.")
+        bool, typer.Option("--follow-links", help="Follow links that lead out of the folder.")
     ] = False,
     dead_letters: writing.DeadLettersOption = None,
     journal: writing.JournalOption = None,
@@ -55,13 +55,14 @@ def index(
 ) -> None:
     """Embed pictures (and .txt files) and write them into a collection.
 
-    Makes the collection if it is not there, with fields from the files and from
-    metadata.jsonl beside them. Ids are paths below the folder: a second run replaces.
+    Creates the collection if it does not exist, with fields from the files and from
+    metadata.jsonl beside them. An id is the path below the folder, so that a second
+    run replaces the records.
 
-    What cannot be read is described in the dead-letter file; the exit status is then 1.
+    Files that cannot be read are listed in the dead-letter file, and the exit status is 1.
     """
-    found = common.settings()
-    url = common.collection_url(store, found)
+    settings = common.load_settings()
+    url = common.collection_url(store, settings)
     params = target.parse_index(index_kind or "auto")
     from vecbridge.embed.pipeline import embed_items
     from vecbridge.registry import connect
@@ -70,13 +71,13 @@ def index(
 
     source = ImageSource(paths, texts=texts, hidden=hidden, follow_links=follow_links)
     wanted = _fields(source, fields)
-    if next(iter(source), None) is None:  # before a collection is made that nothing fits later
+    if next(iter(source), None) is None:  # a collection made now would lack the fields of later pictures
         raise ConfigError(f"there are no pictures or texts in {' '.join(paths)}")
     total = _count(source, quiet)
     with connect(url.without_collection()) as opened:
         existing = _existing(opened, url)
-        with common.load_embedder(existing, model, runtime, device, found) as clip:
-            common.say_model(clip)
+        with common.load_embedder(existing, model, runtime, device, settings) as clip:
+            common.report_model(clip)
             spec = CollectionSpec.single(
                 url.collection,
                 dim=clip.dim,
@@ -92,16 +93,16 @@ def index(
                 namespace=url.namespace or "",
                 index=index_kind,
                 metric=metric,
-                way_out="choose --fields, or name another collection after #",
+                remedy="choose --fields, or name another collection after #",
             )
             with collection:
-                target.say_target(url, collection.spec, new=new)
-                outcome = writing.write_all(
+                target.report_target(url, collection.spec, new=new)
+                result = writing.write_all(
                     collection,
-                    lambda take: embed_items(
-                        source, clip, collection.spec, on_dead_letter=take, batch_rows=BATCH_ROWS
+                    lambda on_dead_letter: embed_items(
+                        source, clip, collection.spec, on_dead_letter=on_dead_letter, batch_rows=BATCH_ROWS
                     ),
-                    what="Indexing",
+                    label="Indexing",
                     source=" ".join(paths),
                     dead_letters=dead_letters or writing.DEAD_LETTERS,
                     journal=journal,
@@ -112,21 +113,21 @@ def index(
                 )
     if as_json:
         about = {"url": str(url), "model": clip.identity.model, "created": new, "skipped": source.skipped}
-        output.document(about | outcome.to_dict())
+        output.document(about | result.to_dict())
     else:
-        _print(outcome, source.skipped, url)
-    if outcome.failed:
+        _print(result, source.skipped, url)
+    if result.failed:
         raise typer.Exit(1)
 
 
-def _print(outcome: writing.Outcome, skipped: int, url: StoreURL) -> None:
-    output.show(output.pairs(writing.summary(outcome, "indexed", skipped=skipped)))
-    if outcome.written:
-        output.note(f'Now: {output.program()} search "…" --store {shlex.quote(str(url))}')
+def _print(result: writing.IngestResult, skipped: int, url: StoreURL) -> None:
+    output.show(output.pairs(writing.summary(result, "indexed", skipped=skipped)))
+    if result.written:
+        output.note(f'Next: {output.program()} search "…" --store {shlex.quote(str(url))}')
 
 
 def _existing(store: Any, url: StoreURL) -> VectorField | None:
-    """The vector field of the collection, if it is there."""
+    """The vector field of the collection; None if the collection does not exist."""
     if url.collection not in store.collections():
         return None
     with store.open(url.collection, namespace=url.namespace or "") as collection:
@@ -136,7 +137,7 @@ def _existing(store: Any, url: StoreURL) -> VectorField | None:
 
 def _fields(source: ImageSource, given: list[str] | None) -> dict[str, FieldType]:
     known = source.fields()
-    names = [name.strip() for each in given or [] for name in each.split(",") if name.strip()]
+    names = [name.strip() for option in given or [] for name in option.split(",") if name.strip()]
     if not names:
         return known
     unknown = [name for name in names if name not in known]
@@ -148,7 +149,7 @@ def _fields(source: ImageSource, given: list[str] | None) -> dict[str, FieldType
 
 
 def _count(source: ImageSource, quiet: bool) -> int | None:
-    """How much there is to do; counted only where a progress bar shows it."""
+    """Number of items, for the progress bar; None where no bar is shown, since counting takes time."""
     if quiet or not output.stderr().is_terminal:
         return None
     return sum(1 for _ in source)

@@ -1,4 +1,4 @@
-"""``list`` and ``info``: what is in a store."""
+"""``list`` and ``info``: the collections of a store, and the details of one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vecbridge.cli import output
-from vecbridge.cli.common import JsonOption, settings
+from vecbridge.cli.common import JsonOption, load_settings
 from vecbridge.errors import ConfigError, VecbridgeError
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ def list_(
     store: Annotated[
         str | None,
         typer.Argument(
-            metavar="URL", help="Store, as faiss:./vectors; or VECBRIDGE_STORE.", show_default=False
+            metavar="URL",
+            help="Store, such as faiss:./vectors. Default: VECBRIDGE_STORE.",
+            show_default=False,
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -56,7 +58,7 @@ def info(
         str | None,
         typer.Argument(
             metavar="URL#NAME",
-            help="Collection, as faiss:./vectors#photos; or VECBRIDGE_STORE.",
+            help="Collection, such as faiss:./vectors#photos. Default: VECBRIDGE_STORE.",
             show_default=False,
         ),
     ] = None,
@@ -100,15 +102,14 @@ def describe_index(index: IndexParams) -> str:
 
 
 def _url(given: str | None) -> str:
-    found = settings()
-    text = given or found.store
+    text = given or load_settings().store
     if not text:
         raise ConfigError("which store? Give its URL, as in faiss:./vectors")
     return text
 
 
 def _summary(store: Store, name: str) -> dict[str, Any]:
-    """One line of the list; a collection that cannot be opened says why and hides no other."""
+    """One line of the list; the error message if the collection cannot be opened."""
     try:
         with store.open(name) as collection:
             status, spec = collection.status(), collection.spec
@@ -146,12 +147,12 @@ def _details(collection: Collection, status: Status, namespaces: list[str]) -> d
         "details": dict(status.details),
         "namespace": collection.namespace,
         "namespaces": namespaces,
-        "losses": [{"kind": each.kind, "detail": each.detail} for each in collection.losses],
+        "losses": [{"kind": gap.kind, "detail": gap.detail} for gap in collection.losses],
     }
 
 
 def _disk_bytes(url: StoreURL) -> int | None:
-    """Bytes of a collection that lies in a directory of this machine; None for any other."""
+    """Bytes on disk of a collection that is a directory on this machine; None for any other."""
     folder = Path(url.path) / url.collection
     if url.host or not url.path or not folder.is_dir():
         return None
@@ -166,27 +167,23 @@ def _print_info(url: str, spec: CollectionSpec, details: dict[str, Any]) -> None
     ]
     if spec.namespaced:
         lines.append(("namespace", details["namespace"] or "(the default one)"))
-        lines.append(
-            (
-                "namespaces",
-                ", ".join(each or "(the default one)" for each in details["namespaces"]) or "none yet",
-            )
-        )
+        names = ", ".join(name or "(the default one)" for name in details["namespaces"])
+        lines.append(("namespaces", names or "none yet"))
     for vector in spec.vectors:
-        made_by = vector.embedder
+        embedder = vector.embedder
         text = f"{vector.dim} dimensions, {vector.metric}, {describe_index(vector.index)}"
         label = vector.name if vector.name == "vector" else f"vector {vector.name}"
         lines.append((label, f"{text}: {details['states'].get(vector.name, details['state'])}"))
-        model = f"{made_by.model}, revision {made_by.revision[:16]}" if made_by else "not recorded"
+        model = f"{embedder.model}, revision {embedder.revision[:16]}" if embedder else "not recorded"
         lines.append(("  model", model))
     if details["disk_bytes"] is not None:
         lines.append(("on disk", output.size(details["disk_bytes"])))
-    lines += [("not shown", f"{each['kind']}: {each['detail']}") for each in details["losses"]]
+    lines += [("not shown", f"{loss['kind']}: {loss['detail']}") for loss in details["losses"]]
     lines += [(key.replace("_", " "), _detail(key, value)) for key, value in details["details"].items()]
     output.show(output.pairs(lines))
     if spec.fields:
         output.show("")
-        output.show(output.table(("field", "type"), [(each.name, each.type) for each in spec.fields]))
+        output.show(output.table(("field", "type"), [(field.name, field.type) for field in spec.fields]))
 
 
 def _detail(key: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""``load``: vectors that somebody has already, from files into a collection."""
+"""``load``: writes existing vectors from files into a collection."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ def load(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE", help=".parquet, .jsonl (dead letters too) or .npy.", show_default=False
+            metavar="FILE", help=".parquet, .jsonl (dead-letter files, too) or .npy.", show_default=False
         ),
     ],
     store: common.StoreOption = None,
     id_column: Annotated[
         str | None,
-        typer.Option("--id", metavar="COLUMN", help="Holds the ids; id, _id, ID, key or uuid without it."),
+        typer.Option("--id", metavar="COLUMN", help="Column of the ids. Default: id, _id, ID, key or uuid."),
     ] = None,
     vector_column: Annotated[
         str | None,
-        typer.Option("--vector", metavar="COLUMN", help="Holds the vectors; found by its name without it."),
+        typer.Option("--vector", metavar="COLUMN", help="Column of the vectors. Default: found by its name."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", metavar="ID", help="Which model made the vectors; noted with them."),
+        typer.Option(
+            "--model", "-m", metavar="ID", help="The model that made the vectors; stored in the collection."
+        ),
     ] = None,
     index_kind: target.IndexOption = None,
     metric: target.MetricOption = None,
@@ -55,14 +57,14 @@ def load(
 ) -> None:
     """Write vectors from files into a collection.
 
-    Makes the collection if it is not there, with the columns that the files have.
+    Creates the collection if it does not exist, with the columns of the files as fields.
 
-    Rows that cannot be written go to the dead-letter file; the exit status is then 1.
-    Once they are mended, that file can be loaded.
+    Rows that cannot be written go to the dead-letter file, and the exit status is 1.
+    Correct the rows in that file, and it can be loaded.
     """
-    found = common.settings()
-    url = common.collection_url(store, found)
-    letters = _dead_letters(dead_letters, files)
+    settings = common.load_settings()
+    url = common.collection_url(store, settings)
+    dead_letter_file = _dead_letter_file(dead_letters, files)
     target.parse_index(index_kind or "auto")
     from vecbridge.registry import connect
 
@@ -70,20 +72,20 @@ def load(
     schema = _schema(sources)
     for column, why in schema.dropped.items():
         output.warn(f"column {column!r} is left out: {why}")
-    identity = _identity(model, schema, found)
+    identity = _identity(model, schema, settings)
     with connect(url.without_collection()) as opened:
         spec = _spec(opened, url, sources, schema, identity, index_kind, metric)
         collection, new = target.open_target(
             opened, spec, namespace=url.namespace or "", index=index_kind, metric=metric
         )
         with collection:
-            target.say_target(url, collection.spec, new=new)
-            outcome = writing.write_all(
+            target.report_target(url, collection.spec, new=new)
+            result = writing.write_all(
                 collection,
                 _reader(sources, collection.spec),
-                what="Loading",
+                label="Loading",
                 source=" ".join(map(str, files)),
-                dead_letters=letters,
+                dead_letters=dead_letter_file,
                 journal=journal,
                 max_failures=max_failures,
                 workers=workers,
@@ -91,17 +93,17 @@ def load(
                 quiet=quiet,
             )
     if as_json:
-        output.document({"url": str(url), "created": new} | outcome.to_dict())
+        output.document({"url": str(url), "created": new} | result.to_dict())
     else:
-        output.show(output.pairs(writing.summary(outcome, "loaded")))
-    if outcome.failed:
+        output.show(output.pairs(writing.summary(result, "loaded")))
+    if result.failed:
         raise typer.Exit(1)
 
 
-def _dead_letters(given: Path | None, files: list[Path]) -> Path:
-    """Where dead letters go: never into a file that is being read."""
+def _dead_letter_file(given: Path | None, files: list[Path]) -> Path:
+    """The file for dead letters: never one that is being loaded."""
     path = given or writing.DEAD_LETTERS
-    read = {each.resolve() for each in files}
+    read = {file.resolve() for file in files}
     if path.resolve() not in read:
         return path
     if given is not None:
@@ -115,7 +117,7 @@ def _sources(files: list[Path], id_column: str | None, vector_column: str | None
 
     vectors: Mapping[str, str] | None = {vector_column: "vector"} if vector_column else None
     sources: list[TableSource] = []
-    first_id = 0  # rows of .npy files are numbered through
+    first_id = 0  # the rows of several .npy files are numbered consecutively
     for path in files:
         source = table_source(path, id_column=id_column, vectors=vectors, first_id=first_id)
         if isinstance(source, NpySource):
@@ -130,11 +132,11 @@ def _schema(sources: list[TableSource]) -> SourceSchema:
     return merged([source.schema() for source in sources])
 
 
-def _identity(model: str | None, schema: SourceSchema, found: Settings) -> EmbedderIdentity | None:
-    """The model that made the vectors, as the files or ``--model`` say."""
+def _identity(model: str | None, schema: SourceSchema, settings: Settings) -> EmbedderIdentity | None:
+    """The model that made the vectors, according to the files or ``--model``."""
     if model is None:
         return schema.embedder
-    with common.load_embedder(None, model, None, None, found) as clip:
+    with common.load_embedder(None, model, None, None, settings) as clip:
         identity = clip.identity
     if schema.embedder not in (None, identity):
         raise EmbedderMismatchError(f"the files say that their vectors are {schema.embedder}, not {identity}")
@@ -152,31 +154,31 @@ def _spec(
 ) -> CollectionSpec:
     from vecbridge.sources.npy import NpySource
 
-    if all(isinstance(each, NpySource) for each in sources) and url.collection in store.collections():
+    if all(isinstance(source, NpySource) for source in sources) and url.collection in store.collections():
         with store.open(url.collection, namespace=url.namespace or "") as collection:
-            existing = collection.spec  # a bare array has no names of its own
+            existing = collection.spec  # an array has no column names, so those of the collection are taken
         schema = replace(
             schema, id_type=existing.id_type, vectors={existing.vector.name: schema.vectors["vector"]}
         )
     index = target.parse_index(index_kind or "auto")
     spec = schema.spec(url.collection, metric=metric or "cosine", index=index)
     if identity is not None:
-        spec = replace(spec, vectors=tuple(replace(each, embedder=identity) for each in spec.vectors))
+        spec = replace(spec, vectors=tuple(replace(vector, embedder=identity) for vector in spec.vectors))
     return replace(spec, namespaced=url.namespace is not None)
 
 
 def _reader(
     sources: list[TableSource], spec: CollectionSpec
 ) -> Callable[[OnDeadLetter], Iterator[pa.RecordBatch]]:
-    def batches(take: OnDeadLetter) -> Iterator[pa.RecordBatch]:
+    def batches(on_dead_letter: OnDeadLetter) -> Iterator[pa.RecordBatch]:
         for source in sources:
-            yield from source.batches(spec, on_dead_letter=take)
+            yield from source.batches(spec, on_dead_letter=on_dead_letter)
 
     return batches
 
 
 def _total(sources: list[TableSource]) -> int | None:
-    """How many rows there are, where that is known without reading them."""
+    """Number of rows; None where it is not known without reading them all."""
     import pyarrow.parquet as pq
 
     from vecbridge.sources.npy import NpySource

@@ -1,7 +1,7 @@
-"""The entry point: which commands there are, and what an error looks like.
+"""The entry point: the list of commands, and how errors are printed.
 
-A command's module is imported when the command is wanted, and what the command needs when it runs, so that
-``--help`` and shell completion answer at once.
+The module of a command is imported only when that command is called, and the libraries that it needs only
+when it runs, so that ``--help`` and shell completion are fast.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 
-# In the order of the help; each module has a function of the command's name, with _ after a Python word.
+# In the order of the help. A function has the name of its command, with _ added to a name that Python uses.
 COMMANDS: Final[dict[str, str]] = {
     "index": "vecbridge.cli.index:index",
     "load": "vecbridge.cli.load:load",
@@ -37,20 +37,20 @@ COMMANDS: Final[dict[str, str]] = {
 
 
 class Commands(TyperGroup):
-    """Loads a command when it is asked for, and turns its errors into a line and an exit status."""
+    """Imports a command when it is called; prints its errors as one line and sets the exit status."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of the commands, in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command, imported now; None if there is none of that name."""
+        """The command of that name, imported now; None if there is none."""
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             self.commands[cmd_name] = _load(cmd_name)
         return self.commands.get(cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As typer does, with every command loaded where the name is a slip that deserves a suggestion."""
+        """Loads every command if the name is unknown, because typer suggests only those that are loaded."""
         if args and args[0] not in COMMANDS:
             for name in COMMANDS:
                 self.get_command(ctx, name)
@@ -80,8 +80,8 @@ def _version(wanted: bool) -> None:
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    rich_markup_mode=None,  # plain help: rich costs a fifth of a second
-    pretty_exceptions_enable=False,  # its tracebacks are long, and a bug is better told by Python's own
+    rich_markup_mode=None,  # plain help: importing rich takes a fifth of a second
+    pretty_exceptions_enable=False,  # its tracebacks are longer than Python's
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -94,15 +94,15 @@ def root(
     debug: Annotated[
         bool,
         typer.Option(
-            "--debug", envvar="VECBRIDGE_DEBUG", help="Show where an error comes from; goes anywhere."
+            "--debug", envvar="VECBRIDGE_DEBUG", help="Show tracebacks. May stand anywhere in the command."
         ),
     ] = False,
 ) -> None:
-    """Pictures and texts into vector databases, and out again by meaning.
+    """Store pictures and texts in vector databases, and search them by meaning.
 
-    A store URL names a database, and a collection after #: faiss:./vectors#photos
+    A store URL names a database and, after #, a collection: faiss:./vectors#photos
 
-    Results go to stdout, with --json as one JSON document; the rest goes to stderr.
+    Results go to stdout, with --json as one JSON document; everything else goes to stderr.
 
     Exit status: 0 done, 1 failed or a check did not hold, 2 bad usage, 130 interrupted
     """
@@ -113,30 +113,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command line and exits with its status.
 
     Args:
-        arguments: What follows the program's name; None takes the process's own.
+        arguments: The arguments without the program's name; None takes those of this process.
 
     Raises:
         SystemExit: Always.
     """
     if not sys.warnoptions:
         warnings.showwarning = _show_warning
-    for stream in (sys.stdout, sys.stderr):  # a character that the terminal lacks is no reason to fail
+    for stream in (sys.stdout, sys.stderr):  # print \\u… where the terminal lacks a character
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
         app(args=_without_debug(sys.argv[1:] if arguments is None else arguments), prog_name="vecbridge")
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
-    except BrokenPipeError:  # the reader has what it wanted
+    except BrokenPipeError:  # the reader of the pipe has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(FAILED) from None
 
 
 def _without_debug(arguments: Sequence[str]) -> list[str]:
-    """Takes ``--debug`` out wherever it stands, since people add it to the end of what failed."""
+    """Removes ``--debug`` from any place, because people append it to the command that failed."""
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
     output.set_debug("--debug" in arguments[:end])
-    return [each for each in arguments[:end] if each != "--debug"] + list(arguments[end:])
+    return [argument for argument in arguments[:end] if argument != "--debug"] + list(arguments[end:])
 
 
 def _show_warning(message: Warning | str, *place: object, **more: object) -> None:
@@ -154,7 +154,7 @@ def _load(name: str) -> Any:
 
 
 def _report(error: BaseException) -> int:
-    """Says what went wrong, and which exit status that is."""
+    """Prints an error, and returns the exit status."""
     if output.debugging():
         import traceback
 
@@ -164,7 +164,6 @@ def _report(error: BaseException) -> int:
 
 
 def _line(error: BaseException) -> str:
-
     if isinstance(error, VecbridgeError):
         notes = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
         return output.in_options("; ".join(notes))

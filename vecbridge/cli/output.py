@@ -1,4 +1,4 @@
-"""What commands write: results to stdout, everything else to stderr."""
+"""Prints results to stdout, and everything else to stderr."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# C0 and C1 controls, and the marks that turn the direction of text: an id must not write to the terminal.
+# C0 and C1 control characters, and the marks that change the direction of text. Printed as they are, they
+# would let data control the terminal.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_UNBOUNDED: Final = 10_000  # columns of a table that no terminal shows: nothing in a pipe is cut
-# What the library calls an argument, and the option that it is here.
+_UNBOUNDED: Final = 10_000  # width of a table that goes into a pipe, so that nothing is cut
+# An argument as messages of the library name it, and the option that corresponds to it.
 _OPTIONS: Final = (
     (r"\bmodel='([^']+)'", r"--model \1"),
     (r"\bfollow_links=True\b", "--follow-links"),
@@ -34,18 +35,18 @@ _debug = False
 
 
 def set_debug(on: bool) -> None:
-    """Turns tracebacks on or off for this process."""
+    """Switches tracebacks on or off for this process."""
     global _debug
     _debug = on
 
 
 def debugging() -> bool:
-    """Whether tracebacks are wanted, by ``--debug`` or ``VECBRIDGE_DEBUG``."""
+    """Whether ``--debug`` or ``VECBRIDGE_DEBUG`` asks for tracebacks."""
     return _debug or os.environ.get("VECBRIDGE_DEBUG", "").lower() not in ("", "0", "false", "no", "off")
 
 
 def show(*renderables: Any) -> None:
-    """Prints results; in a pipe without the blanks that pad a table."""
+    """Prints results; into a pipe without trailing blanks."""
     console = stdout()
     if console.is_terminal:
         console.print(*renderables, sep="\n")
@@ -56,12 +57,12 @@ def show(*renderables: Any) -> None:
 
 
 def line(text: Text) -> None:
-    """A line of results that is not broken, so that it can be copied."""
+    """Prints a line of results without breaking it, so that it can be copied."""
     stdout().print(text, soft_wrap=True)
 
 
 def stdout() -> Console:
-    """A console for results; what is piped is as wide as its content."""
+    """A console for results; in a pipe it is as wide as the content."""
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNBOUNDED
@@ -69,20 +70,20 @@ def stdout() -> Console:
 
 
 def stderr() -> Console:
-    """A console for progress and messages; a log's lines are not broken."""
+    """A console for progress and messages; lines that go into a file are not broken."""
     console = Console(stderr=True, highlight=False)
     console.soft_wrap = not console.is_terminal
     return console
 
 
 def note(text: str) -> None:
-    """A message for the user."""
+    """Prints a message."""
     stderr().print(Text(safe(text)))
 
 
 @contextmanager
 def busy(what: str, *, quiet: bool = False) -> Iterator[None]:
-    """Says on stderr what takes its time; nothing without a terminal."""
+    """Shows on stderr what the command is doing; nothing without a terminal."""
     console = stderr()
     if quiet or not console.is_terminal:
         yield
@@ -92,26 +93,28 @@ def busy(what: str, *, quiet: bool = False) -> Iterator[None]:
 
 
 def warn(text: str) -> None:
-    """A message that matters."""
+    """Prints a warning."""
     stderr().print(Text.assemble(("warning: ", "bold yellow"), safe(text)))
 
 
 def fail(text: str) -> None:
-    """The one line that an error is."""
+    """Prints an error as one line."""
     stderr().print(Text.assemble(("error: ", "bold red"), safe(text)))
 
 
 def program() -> str:
-    """How this program was called, for commands to be typed next."""
+    """The command that starts this program, for messages that suggest the next command."""
     called = Path(sys.argv[0])
     if called.name != "vecbridge":
         return "python -m vecbridge"
-    found = shutil.which("vecbridge")
-    return "vecbridge" if found and Path(found).resolve() == called.resolve() else shlex.quote(str(called))
+    on_path = shutil.which("vecbridge")
+    return (
+        "vecbridge" if on_path and Path(on_path).resolve() == called.resolve() else shlex.quote(str(called))
+    )
 
 
 def document(value: Any) -> None:
-    """The result as one JSON document."""
+    """Prints the result as one JSON document."""
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "")
     text = json.dumps(value, ensure_ascii=encoding != "utf8", indent=2, allow_nan=False)
     sys.stdout.write(text + "\n")
@@ -119,24 +122,24 @@ def document(value: Any) -> None:
 
 
 def safe(text: str) -> str:
-    """Text with its control characters made visible, so that data cannot steer the terminal.
+    """Text with its control characters escaped, so that data cannot control the terminal.
 
     Example:
         >>> safe(chr(27) + "[31m") == chr(92) + "x1b[31m"
         True
     """
-    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
 def in_options(text: str) -> str:
-    """A message of the library in the words of the command line: ``--model x`` for ``model='x'``."""
+    """A message of the library with options for arguments: ``--model x`` for ``model='x'``."""
     for pattern, option in _OPTIONS:
         text = re.sub(pattern, option, text)
     return text
 
 
 def cell(value: Any) -> str:
-    """One value in a table: empty for null, lists with commas, floats short."""
+    """A value as text for a table: empty for null, lists with commas, floats with six digits."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -149,29 +152,29 @@ def cell(value: Any) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = ()) -> Table:
-    """A plain table; cells fold, so that nothing of them is lost.
+    """A table without lines; long cells are folded, not cut.
 
     Args:
         columns: Headings.
         rows: Cells, as :func:`cell` takes them or as Text.
         right: Headings of the columns that are aligned to the right.
     """
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
-        made.add_column(name, justify="right" if name in set(right) else "left", overflow="fold")
+        grid.add_column(name, justify="right" if name in set(right) else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(each if isinstance(each, Text) else Text(cell(each)) for each in row))
-    return made
+        grid.add_row(*(value if isinstance(value, Text) else Text(cell(value)) for value in row))
+    return grid
 
 
 def pairs(values: Iterable[tuple[str, Any]]) -> Table:
-    """Names and values below each other."""
-    made = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    made.add_column(style="bold", no_wrap=True)
-    made.add_column(overflow="fold")
+    """A table of names and values, one pair a line."""
+    grid = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
     for name, value in values:
-        made.add_row(name, value if isinstance(value, Text) else Text(cell(value)))
-    return made
+        grid.add_row(name, value if isinstance(value, Text) else Text(cell(value)))
+    return grid
 
 
 def number(count: int, what: str) -> str:
@@ -185,7 +188,7 @@ def number(count: int, what: str) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in the largest unit that keeps them above one.
+    """A number of bytes with its unit.
 
     Example:
         >>> size(3_400_000)
@@ -199,6 +202,6 @@ def size(count: float) -> str:
 
 
 def _listed(values: Sequence[Any]) -> str:
-    if len(values) > 16 and all(isinstance(each, int | float) for each in values):
-        return f"[{', '.join(f'{each:.4g}' for each in values[:3])}, … {len(values)} numbers]"
-    return ", ".join(str(each) for each in values)
+    if len(values) > 16 and all(isinstance(value, int | float) for value in values):
+        return f"[{', '.join(f'{value:.4g}' for value in values[:3])}, … {len(values)} numbers]"
+    return ", ".join(str(value) for value in values)

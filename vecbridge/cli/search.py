@@ -1,4 +1,4 @@
-"""``search``: the nearest records to a text or a picture."""
+"""``search``: finds the records nearest to a text or a picture."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 def search(
     text: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="What to look for.", show_default=False)
+        str | None, typer.Argument(metavar="TEXT", help="Text to search for.", show_default=False)
     ] = None,
     image: Annotated[
         Path | None,
-        typer.Option("--image", "-i", metavar="FILE", help="A picture to look for, instead of a text."),
+        typer.Option("--image", "-i", metavar="FILE", help="Picture to search for, instead of a text."),
     ] = None,
     store: common.StoreOption = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", help="How many hits, at most.")] = 10,
+    k: Annotated[int, typer.Option("-k", metavar="N", help="Maximal number of hits.")] = 10,
     where: Annotated[
         str | None,
         typer.Option(
@@ -35,24 +35,24 @@ def search(
     ] = None,
     filter_json: Annotated[
         str | None,
-        typer.Option("--filter", metavar="JSON", help="The same as JSON; with --where, both hold."),
+        typer.Option("--filter", metavar="JSON", help="The same as JSON. With --where, both must hold."),
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option(
-            "--include", metavar="FIELDS", help="Fields to show, with commas between; all without it."
-        ),
+        typer.Option("--include", metavar="FIELDS", help="Fields to show (comma-separated). Default: all."),
     ] = None,
     using: Annotated[
-        str | None, typer.Option("--using", metavar="NAME", help="The vector field, where there are several.")
+        str | None, typer.Option("--using", metavar="NAME", help="Vector field, if there are several.")
     ] = None,
     ef: Annotated[int | None, typer.Option("--ef", metavar="N", help="Breadth of an HNSW search.")] = None,
     nprobe: Annotated[
-        int | None, typer.Option("--nprobe", metavar="N", help="Lists that an IVF search visits.")
+        int | None, typer.Option("--nprobe", metavar="N", help="Number of lists that an IVF search visits.")
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write the hits as a page with their pictures, too."),
+        typer.Option(
+            "--html", metavar="FILE", help="Also write the hits as an HTML page with their pictures."
+        ),
     ] = None,
     model: common.ModelOption = None,
     runtime: common.RuntimeOption = None,
@@ -61,15 +61,15 @@ def search(
 ) -> None:
     """Find the records nearest to a text or a picture.
 
-    The collection's own model reads the query; --model names one where the collection does not say.
+    The query is embedded with the model that the collection records. If it records none, --model names one.
     """
     if (text is None) == (image is None):
-        raise ConfigError("search takes a text or --image FILE, one of the two")
+        raise ConfigError("search takes either a text or --image FILE, one of the two")
     if text is not None and not text.strip():
         raise ConfigError("the text is empty")
     condition = common.read_filter(where, filter_json)
-    found = common.settings()
-    url = common.collection_url(store, found)
+    settings = common.load_settings()
+    url = common.collection_url(store, settings)
     from vecbridge.apps.contact_sheet import FILE_FIELDS
     from vecbridge.query import Query
     from vecbridge.registry import open as open_collection
@@ -77,11 +77,13 @@ def search(
     with open_collection(url) as collection:
         field = collection.spec.vector_field(using)
         shown = common.read_include(include or [], collection.spec)
-        if condition is not None:  # a slip in it is told before a model is loaded
+        if condition is not None:  # report an error in it before a model is loaded
             collection.capabilities.resolve_filter(condition, collection.spec)
-        with common.load_embedder(field, model, runtime, device, found) as clip:
+        with common.load_embedder(field, model, runtime, device, settings) as clip:
             if field.embedder is None:
-                output.warn(f"the collection does not name its model: {clip.identity.model} reads the query")
+                output.warn(
+                    f"the collection does not record its model: {clip.identity.model} embeds the query"
+                )
             query = Query(
                 _vector(clip, text, image),
                 k,
@@ -93,14 +95,13 @@ def search(
                 embedder=clip.identity,
             )
             [hits] = collection.search(query)
-    asked = {"text": text} if text is not None else {"image": str(image)}
     about = {
         "store": str(url.without_collection()),
         "collection": url.collection,
         "namespace": url.namespace or "",
         "model": clip.identity.model,
         "metric": field.metric.value,
-        "query": asked,
+        "query": {"text": text} if text is not None else {"image": str(image)},
         "k": k,
         "filter": _filter_json(condition),
     }
@@ -108,7 +109,7 @@ def search(
         fields = shown if include else [name for name in shown if name not in FILE_FIELDS]
         _write_page(html, hits, about, where, filter_json, fields)
     if as_json:
-        json_fields = {each.name for each in collection.spec.fields if each.type == "json"}
+        json_fields = {column.name for column in collection.spec.fields if column.type == "json"}
         output.document(about | {"hits": [_hit(hits, row, shown, json_fields) for row in range(len(hits))]})
         return
     _print(hits, shown, field, asked_for=bool(include))
@@ -126,10 +127,10 @@ def _vector(clip: Embedder, text: str | None, image: Path | None) -> FloatArray:
 
 
 def _columns(shown: list[str], spec: CollectionSpec, *, with_pictures: bool) -> list[str]:
-    """What to fetch: what is shown, and where the pictures lie."""
+    """The columns to fetch: those shown, and the paths of the pictures if a page shows them."""
     from vecbridge.apps.contact_sheet import PATH_FIELDS
 
-    fields = {each.name for each in spec.fields}
+    fields = {field.name for field in spec.fields}
     paths = [name for name in PATH_FIELDS if name in fields] if with_pictures else []
     return list(dict.fromkeys([*shown, *paths]))
 
@@ -157,12 +158,12 @@ def _print(hits: Hits, shown: list[str], field: VectorField, *, asked_for: bool)
         output.note("No hits.")
         return
     console = output.stdout()
-    made, hidden = hits_table(list(hits), shown, width=console.width, all_fields=asked_for)
-    output.show(made)
+    table, hidden = hits_table(list(hits), shown, width=console.width, all_fields=asked_for)
+    output.show(table)
     better = "higher" if field.metric.higher_is_better else "lower"
     output.note(f"{output.number(len(hits), 'hit')} by {field.metric}, {better} is nearer.")
     if hidden:
-        output.note(f"Not shown: {', '.join(hidden)}. --include chooses fields, --json has all.")
+        output.note(f"Not shown: {', '.join(hidden)}. Choose fields with --include, or see all with --json.")
 
 
 def _write_page(
@@ -177,7 +178,7 @@ def _write_page(
     from vecbridge.apps.page import write_page
 
     query = about["query"]
-    condition = " and ".join(each for each in (where, filter_json) if each)
+    condition = " and ".join(part for part in (where, filter_json) if part)
     section = Section(
         query.get("text") or Path(query["image"]).name,
         tuple(tile(hit, shown) for hit in hits),

@@ -1,4 +1,4 @@
-"""Where ``index`` and ``load`` write: a collection that is there, if it agrees, or a new one."""
+"""The collection that ``index`` and ``load`` write to: an existing one that fits, or a new one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ IndexOption = Annotated[
 MetricOption = Annotated[
     str | None,
     typer.Option(
-        "--metric", metavar="NAME", help="cosine (without it), dot or l2.", rich_help_panel=NEW_PANEL
+        "--metric", metavar="NAME", help="cosine (the default), dot or l2.", rich_help_panel=NEW_PANEL
     ),
 ]
 
@@ -41,7 +41,7 @@ def parse_index(text: str) -> IndexParams:
     """Reads ``hnsw(m=16, ef_construction=200)``.
 
     Raises:
-        ConfigError: No such index, or parameters that it does not have.
+        ConfigError: No such index, or no such parameter of it.
 
     Example:
         >>> parse_index("hnsw(m=8)")
@@ -50,20 +50,22 @@ def parse_index(text: str) -> IndexParams:
     from vecbridge.indexes import from_dict
     from vecbridge.schema import suggestion
 
-    found = re.fullmatch(r"\s*([A-Za-z_0-9]+)\s*(?:\((.*)\))?\s*", text)
-    if found is None:
+    match = re.fullmatch(r"\s*([A-Za-z_0-9]+)\s*(?:\((.*)\))?\s*", text)
+    if match is None:
         raise ConfigError(f"--index {text!r}: as in hnsw or hnsw(m=16, ef_construction=200)")
-    values: dict[str, Any] = {"kind": found[1].lower()}
-    for part in (found[2] or "").split(","):
+    values: dict[str, Any] = {"kind": match[1].lower()}
+    for part in (match[2] or "").split(","):
         if not part.strip():
             continue
-        name, equals, value = (each.strip() for each in part.partition("="))
+        name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not name or name == "kind" or name in values:
-            raise ConfigError(f"--index {text!r}: {part.strip()!r} is not name=value, once each")
+            raise ConfigError(
+                f"--index {text!r}: {part.strip()!r} is not name=value, or the name comes twice"
+            )
         values[name] = _value(value)
     try:
         default = from_dict({"kind": values["kind"]})
-        known = {each.name for each in fields(default)}
+        known = {parameter.name for parameter in fields(default)}
         for name in values.keys() - known - {"kind"}:
             raise SchemaError(f"{default.kind} has no {name!r}{suggestion(name, sorted(known))}")
         return from_dict(values)
@@ -78,37 +80,37 @@ def open_target(
     namespace: str,
     index: str | None,
     metric: str | None,
-    way_out: str = "name another collection after #",
+    remedy: str = "name another collection after #",
 ) -> tuple[Collection, bool]:
-    """Opens the collection if it takes such records, or builds it.
+    """Opens the collection if the records fit it; creates it if it does not exist.
 
-    An index or metric that nobody asked for is the collection's own; a field of the collection that the
-    records lack is null.
+    Index and metric are compared only if an option names them. A field of the collection that the records
+    lack becomes null.
 
     Args:
-        store: Where.
-        spec: What the records need.
-        namespace: Which namespace to write to.
-        index: What ``--index`` says.
-        metric: What ``--metric`` says.
-        way_out: What to do where the collection does not take such records.
+        store: The store of the collection.
+        spec: A spec that fits the records.
+        namespace: The namespace to write to.
+        index: Value of ``--index``.
+        metric: Value of ``--metric``.
+        remedy: The end of the error message: what to do if the records do not fit.
 
     Returns:
         The collection, and whether it is new.
 
     Raises:
-        EmbedderMismatchError: The collection holds another model's vectors.
-        CollectionExistsError: It differs in something else; every difference is listed.
+        EmbedderMismatchError: The collection holds vectors of another model.
+        CollectionExistsError: The collection differs in something else; every difference is listed.
     """
     if spec.name not in store.collections():
         return store.create(spec, namespace=namespace), True
     collection = store.open(spec.name, namespace=namespace)
     try:
-        found = _differences(collection.spec, spec, index=index is not None, metric=metric is not None)
-        if found:
-            reasons = "; ".join(found)
+        reasons = _differences(collection.spec, spec, index=index is not None, metric=metric is not None)
+        if reasons:
             raise CollectionExistsError(
-                f"collection {spec.name!r} is there and does not take these records: {reasons}: {way_out}"
+                f"collection {spec.name!r} exists and does not take these records: "
+                f"{'; '.join(reasons)}: {remedy}"
             )
     except BaseException:
         collection.close()
@@ -116,8 +118,8 @@ def open_target(
     return collection, False
 
 
-def say_target(url: StoreURL, spec: CollectionSpec, *, new: bool) -> None:
-    """Tells where the records go, and what kind of collection that is."""
+def report_target(url: StoreURL, spec: CollectionSpec, *, new: bool) -> None:
+    """Prints which collection is written to, and its dimension, metric and index."""
     from vecbridge.cli.inspect import describe_index
 
     vector = spec.vector
@@ -126,23 +128,27 @@ def say_target(url: StoreURL, spec: CollectionSpec, *, new: bool) -> None:
 
 
 def _differences(existing: CollectionSpec, wanted: CollectionSpec, *, index: bool, metric: bool) -> list[str]:
-    """What keeps the records out of the collection; another model raises."""
+    """Why the records do not fit the collection, a sentence each.
+
+    Raises:
+        EmbedderMismatchError: The vectors are of another model.
+    """
     from vecbridge.records import require_same_embedder
     from vecbridge.schema import differences
 
-    own = {each.name: each for each in existing.vectors}
-    found: list[str] = []
+    existing_vectors = {vector.name: vector for vector in existing.vectors}
+    reasons: list[str] = []
     vectors: list[VectorField] = []
-    for each in wanted.vectors:
-        stands = own.get(each.name)
-        if stands is not None:
-            require_same_embedder(stands, each.embedder)
-            found += _vector_differences(stands, each, index=index, metric=metric)
-        vectors.append(stands or each)
-    kept = {each.name for each in wanted.fields}
-    columns = (*wanted.fields, *(each for each in existing.fields if each.name not in kept))
-    asked = replace(wanted, vectors=tuple(vectors), fields=columns, namespaced=existing.namespaced)
-    return found + differences(existing, asked)
+    for vector in wanted.vectors:
+        stored = existing_vectors.get(vector.name)
+        if stored is not None:
+            require_same_embedder(stored, vector.embedder)
+            reasons += _vector_differences(stored, vector, index=index, metric=metric)
+        vectors.append(stored or vector)
+    names = {field.name for field in wanted.fields}
+    columns = (*wanted.fields, *(field for field in existing.fields if field.name not in names))
+    comparable = replace(wanted, vectors=tuple(vectors), fields=columns, namespaced=existing.namespaced)
+    return reasons + differences(existing, comparable)
 
 
 def _vector_differences(
@@ -155,8 +161,8 @@ def _vector_differences(
     if metric and existing.metric != wanted.metric:
         yield f"the metric of {existing.name!r} is {existing.metric}, not {wanted.metric}"
     if index and existing.index != wanted.index:
-        built, asked = describe_index(existing.index), describe_index(wanted.index)
-        yield f"the index of {existing.name!r} is {built}, not {asked}"
+        stored, asked = describe_index(existing.index), describe_index(wanted.index)
+        yield f"the index of {existing.name!r} is {stored}, not {asked}"
 
 
 def _value(text: str) -> Any:

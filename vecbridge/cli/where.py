@@ -1,8 +1,8 @@
-"""``--where``: an SQL condition, read by sqlglot, as a filter.
+"""``--where``: compiles an SQL condition, parsed by sqlglot, to a filter.
 
-The compiler is total: what it does not know it refuses by name, and a part of a node that it did not read
-is refused too, so that no predicate is ever dropped. SQL has three-valued logic and vecbridge has one rule
-(null matches ``is null`` alone); on this subset the rows that match are the same.
+The compiler is total: a node that it does not know raises an error that names it, and so does a part of a
+node that it does not read, so that no predicate is ever dropped. SQL has three-valued logic and vecbridge has
+one rule (null matches ``is null`` alone); for the conditions that are accepted, the same rows match.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vecbridge.errors import ConfigError
 from vecbridge.filters import Cmp, Contains, Filter, In, IsNull, Not, Op, Scalar
 
 Node: TypeAlias = Any  # exp.Expr, which sqlglot called exp.Expression before version 28
-_OPS: Final[dict[type[Any], tuple[Op, Op]]] = {  # as written, and with the sides exchanged
+_OPS: Final[dict[type[Any], tuple[Op, Op]]] = {  # the operator, and the one with the sides exchanged
     exp.EQ: ("==", "=="),
     exp.NEQ: ("!=", "!="),
     exp.LT: ("<", ">"),
@@ -32,25 +32,25 @@ _OPS: Final[dict[type[Any], tuple[Op, Op]]] = {  # as written, and with the side
 _HINTS: Final[dict[str, str]] = {
     "Like": "a filter compares whole values; there is no pattern matching",
     "ILike": "a filter compares whole values; there is no pattern matching",
-    "Column": "a column alone is no condition: compare it, as in column = true",
+    "Column": "a column alone is not a condition: compare it, as in column = true",
     "Boolean": "a condition compares a field with a value",
-    "Alias": "something stands behind the condition that does not belong to it",
+    "Alias": "the condition is followed by something that is not part of it",
 }
-_KNOWN: Final = "there are = <> < <= > >=, in, between, is null, contains(list, 'x'), and, or, not"
+_KNOWN: Final = "known are = <> < <= > >=, in, between, is null, contains(list, 'x'), and, or, not"
 
 
 def parse_where(sql: str) -> Filter:
     """Compiles an SQL condition.
 
     Args:
-        sql: Such as ``year >= 2020 and contains(tags, 'sea')``. Text stands in single quotes, with ``''`` for
-            a quote; a field whose name is a word of SQL stands in double quotes.
+        sql: Such as ``year >= 2020 and contains(tags, 'sea')``. Text is put in single quotes, with ``''`` for
+            a quote; a field whose name is an SQL keyword is put in double quotes.
 
     Returns:
         The filter; :func:`vecbridge.filters.normalize` still checks it against a collection.
 
     Raises:
-        ConfigError: Names the piece of SQL that is wrong or that no filter can say.
+        ConfigError: Names the piece of SQL that is wrong or that a filter cannot express.
 
     Example:
         >>> parse_where("2020 <= year and not contains(tags, 'sea')")
@@ -73,14 +73,14 @@ def _condition(node: Node) -> Filter:
             return _condition(node.this)
         case exp.And() | exp.Or():
             _only(node, "this", "expression")
-            items = [_condition(each) for each in node.flatten(unnest=False)]
+            items = [_condition(operand) for operand in node.flatten(unnest=False)]
             return reduce(and_ if isinstance(node, exp.And) else or_, items)
         case exp.Not():
             _only(node, "this")
             return Not(_condition(node.this))
         case exp.In():
             _only(node, "this", "expressions")
-            return In(_column(node.this, node), tuple(_value(each, node) for each in node.expressions))
+            return In(_column(node.this, node), tuple(_value(item, node) for item in node.expressions))
         case exp.Between():
             _only(node, "this", "low", "high")
             name = _column(node.this, node)
@@ -100,7 +100,7 @@ def _comparison(node: Node) -> Filter:
     op, exchanged = _OPS[type(node)]
     left, right = node.this, node.expression
     if isinstance(left, exp.Column) and isinstance(right, exp.Column):
-        _refuse(node, "two columns are compared; text stands in single quotes, as in title = 'A'")
+        _refuse(node, "two columns cannot be compared; put text in single quotes, as in title = 'A'")
     if isinstance(right, exp.Column):
         return Cmp(_column(right, node), exchanged, _value(left, node))
     return Cmp(_column(left, node), op, _value(right, node))
@@ -111,7 +111,7 @@ def _is(node: Node) -> Filter:
     name = _column(node.this, node)
     if isinstance(node.expression, exp.Null):
         return IsNull(name)
-    _refuse(node, f"after is comes null or not null; compare with {name} = …")
+    _refuse(node, f"is must be followed by null or not null; compare with {name} = …")
 
 
 def _function(node: Node) -> Filter:
@@ -122,17 +122,17 @@ def _function(node: Node) -> Filter:
         _refuse(node, "contains takes a list and a text: contains(tags, 'sea')")
     value = _value(arguments[1], node)
     if not isinstance(value, str):
-        _refuse(node, "a list holds texts: contains(tags, 'sea')")
+        _refuse(node, "the elements of a list are texts: contains(tags, 'sea')")
     return Contains(_column(arguments[0], node), value)
 
 
 def _call(node: Node) -> tuple[str, list[Node]]:
-    """Name and arguments, whether this version of sqlglot knows the function or not."""
+    """Name and arguments of a function, whether this version of sqlglot knows it or not."""
     if isinstance(node, exp.Anonymous):
         _only(node, "this", "expressions")
         return str(node.this).lower(), list(node.expressions)
     if type(node).__name__ == "Contains":
-        return "contains", [node.args[each] for each in _present(node)]
+        return "contains", [node.args[name] for name in _present(node)]
     return node.sql_name().lower() if isinstance(node, exp.Func) else type(node).__name__.lower(), []
 
 
@@ -140,9 +140,9 @@ def _column(node: Any, whole: Node) -> str:
     if isinstance(node, exp.Paren):
         return _column(node.this, whole)
     if not isinstance(node, exp.Column):
-        _refuse(whole, f"{_text(node)} stands where a field's name belongs")
+        _refuse(whole, f"a field's name is expected instead of {_text(node)}")
     if set(_present(node)) != {"this"} or not isinstance(node.this, exp.Identifier):
-        _refuse(node, "a field's name has no dot: fields are not nested")
+        _refuse(node, "a field's name has no dot, because fields are not nested")
     return str(node.name)
 
 
@@ -159,10 +159,10 @@ def _value(node: Any, whole: Node) -> Scalar:
         case exp.Neg(this=exp.Literal(is_string=False)):
             return -_number(str(node.this.this), whole)
         case exp.Null():
-            _refuse(whole, "nothing equals null: say is null, or is not null")
+            _refuse(whole, "nothing equals null: use is null or is not null")
         case exp.Column():
-            _refuse(whole, f"{_text(node)} is a field here; text stands in single quotes")
-    _refuse(whole, f"{_text(node)} is no text, number, true or false")
+            _refuse(whole, f"{_text(node)} is a field here; put text in single quotes")
+    _refuse(whole, f"{_text(node)} is not a text, a number, true or false")
 
 
 def _number(text: str, whole: Node) -> int | float:
@@ -171,17 +171,17 @@ def _number(text: str, whole: Node) -> int | float:
     try:
         value = float(text)
     except ValueError:
-        _refuse(whole, f"{text} is no number")
+        _refuse(whole, f"{text} is not a number")
     if not math.isfinite(value):
-        _refuse(whole, f"{text} is beyond what a float64 holds")
+        _refuse(whole, f"{text} is beyond the range of float64")
     return value
 
 
 def _only(node: Node, *names: str) -> None:
-    """Refuses a node with a part that its case does not read (``BETWEEN SYMMETRIC``, ``IN (SELECT …)``)."""
+    """Refuses a node with a part that is not compiled (``BETWEEN SYMMETRIC``, ``IN (SELECT …)``)."""
     extra = [name for name in _present(node) if name not in names]
     if extra:
-        _refuse(node, f"its {extra[0].replace('_', ' ')} is more than a filter can say")
+        _refuse(node, f"its {extra[0].replace('_', ' ')} cannot be expressed by a filter")
 
 
 def _present(node: Node) -> list[str]:
@@ -200,16 +200,14 @@ def _text(node: Any) -> str:
 
 
 def _first_problem(error: SqlglotError) -> str:
-    """What sqlglot stumbled over, in words that say what to do."""
+    """The first error of sqlglot as a message that says what to do."""
     details = (getattr(error, "errors", None) or [{}])[0]
-    found = details.get("description") or str(error).partition("\n")[0]
+    description = details.get("description") or str(error).partition("\n")[0]
     near = f" at {details['highlight']!r}" if details.get("highlight") else ""
-    if found.startswith("Required keyword"):
+    if description.startswith("Required keyword"):
         problem = "something is missing"
-    elif "Unexpected token" in found:
-        problem = "this does not belong there"
+    elif "Unexpected token" in description:
+        problem = "this is not expected here"
     else:
-        problem = re.sub(r"\x1b\[[0-9;]*m", "", found).rstrip(". ")
-    return (
-        f'not an SQL condition{near}: {problem} (a name that SQL has too, such as "case", in double quotes)'
-    )
+        problem = re.sub(r"\x1b\[[0-9;]*m", "", description).rstrip(". ")
+    return f"not an SQL condition{near}: {problem} (put names that are SQL keywords in double quotes)"

@@ -1,4 +1,4 @@
-"""A bulk write with what a terminal adds: a progress bar, dead letters of the source, a summary."""
+"""Bulk writing for ``index`` and ``load``: a progress bar, dead letters of the source, a summary."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DeadLettersOption = Annotated[
     typer.Option(
         "--dead-letters",
         metavar="FILE",
-        help=f"What could not be written is appended, with the reason; without it {DEAD_LETTERS}.",
+        help=f"File to which failed records are appended, with the reason. Default: {DEAD_LETTERS}.",
         rich_help_panel=FAILURE_PANEL,
     ),
 ]
@@ -38,7 +38,7 @@ JournalOption = Annotated[
     typer.Option(
         "--journal",
         metavar="FILE",
-        help="Notes what is written; the same command continues from it.",
+        help="Records what is written, so that the same command continues after an interruption.",
         rich_help_panel=FAILURE_PANEL,
     ),
 ]
@@ -48,27 +48,33 @@ MaxFailuresOption = Annotated[
         "--max-failures",
         metavar="N",
         min=0,
-        help="Give up when more than N records failed.",
+        help="Stop when more than N records failed.",
         rich_help_panel=FAILURE_PANEL,
     ),
 ]
 WorkersOption = Annotated[
-    int, typer.Option("--workers", metavar="N", min=1, help="Requests at a time, where that is faster.")
+    int,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Maximal number of requests at a time, for stores that gain from several.",
+    ),
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of everything that the source held.
+class IngestResult:
+    """The result of ``index`` or ``load``.
 
     Attributes:
         written: Records acknowledged.
-        failed: Records set aside, by the source or by the store.
+        failed: Records that the source could not read or the store refused.
         duplicates: Records that a later one of the same id replaced.
         retried: Requests sent again.
-        dead_letters: Where the failed ones are described; None if there are none.
+        dead_letters: The file that lists the failed records; None if none failed.
         rows: Records in the collection afterwards.
-        index: State of its index.
+        index: State of the collection's index.
     """
 
     written: int
@@ -84,43 +90,45 @@ class Outcome:
         return asdict(self)
 
 
-class Letters:
-    """Dead letters of the source, held until the bulk write gives the file back.
+class SourceFailures:
+    """Collects the dead letters of the source, and appends them to the file after the bulk write.
+
+    The bulk write has the file open until then.
 
     Args:
         path: The dead-letter file.
-        limit: More letters than this end the run; None is no limit.
+        limit: More dead letters than this stop the run; None is no limit.
     """
 
     def __init__(self, path: Path, limit: int | None) -> None:
         self.path = path
         self.count = 0
         self._limit = limit
-        self._held: list[DeadLetter] = []
-        self._was_there = path.exists()
+        self._pending: list[DeadLetter] = []
+        self._existed = path.exists()
 
-    def take(self, letter: DeadLetter) -> None:
-        """Takes one letter.
+    def add(self, letter: DeadLetter) -> None:
+        """Collects one dead letter.
 
         Raises:
-            VecbridgeError: There are too many.
+            VecbridgeError: There are more than the limit.
         """
         self.count += 1
-        self._held.append(letter)
+        self._pending.append(letter)
         if self._limit is not None and self.count > self._limit:
             raise VecbridgeError(
                 f"{self.count} failed, which is more than --max-failures {self._limit}; see {self.path}"
             )
 
-    def post(self) -> None:
-        """Puts them into the file; a file in which nothing stands is taken away."""
+    def save(self) -> None:
+        """Appends them to the file; removes the file if this run created it and it is empty."""
         from vecbridge.bulk.letterbox import Letterbox
 
-        if self._held:
+        if self._pending:
             with Letterbox(self.path, continuing=True) as box:
-                box.post(self._held)
-            self._held = []
-        if not self._was_there and self.path.exists() and not self.path.stat().st_size:
+                box.post(self._pending)
+            self._pending = []
+        if not self._existed and self.path.exists() and not self.path.stat().st_size:
             self.path.unlink()
 
 
@@ -128,7 +136,7 @@ def write_all(
     collection: Collection,
     batches: Callable[[Callable[[DeadLetter], None]], Iterable[pa.RecordBatch]],
     *,
-    what: str,
+    label: str,
     source: str,
     dead_letters: Path,
     journal: Path | None = None,
@@ -136,29 +144,29 @@ def write_all(
     workers: int = 4,
     total: int | None = None,
     quiet: bool = False,
-) -> Outcome:
+) -> IngestResult:
     """Writes a source and waits until it can be searched.
 
     Args:
-        collection: Where it goes.
-        batches: Makes the batches, given the function that takes the source's dead letters.
-        what: Stands before the progress bar.
-        source: What the journal calls the source.
+        collection: The collection to write to.
+        batches: Called with a callback for dead letters of the source; yields the batches.
+        label: Label of the progress bar.
+        source: Name of the source in the journal.
         dead_letters: The dead-letter file.
-        journal: The journal, if there is one.
-        max_failures: More failures end the run.
-        workers: Requests at a time.
-        total: Records in the source, if that is known.
-        quiet: No progress bar.
+        journal: The journal; None writes without one.
+        max_failures: More failures than this stop the run.
+        workers: Maximal number of requests at a time.
+        total: Number of records in the source; None if unknown.
+        quiet: Show no progress bar.
     """
     from vecbridge.bulk import write
 
-    letters = Letters(dead_letters, max_failures)
+    failures = SourceFailures(dead_letters, max_failures)
     try:
-        with _progress(what, total, letters, quiet=quiet) as advance:
+        with _progress(label, total, failures, quiet=quiet) as advance:
             report = write(
                 collection,
-                batches(letters.take),
+                batches(failures.add),
                 workers=workers,
                 journal=journal,
                 dead_letters=dead_letters,
@@ -167,17 +175,17 @@ def write_all(
                 source=source,
             )
     except KeyboardInterrupt:
-        kept = f"the same command continues from {journal}" if journal else "what was written stays"
-        output.note(f"Stopped: {kept}.")
+        state = f"the same command continues from {journal}" if journal else "what was written is kept"
+        output.note(f"Stopped: {state}.")
         raise
     finally:
-        letters.post()
-    with output.busy("Making it searchable", quiet=quiet):
+        failures.save()
+    with output.busy("Waiting for the index", quiet=quiet):
         collection.flush()
         collection.wait_ready(READY_SECONDS)
     status = collection.status()
-    failed = report.failed + letters.count
-    return Outcome(
+    failed = report.failed + failures.count
+    return IngestResult(
         report.written,
         failed,
         report.duplicates,
@@ -188,24 +196,24 @@ def write_all(
     )
 
 
-def summary(outcome: Outcome, verb: str, *, skipped: int | None = None) -> list[tuple[str, str]]:
-    """The lines of a summary: what was written, and what was not and why."""
-    lines = [(verb, f"{outcome.written:,}")]
-    why = f", with the reason for each in {outcome.dead_letters}" if outcome.dead_letters else ""
-    lines.append(("failed", f"{outcome.failed:,}{why}"))
+def summary(result: IngestResult, verb: str, *, skipped: int | None = None) -> list[tuple[str, str]]:
+    """The lines of a summary: a label, and a number with its explanation."""
+    lines = [(verb, f"{result.written:,}")]
+    where = f"; the reasons are in {result.dead_letters}" if result.dead_letters else ""
+    lines.append(("failed", f"{result.failed:,}{where}"))
     if skipped is not None:
         lines.append(("skipped", f"{skipped:,}" + (" (neither pictures nor texts)" if skipped else "")))
-    if outcome.duplicates:
-        lines.append(("replaced", f"{outcome.duplicates:,} by a later record of the same id"))
-    if outcome.retried:
-        lines.append(("sent again", output.number(outcome.retried, "request")))
-    lines.append(("in it now", f"{output.number(outcome.rows, 'record')}, index {outcome.index}"))
+    if result.duplicates:
+        lines.append(("replaced", f"{result.duplicates:,} by a later record with the same id"))
+    if result.retried:
+        lines.append(("retried", output.number(result.retried, "request")))
+    lines.append(("collection", f"{output.number(result.rows, 'record')}, index {result.index}"))
     return lines
 
 
 @contextmanager
 def _progress(
-    what: str, total: int | None, letters: Letters, *, quiet: bool
+    label: str, total: int | None, failures: SourceFailures, *, quiet: bool
 ) -> Iterator[Callable[[Progress], None]]:
     """A progress bar on stderr; none without a terminal."""
     from rich.progress import (
@@ -228,11 +236,11 @@ def _progress(
     with Progress(
         *columns, console=console, disable=quiet or not console.is_terminal, transient=True, expand=True
     ) as bar:
-        task = bar.add_task(what, total=total, failed="")
+        task = bar.add_task(label, total=total, failed="")
 
         def advance(state: Any) -> None:
-            failed = state.failed + letters.count
-            shown = f"{failed} failed" if failed else ""
-            bar.update(task, completed=state.done + letters.count, failed=shown)
+            failed = state.failed + failures.count
+            text = f"{failed} failed" if failed else ""
+            bar.update(task, completed=state.done + failures.count, failed=text)
 
         yield advance

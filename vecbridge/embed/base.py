@@ -1,4 +1,4 @@
-"""What an embedder is: the Protocol that any model can fill, CLIP or not."""
+"""What an embedder is: a Protocol that any model can implement, CLIP or not."""
 
 from __future__ import annotations
 
@@ -19,12 +19,21 @@ ImageLike = str | os.PathLike[str] | bytes | Pixels | Any
 
 
 class Embedder(Protocol):
-    """Texts and pictures to vectors of one space.
+    """Turns texts and pictures into vectors that can be compared with each other.
 
     Attributes:
         identity: Which model this is; collections refuse vectors of another.
         dim: Length of the vectors.
         note: What users should know about this model before they trust it; often empty.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> def closest(model: vb.Embedder, text: str, choices: list[str]) -> str:
+        ...     scores = model.embed_texts(choices) @ model.embed_texts([text])[0]
+        ...     return choices[scores.argmax()]
+        >>> with vb.embedder("bundled") as model:
+        ...     closest(model, "a red heart", ["a sailing boat", "a heart"])
+        'a heart'
     """
 
     @property
@@ -57,7 +66,7 @@ class Embedder(Protocol):
         ...
 
     def close(self) -> None:
-        """Lets go of the model."""
+        """Frees the model's memory."""
         ...
 
     def __enter__(self) -> Self: ...

@@ -66,8 +66,10 @@ class Encoder(ABC):
             ConfigError: One string where a list is wanted.
 
         Example:
-            >>> embedder.embed_texts(["a sunset", "a cat"]).shape       # doctest: +SKIP
-            (2, 512)
+            >>> import vecbridge as vb
+            >>> with vb.embedder("bundled") as model:
+            ...     model.embed_texts(["a sunset", "a cat"]).shape
+            (2, 256)
         """
         items = _listed(texts, "embed_texts")
         _refuse({row: problem for row, each in enumerate(items) if (problem := _text_problem(each))})
@@ -87,8 +89,12 @@ class Encoder(ABC):
             ConfigError: One picture where a list is wanted.
 
         Example:
-            >>> embedder.embed_images(["a.jpg", jpeg_bytes]).shape      # doctest: +SKIP
-            (2, 512)
+            >>> import numpy as np
+            >>> import vecbridge as vb
+            >>> picture = np.zeros((64, 96, 3), np.uint8)  # or a path, encoded bytes, a PIL image
+            >>> with vb.embedder("bundled") as model:
+            ...     model.embed_images([picture]).shape
+            (1, 256)
         """
         items = _listed(images, "embed_images")
         vectors: list[FloatArray] = []

@@ -1,4 +1,4 @@
-"""The front door of the embedders."""
+"""Loads an embedder by the name of its model."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def embedder(
         UnavailableError: The model is not here, and the hub does not answer.
 
     Example:
-        >>> with embedder("bundled") as clip:                           # doctest: +SKIP
+        >>> import vecbridge as vb
+        >>> with vb.embedder("bundled") as clip:
         ...     clip.embed_texts(["a red heart"]).shape
         (1, 256)
     """

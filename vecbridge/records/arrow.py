@@ -72,6 +72,13 @@ def vectors(batch: pa.RecordBatch, name: str = "vector") -> FloatArray:
 
     Returns:
         float32, shape (n, dim), sharing memory with the batch; read-only.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> spec = vb.CollectionSpec.single("photos", dim=2)
+        >>> batch = vb.batch(spec, id=["a", "b"], vector=[[1, 0], [0, 1]])
+        >>> vb.vectors(batch).shape, vb.vectors(batch.slice(1))[0].tolist()
+        ((2, 2), [0.0, 1.0])
     """
     column = batch.column(name)
     # flatten() honours the offset of a slice; .values does not
@@ -174,7 +181,7 @@ def row_bytes(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
             totals = np.concatenate([[0], np.cumsum(texts)])
             ends = np.cumsum(lengths)
             sizes += totals[ends] - totals[ends - lengths] + 4 * lengths + 4
-        elif pa.types.is_string(type):
+        elif pa.types.is_string(type) or pa.types.is_binary(type):
             sizes += numbers(pc.fill_null(pc.binary_length(column), 0)) + 4
         else:
             sizes += 8

@@ -18,7 +18,23 @@ _EMBEDDER_KEY: Final = b"vecbridge.embedder"
 
 
 def stamp(batch: pa.RecordBatch, identity: EmbedderIdentity) -> pa.RecordBatch:
-    """The batch with the model that made its vectors in its schema metadata."""
+    """The batch with the model that made its vectors in its schema metadata.
+
+    Args:
+        batch: A batch with vectors of that model.
+        identity: The identity of the model.
+
+    Returns:
+        The same columns. A collection that records another model refuses them (EmbedderMismatchError).
+
+    Example:
+        >>> import vecbridge as vb
+        >>> spec = vb.CollectionSpec.single("texts", dim=256)
+        >>> with vb.embedder("bundled") as model:
+        ...     plain = vb.batch(spec, id=["a"], vector=model.embed_texts(["a sunset"]))
+        ...     stamped(vb.stamp(plain, model.identity)).model
+        'bundled'
+    """
     values = {"model": identity.model, "revision": identity.revision, "dim": identity.dim}
     values["preprocessing"] = identity.preprocessing
     metadata = dict(batch.schema.metadata or {}) | {_EMBEDDER_KEY: json.dumps(values).encode()}

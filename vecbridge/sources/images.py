@@ -76,8 +76,12 @@ class ImageSource:
         ConfigError: A path that is not there, or a glob without a match.
 
     Example:
-        >>> source = ImageSource(["photos"], texts=True)            # doctest: +SKIP
-        >>> spec = vb.CollectionSpec.single("photos", dim=512, fields=source.fields())
+        >>> from vecbridge.embed.files import BUNDLED
+        >>> source = ImageSource([BUNDLED / "gallery"])
+        >>> sum(1 for picture in source)
+        320
+        >>> source.fields()["width"]
+        'int64'
     """
 
     def __init__(

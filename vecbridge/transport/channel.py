@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +11,8 @@ from typing import Any, Final, TypeAlias
 import grpc
 
 from vecbridge.driver import Deadline
-from vecbridge.errors import ConfigError, VecbridgeError
+from vecbridge.errors import VecbridgeError
+from vecbridge.transport.forks import calls_in_flight, require_fork_support, watch_forks
 from vecbridge.transport.hosts import grpc_proxy, is_loopback
 
 #: Maps gRPC's error and what was asked to ours.
@@ -30,18 +31,16 @@ _OPTIONS: Final = (
 _MAYBE_PROXY: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 
-class _Process:
-    """Whether this process was forked from one that had loaded gRPC."""
+@functools.cache
+def _keep_initialized() -> grpc.Channel:
+    """Makes a channel that is never used nor closed.
 
-    forked = False
-
-
-def _note_fork() -> None:
-    _Process.forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_fork)
+    gRPC shuts down when its last channel goes, in a thread of its own; a fork meanwhile hangs, in the parent
+    too.
+    """
+    kept = grpc.insecure_channel("unix:/")
+    watch_forks()
+    return kept
 
 
 class Call:
@@ -109,19 +108,30 @@ class Channel:
             VecbridgeError: As the error table says.
             ConfigError: gRPC cannot work in this forked process.
         """
-        stub = self._opened()
+        calls = calls_in_flight()
+        calls.enter(deadline.at)
         try:
+            stub = self._opened()
             return getattr(stub, rpc)(request, timeout=deadline.left(), metadata=self._metadata)
         except grpc.RpcError as exc:
             raise self._failed(exc, stub, what) from exc
+        finally:
+            calls.leave()
 
     def begin(self, rpc: str, request: Any, deadline: Deadline, what: str) -> Call:
         """Sends one request and does not wait for its answer; see :meth:`call`."""
-        stub = self._opened()
+        calls = calls_in_flight()
+        calls.enter(deadline.at)
+        sent = None
         try:
+            stub = self._opened()
             sent = getattr(stub, rpc).future(request, timeout=deadline.left(), metadata=self._metadata)
         except grpc.RpcError as exc:  # the request cannot be encoded
             raise self._failed(exc, stub, what) from exc
+        finally:
+            if sent is None:
+                calls.leave()
+        sent.add_done_callback(lambda _: calls.leave())
         return Call(sent, lambda exc: self._failed(exc, stub, what))
 
     def call_each(
@@ -179,7 +189,7 @@ class Channel:
             return stub
         with self._lock:
             if self._stub is None:
-                _require_fork_support()
+                require_fork_support()
                 options = list(_OPTIONS)
                 if is_loopback(self.target):
                     options.append(("grpc.enable_http_proxy", 0))
@@ -189,18 +199,5 @@ class Channel:
                 else:
                     self._channel = grpc.insecure_channel(self.target, options=options)
                 self._stub = self._make_stub(self._channel)
+                _keep_initialized()
             return self._stub
-
-
-def _require_fork_support() -> None:
-    """Refuses to open a channel where a call would hang past its deadline.
-
-    Raises:
-        ConfigError: This process was forked, and gRPC's fork support is turned off.
-    """
-    value = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "")
-    if _Process.forked and value.lower() in {"0", "f", "false", "n", "no"}:
-        raise ConfigError(
-            f"gRPC hangs in a forked process where GRPC_ENABLE_FORK_SUPPORT={value}: set it to 1, "
-            "or start the process by 'spawn'"
-        )

@@ -83,7 +83,7 @@ def rpc_error(exc: grpc.RpcError, what: str, texts: Texts = ()) -> VecbridgeErro
         return DeadlineError(f"{what}: {_DEADLINE}")
     if (kind := _kind(details, texts)) is not None:
         return kind(f"{what}: {details}")
-    unsent = any(words in details.lower() for words in _UNCONNECTED)
+    unconnected = any(words in details.lower() for words in _UNCONNECTED)
     message = details or code
     if "WRONG_VERSION_NUMBER" in details:
         message = _NO_TLS
@@ -91,10 +91,11 @@ def rpc_error(exc: grpc.RpcError, what: str, texts: Texts = ()) -> VecbridgeErro
         message = _UNTRUSTED.format(variable="GRPC_DEFAULT_SSL_ROOTS_FILE_PATH")
     elif "Socket closed" in details:
         message = _HUNG_UP
-    elif unsent:
+    elif unconnected:
         message = f"nothing answers there: {details.rpartition(': ')[2]}"
     error = _BY_CODE.get(code, BackendError)(f"{what}: {message}")
-    error.unsent = error.unsent or unsent or code in _CODES_REFUSED
+    if unconnected or code in _CODES_REFUSED or "Exception serializing request" in details:
+        error.unsent = True
     return error
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("pymilvus", reason="pip install 'vecbridge[milvus]'")
 
 from tests.stores.milvus import server
 from tests.stores.milvus.helpers import lite_url, milvus_store
-from vecbridge.stores.milvus.store import MilvusStore
+from vecbridge.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -23,22 +23,22 @@ def server_url() -> str:
 
 
 @pytest.fixture
-def genuine(server_url: str) -> Iterator[MilvusStore]:
+def genuine(server_url: str) -> Iterator[Store]:
     """A store on the genuine server."""
     with milvus_store(server_url) as store:
         yield store
 
 
 @pytest.fixture
-def lite(tmp_path: Path) -> Iterator[MilvusStore]:
+def lite(tmp_path: Path) -> Iterator[Store]:
     """A store of milvus-lite, in a fresh directory."""
     with milvus_store(lite_url(tmp_path)) as store:
         yield store
 
 
 @pytest.fixture(params=["milvus", "milvus-lite"])
-def store(request: pytest.FixtureRequest) -> MilvusStore:
+def store(request: pytest.FixtureRequest) -> Store:
     """A store on each of them."""
     found = request.getfixturevalue("genuine" if request.param == "milvus" else "lite")
-    assert isinstance(found, MilvusStore)
+    assert isinstance(found, Store)
     return found

@@ -20,19 +20,18 @@ from vecbridge.query import FloatArray
 from vecbridge.records import batch
 from vecbridge.registry import connect
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.milvus.collection import MilvusCollection
-from vecbridge.stores.milvus.store import MilvusLiteStore, MilvusStore
+from vecbridge.store import Collection, Store
+from vecbridge.stores.milvus.lite import MilvusLiteDriver
+from vecbridge.testing import driver_of
 
 DIM = 8
 _RUN = uuid.uuid4().hex[:8]
 _numbers = itertools.count()
 
 
-def milvus_store(url: str, **options: Any) -> MilvusStore:
+def milvus_store(url: str, **options: Any) -> Store:
     """A store at a URL."""
-    store = connect(url, **options)
-    assert isinstance(store, MilvusStore)
-    return store
+    return connect(url, **options)
 
 
 def lite_url(directory: Path) -> str:
@@ -52,7 +51,7 @@ def small(name: str, **changes: Any) -> CollectionSpec:
 
 
 @contextmanager
-def made(store: MilvusStore, spec: CollectionSpec, **options: Any) -> Iterator[MilvusCollection]:
+def made(store: Store, spec: CollectionSpec, **options: Any) -> Iterator[Collection]:
     """A collection, dropped afterwards."""
     try:
         yield store.create(spec, **options)
@@ -72,20 +71,22 @@ def rows(spec: CollectionSpec, ids: Sequence[Any], **columns: Any) -> pa.RecordB
     return batch(spec, id=ids, **columns)
 
 
-def scanned(collection: MilvusCollection, **options: Any) -> list[Any]:
+def scanned(collection: Collection, **options: Any) -> list[Any]:
     """Ids in the order of a scan."""
     return [key for page in collection.scan(include=[], **options) for key in page.batch["id"].to_pylist()]
 
 
-def contents(collection: MilvusCollection) -> dict[Any, dict[str, Any]]:
+def contents(collection: Collection) -> dict[Any, dict[str, Any]]:
     """Every record by its id; fails where an id comes twice."""
     found = [record for page in collection.scan() for record in page.batch.to_pylist()]
     assert len({each["id"] for each in found}) == len(found)
     return {each["id"]: each for each in found}
 
 
-def client_of(store: MilvusStore) -> MilvusClient:
+def client_of(store: Store) -> MilvusClient:
     """Milvus's own client of the same server, as another program would use it."""
-    if isinstance(store, MilvusLiteStore):
-        return MilvusClient(store._url.path)
-    return MilvusClient(f"http://{store.connection().target}")
+    store.collections()  # connects, and starts the embedded server
+    driver = driver_of(store)
+    if isinstance(driver, MilvusLiteDriver):
+        return MilvusClient(driver.url.path)
+    return MilvusClient(f"http://{driver.connection.target}")

@@ -1,7 +1,7 @@
-"""A genuine Milvus 2.3.5 (`pip install milvus==2.3.5`), started on loopback and stopped by the tests.
+"""Starts a genuine Milvus 2.3.5 (`pip install milvus==2.3.5`) on loopback for the tests, and stops it.
 
-One runs per host at a time, since its embedded etcd binds a fixed port: a lock file makes others wait. With
-MILVUS_URL set, that server is tested instead, and nothing is started.
+Only one can run on a host, because its embedded etcd binds a fixed port. A lock file makes other test runs
+wait. With MILVUS_URL set, the tests use that server and start none.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any
 
 from tests.servers import starting
 
-READY_SECONDS = 150  # below the limit of pytest-timeout, so that the server's log is shown
-#: Shorter periods than a server has by default; every wait is the same, and takes a tenth of the time.
+READY_SECONDS = 150  # less than the limit of pytest-timeout, so that the error shows the server's log
+#: Shorter periods than the defaults: a server does the same, and tests wait a tenth of the time.
 BRISK = {
     "proxy.timeTickInterval": 20,
     "queryCoord.checkInterval": 100,
@@ -36,7 +36,7 @@ _LOCK = Path(tempfile.gettempdir()) / "vecbridge-milvus.lock"
 
 
 class GenuineMilvus:
-    """A standalone server with a directory and a port of its own.
+    """A standalone server with its own directory and port.
 
     Args:
         **config: Keys of its configuration template, such as ``authorization_enabled=True``.
@@ -56,9 +56,10 @@ class GenuineMilvus:
         return f"milvus://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Starts it on what its directory holds, and waits until it answers.
+        """Starts the server on the data in its directory, and waits until it answers.
 
-        Where it did not start before, this fails at once; a server that ran and was killed is started anew.
+        If such a server failed to start earlier in this run, this fails at once. After ``kill()`` it can be
+        started again.
         """
         if self._started:
             self._start()
@@ -70,7 +71,7 @@ class GenuineMilvus:
         self._started = True
 
     def _take_turn(self) -> None:
-        """Waits until no other test run has a Milvus."""
+        """Waits until no other test run has a Milvus server."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         except BaseException as exc:
@@ -89,7 +90,7 @@ class GenuineMilvus:
                 config.template_text = config.template_text.replace(head, f"{head}  {name}: {value}\n")
             config.set(key, value)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # it leaves the sockets of ports in use open
+            warnings.simplefilter("ignore", ResourceWarning)  # it does not close sockets that probe ports
             try:
                 self._server.start()
                 self._server.wait_started(READY_SECONDS * 1000)
@@ -98,18 +99,18 @@ class GenuineMilvus:
                 raise
 
     def _last_words(self) -> str:
-        """The end of what it wrote to its log."""
+        """The end of the server's log."""
         logs = sorted(self._directory.glob("logs/milvus-std*.log"))
         return "\n".join(f"{log.name}: …{log.read_text('utf-8', 'replace')[-1000:]}" for log in logs)
 
     def kill(self) -> None:
-        """SIGKILL: nothing is written any more."""
+        """Sends SIGKILL, so that the server writes nothing more."""
         self._server.server_proc.send_signal(signal.SIGKILL)
         self._server.server_proc.wait()
         self._server.stop()
 
     def stop(self) -> None:
-        """Stops it and removes its directory."""
+        """Stops the server and removes its directory."""
         if self._server is not None:
             self._server.stop()
             self._server = None
@@ -129,14 +130,14 @@ class GenuineMilvus:
 
 
 def missing() -> str | None:
-    """What has to be installed or started before a genuine Milvus can be tested."""
+    """What must be installed or started to test a genuine Milvus; None if nothing is missing."""
     if "MILVUS_URL" in os.environ or find_spec("milvus"):
         return None
     return "pip install milvus==2.3.5, or set MILVUS_URL to a server"
 
 
 def shared() -> GenuineMilvus | None:
-    """The server of this run, started when it is first asked for; None if MILVUS_URL names one."""
+    """This run's server, which the first call starts; None if MILVUS_URL names a server."""
     if "MILVUS_URL" in os.environ:
         return None
     if not _shared:
@@ -147,14 +148,14 @@ def shared() -> GenuineMilvus | None:
 
 
 def shared_url() -> str:
-    """The URL of the server of this run."""
+    """The URL of this run's server."""
     server = shared()
     return os.environ["MILVUS_URL"] if server is None else server.url
 
 
 @contextmanager
 def own(**config: Any) -> Iterator[GenuineMilvus]:
-    """A server of the caller's own; that of the run makes room, and is started anew when it is asked for."""
+    """A server for the caller alone. It replaces the server of the run, which starts again when needed."""
     while _shared:
         server = _shared.pop()
         atexit.unregister(server.stop)

@@ -13,15 +13,15 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import common_pb2, schema_pb2
 
 from tests.stores.milvus.helpers import client_of, contents, fresh, random_vectors, scanned
+from vecbridge.driver import Identity
 from vecbridge.errors import NotFoundError, SchemaError, UnsupportedError
 from vecbridge.filters import Filter, field
 from vecbridge.indexes import HNSW, Auto, IndexParams, IVFFlat, Other
 from vecbridge.query import Query
 from vecbridge.records import batch
 from vecbridge.schema import Metric
-from vecbridge.stores.milvus.collection import MilvusCollection
+from vecbridge.store import Collection, Store
 from vecbridge.stores.milvus.foreign import introspected
-from vecbridge.stores.milvus.store import MilvusStore
 
 COUNT = 40
 VECTORS = random_vectors(COUNT, seed=6)
@@ -38,7 +38,7 @@ SCALARS: dict[str, DataType] = {
 
 @contextmanager
 def foreign(
-    store: MilvusStore,
+    store: Store,
     add_fields: Callable[[Any], None],
     rows: list[dict[str, Any]],
     *,
@@ -144,7 +144,7 @@ FILTERS: dict[str, tuple[Filter, Callable[[int], bool]]] = {
 
 
 def test_a_collection_of_every_type_is_read_searched_and_filtered_and_left_as_it_was(
-    store: MilvusStore,
+    store: Store,
 ) -> None:
     rows = [typed_row(number) for number in range(COUNT)]
     with foreign(store, every_type, rows, enable_dynamic_field=True) as (name, client):
@@ -185,7 +185,7 @@ def test_a_collection_of_every_type_is_read_searched_and_filtered_and_left_as_it
         assert rows_of(client, name) == held
 
 
-def require_reads(photos: MilvusCollection, ids: list[Any]) -> None:
+def require_reads(photos: Collection, ids: list[Any]) -> None:
     """Count, fetch, scan with a cursor, and search agree about what there is."""
     assert photos.count() == photos.status().rows == len(ids)
     assert photos.fetch([ids[3], ids[1]], include=[]).column("id").to_pylist() == [ids[3], ids[1]]
@@ -197,7 +197,7 @@ def require_reads(photos: MilvusCollection, ids: list[Any]) -> None:
     assert [list(each.ids) for each in answers] == [[key] for key in ids[:5]]
 
 
-def test_a_collection_without_losses_is_written_to_as_well(genuine: MilvusStore) -> None:
+def test_a_collection_without_losses_is_written_to_as_well(genuine: Store) -> None:
     def fields(schema: Any) -> None:
         every_type(schema)
         schema.fields.pop()  # the list of integers
@@ -222,7 +222,7 @@ def test_a_collection_without_losses_is_written_to_as_well(genuine: MilvusStore)
         assert photos.count() == COUNT
 
 
-def test_what_milvus_lite_would_merge_into_the_old_row_is_not_written(lite: MilvusStore) -> None:
+def test_what_milvus_lite_would_merge_into_the_old_row_is_not_written(lite: Store) -> None:
     rows = [{"key": n, "embedding": VECTORS[n], "more": n} for n in range(COUNT)]
     with foreign(lite, keyed, rows, enable_dynamic_field=True) as (name, _):
         photos = lite.open(name)
@@ -246,16 +246,19 @@ def test_every_vector_that_is_not_read_is_named() -> None:
         schema_pb2.FieldSchema(name="half", data_type=kinds.Float16Vector, type_params=pairs),
         schema_pb2.FieldSchema(name="words", data_type=kinds.SparseFloatVector),
     ]
-    spec, layout, losses = introspected(
+    described = introspected(
         schema_pb2.CollectionSchema(name="Odd", fields=fields),
         {"dense": {"index_type": "FLAT", "metric_type": "IP"}, "odd": {"metric_type": "MAX_SIM"}},
+        Identity("1"),
+        merges_upserts=False,
     )
-    assert [each.name for each in spec.vectors] == ["dense"]
-    assert [each.kind for each in losses] == ["vector:odd", "vector:bits", "vector:half", "sparse"]
-    assert "bits" in layout.read_only
+    assert [vector.name for vector in described.spec.vectors] == ["dense"]
+    kinds = [gap.kind for gap in described.losses]
+    assert kinds == ["vector:odd", "vector:bits", "vector:half", "sparse"]
+    assert "bits" in described.read_only
 
 
-def test_keys_that_the_server_makes_are_read_and_cannot_be_written(store: MilvusStore) -> None:
+def test_keys_that_the_server_makes_are_read_and_cannot_be_written(store: Store) -> None:
     def fields(schema: Any) -> None:
         schema.add_field("key", DataType.INT64, is_primary=True, auto_id=True)
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=8)
@@ -287,7 +290,7 @@ INDEXES: list[tuple[tuple[str, str, dict[str, int]], IndexParams, Metric]] = [
 
 @pytest.mark.parametrize(("index", "shown", "metric"), INDEXES, ids=[each[0][0] for each in INDEXES])
 def test_an_index_of_another_program_is_shown_as_it_is_and_searched(
-    genuine: MilvusStore, index: tuple[str, str, dict[str, int]], shown: IndexParams, metric: Metric
+    genuine: Store, index: tuple[str, str, dict[str, int]], shown: IndexParams, metric: Metric
 ) -> None:
     rows = [{"key": number - 5, "embedding": VECTORS[number]} for number in range(COUNT)]
     with foreign(genuine, keyed, rows, index=index) as (name, client):
@@ -308,7 +311,7 @@ def test_an_index_of_another_program_is_shown_as_it_is_and_searched(
 
 
 @pytest.mark.parametrize("kind", ["IVF_FLAT", "HNSW", "AUTOINDEX"])
-def test_on_milvus_lite_an_index_of_another_program_is_searched(lite: MilvusStore, kind: str) -> None:
+def test_on_milvus_lite_an_index_of_another_program_is_searched(lite: Store, kind: str) -> None:
     params = {"IVF_FLAT": {"nlist": 4}, "HNSW": {"M": 8, "efConstruction": 64}}.get(kind, {})
     rows = [{"key": number, "embedding": VECTORS[number]} for number in range(COUNT)]
     with foreign(lite, keyed, rows, index=(kind, "L2", params)) as (name, _):
@@ -316,7 +319,7 @@ def test_on_milvus_lite_an_index_of_another_program_is_searched(lite: MilvusStor
         require_reads(photos, list(range(COUNT)))
 
 
-def test_a_partition_key_and_partitions_do_not_hide_rows(genuine: MilvusStore) -> None:
+def test_a_partition_key_and_partitions_do_not_hide_rows(genuine: Store) -> None:
     def fields(schema: Any) -> None:
         keyed(schema)
         schema.add_field("tenant", DataType.VARCHAR, max_length=20, is_partition_key=True)
@@ -330,7 +333,7 @@ def test_a_partition_key_and_partitions_do_not_hide_rows(genuine: MilvusStore) -
         assert photos.count() == COUNT
 
 
-def test_a_collection_of_binary_vectors_alone_is_refused_by_name(genuine: MilvusStore) -> None:
+def test_a_collection_of_binary_vectors_alone_is_refused_by_name(genuine: Store) -> None:
     def only(schema: Any) -> None:
         schema.add_field("key", DataType.INT64, is_primary=True)
         schema.add_field("bits", DataType.BINARY_VECTOR, dim=16)
@@ -341,7 +344,7 @@ def test_a_collection_of_binary_vectors_alone_is_refused_by_name(genuine: Milvus
 
 
 def test_a_collection_that_is_not_loaded_is_loaded_and_one_without_index_says_what_it_lacks(
-    genuine: MilvusStore,
+    genuine: Store,
 ) -> None:
     rows = [{"key": number, "embedding": VECTORS[number]} for number in range(COUNT)]
     with foreign(genuine, keyed, rows) as (name, client):
@@ -356,6 +359,6 @@ def test_a_collection_that_is_not_loaded_is_loaded_and_one_without_index_says_wh
             bare.count()
 
 
-def test_a_foreign_name_that_is_unknown_is_not_found(store: MilvusStore) -> None:
+def test_a_foreign_name_that_is_unknown_is_not_found(store: Store) -> None:
     with pytest.raises(NotFoundError):
         store.open("No_Such_Collection")

@@ -13,7 +13,7 @@ from vecbridge.errors import InvalidRecordError, PartialWriteError
 from vecbridge.filters import field
 from vecbridge.query import Query
 from vecbridge.schema import IdType
-from vecbridge.stores.milvus.store import MilvusStore
+from vecbridge.store import Store
 
 TEXTS = sorted(
     [
@@ -35,7 +35,7 @@ CASES: list[Any] = [
 
 @pytest.mark.parametrize(("id_type", "ids"), CASES)
 def test_every_id_is_written_found_fetched_replaced_and_deleted(
-    store: MilvusStore, id_type: IdType, ids: Sequence[Any]
+    store: Store, id_type: IdType, ids: Sequence[Any]
 ) -> None:
     spec = small(fresh("ids"), id_type=id_type, fields={"n": "int64"})
     stored = random_vectors(len(ids))
@@ -66,7 +66,7 @@ def test_every_id_is_written_found_fetched_replaced_and_deleted(
 
 @pytest.mark.parametrize(("id_type", "ids"), CASES)
 def test_the_same_ids_in_two_namespaces_never_touch_each_other(
-    store: MilvusStore, id_type: IdType, ids: Sequence[Any]
+    store: Store, id_type: IdType, ids: Sequence[Any]
 ) -> None:
     spec = small(fresh("spaces"), id_type=id_type, namespaced=True, fields={"of": "string"})
     here, there = random_vectors(len(ids), seed=1), random_vectors(len(ids), seed=2)
@@ -95,7 +95,7 @@ def test_the_same_ids_in_two_namespaces_never_touch_each_other(
         assert others["eu-1"].count() == len(ids)
 
 
-def test_the_id_that_milvus_never_gives_back_is_refused_and_named(genuine: MilvusStore) -> None:
+def test_the_id_that_milvus_never_gives_back_is_refused_and_named(genuine: Store) -> None:
     spec = small(fresh("largest"), id_type="int64")
     with made(genuine, spec) as photos:
         with pytest.raises(InvalidRecordError, match="never gives back") as caught:
@@ -106,7 +106,7 @@ def test_the_id_that_milvus_never_gives_back_is_refused_and_named(genuine: Milvu
         assert scanned(photos) == [2**63 - 2]
 
 
-def test_in_a_namespace_the_largest_id_is_kept_like_any(store: MilvusStore) -> None:
+def test_in_a_namespace_the_largest_id_is_kept_like_any(store: Store) -> None:
     spec = small(fresh("largest"), id_type="int64", namespaced=True)
     with made(store, spec, namespace="eu") as photos:
         photos.upsert(rows(spec, [2**63 - 1, -(2**63)]))
@@ -114,7 +114,7 @@ def test_in_a_namespace_the_largest_id_is_kept_like_any(store: MilvusStore) -> N
 
 
 def test_a_row_too_wide_for_the_dynamic_field_is_named_and_its_neighbours_are_not_sent(
-    store: MilvusStore,
+    store: Store,
 ) -> None:
     spec = small(fresh("wide"), fields={"s": "string", "t": "string"})
     with made(store, spec) as photos:
@@ -128,7 +128,7 @@ def test_a_row_too_wide_for_the_dynamic_field_is_named_and_its_neighbours_are_no
         assert (record["s"], record["t"]) == ("é" * 30_000, "\\" * 2_000)
 
 
-def test_values_that_tempt_escaping_are_filtered_exactly(store: MilvusStore) -> None:
+def test_values_that_tempt_escaping_are_filtered_exactly(store: Store) -> None:
     texts = [*TEXTS, ""]
     spec = small(fresh("values"), fields={"s": "string", "tags": "list<string>"})
     with made(store, spec) as photos:
@@ -141,7 +141,7 @@ def test_values_that_tempt_escaping_are_filtered_exactly(store: MilvusStore) -> 
         assert scanned(photos, filter=field("tags").contains("all")) == names
 
 
-def test_the_ends_of_int64_are_filtered_exactly(store: MilvusStore) -> None:
+def test_the_ends_of_int64_are_filtered_exactly(store: Store) -> None:
     numbers = [*NUMBERS, 2**63 - 1]
     spec = small(fresh("ends"), fields={"n": "int64"})
     with made(store, spec) as photos:
@@ -158,7 +158,7 @@ def test_the_ends_of_int64_are_filtered_exactly(store: MilvusStore) -> None:
         assert photos.fetch(names, include=["n"]).column("n").to_pylist() == numbers
 
 
-def test_a_duplicate_id_in_a_batch_is_refused_and_nothing_of_it_is_stored(store: MilvusStore) -> None:
+def test_a_duplicate_id_in_a_batch_is_refused_and_nothing_of_it_is_stored(store: Store) -> None:
     spec = small(fresh("twice"))
     with made(store, spec) as photos:
         with pytest.raises((InvalidRecordError, PartialWriteError)) as caught:

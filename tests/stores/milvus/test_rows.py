@@ -26,8 +26,7 @@ from vecbridge.errors import CursorExpiredError, NotFoundError
 from vecbridge.filters import field
 from vecbridge.query import Query
 from vecbridge.records import vectors
-from vecbridge.stores.milvus.collection import MilvusCollection
-from vecbridge.stores.milvus.store import MilvusStore
+from vecbridge.store import Collection, Store
 
 ROWS = 100_000
 VECTORS = random_vectors(ROWS)
@@ -44,7 +43,7 @@ with vb.connect(url) as store:
 
 
 @pytest.fixture(scope="module")
-def many(server_url: str) -> Iterator[MilvusCollection]:
+def many(server_url: str) -> Iterator[Collection]:
     """A hundred thousand rows on the genuine server, written by one upsert, in no order."""
     order = np.random.default_rng(1).permutation(ROWS)
     spec = small(fresh("many"), fields={"n": "int64", "half": "bool"})
@@ -65,7 +64,7 @@ def many(server_url: str) -> Iterator[MilvusCollection]:
                 store.drop(spec.name)
 
 
-def test_a_scan_shows_each_of_a_hundred_thousand_rows_once_with_its_content(many: MilvusCollection) -> None:
+def test_a_scan_shows_each_of_a_hundred_thousand_rows_once_with_its_content(many: Collection) -> None:
     seen = 0
     for page in many.scan():
         ids = page.batch.column("id").to_pylist()
@@ -76,32 +75,32 @@ def test_a_scan_shows_each_of_a_hundred_thousand_rows_once_with_its_content(many
     assert seen == ROWS
 
 
-def test_counts_are_exact(many: MilvusCollection) -> None:
+def test_counts_are_exact(many: Collection) -> None:
     assert many.count() == many.status().rows == ROWS
     assert many.count(field("half") == True) == ROWS // 2  # noqa: E712
     assert many.count((field("n") >= 16_000) & (field("n") < 17_000)) == 1_000
     assert many.count(field("n").is_null()) == 0
 
 
-def test_small_pages_go_on_past_the_window_of_a_query(many: MilvusCollection) -> None:
+def test_small_pages_go_on_past_the_window_of_a_query(many: Collection) -> None:
     found = scanned(many, filter=field("n") < 20_000, batch_rows=900)
     assert found == NAMES[:20_000]
 
 
-def test_a_filtered_scan_shows_every_match_once(many: MilvusCollection) -> None:
+def test_a_filtered_scan_shows_every_match_once(many: Collection) -> None:
     assert scanned(many, filter=field("half") == False, batch_rows=16_384) == NAMES[1::2]  # noqa: E712
     few = list(range(0, ROWS, 9_973))
     assert scanned(many, filter=field("n").isin(few)) == [NAMES[place] for place in few]
 
 
-def test_a_page_larger_than_the_window_of_a_query_is_cut(many: MilvusCollection) -> None:
+def test_a_page_larger_than_the_window_of_a_query_is_cut(many: Collection) -> None:
     pages = list(many.scan(include=[], batch_rows=50_000))
     assert max(page.batch.num_rows for page in pages) <= 16_384
     assert sum(page.batch.num_rows for page in pages) == ROWS
 
 
 def test_a_cursor_goes_on_in_another_process_past_the_window_of_a_query(
-    many: MilvusCollection, server_url: str
+    many: Collection, server_url: str
 ) -> None:
     here: list[str] = []
     for page in many.scan(include=[], batch_rows=7_001):
@@ -113,7 +112,7 @@ def test_a_cursor_goes_on_in_another_process_past_the_window_of_a_query(
     assert here + there == NAMES
 
 
-def test_any_number_of_ids_is_fetched_in_the_order_asked(many: MilvusCollection) -> None:
+def test_any_number_of_ids_is_fetched_in_the_order_asked(many: Collection) -> None:
     order = np.random.default_rng(2).permutation(ROWS)[:5_000].tolist()
     wanted = [NAMES[place] for place in order]
     found = many.fetch([*wanted, "absent", *wanted[:3]])
@@ -121,7 +120,7 @@ def test_any_number_of_ids_is_fetched_in_the_order_asked(many: MilvusCollection)
     assert np.array_equal(vectors(found), VECTORS[order])
 
 
-def test_the_nearest_of_a_hundred_thousand_are_found(many: MilvusCollection) -> None:
+def test_the_nearest_of_a_hundred_thousand_are_found(many: Collection) -> None:
     many.flush()
     queries = random_vectors(20, DIM, seed=9)
     squares = ((queries[:, None].astype(np.float64) - VECTORS[None]) ** 2).sum(axis=2)
@@ -133,14 +132,14 @@ def test_the_nearest_of_a_hundred_thousand_are_found(many: MilvusCollection) -> 
     assert len(set(hits.ids)) == 16_384
 
 
-def test_rows_written_again_are_not_there_twice(many: MilvusCollection) -> None:
+def test_rows_written_again_are_not_there_twice(many: Collection) -> None:
     again = many.fetch(NAMES[:10_000])
     many.upsert(again)
     assert many.count() == ROWS
     assert scanned(many, filter=field("n") < 12_000) == NAMES[:12_000]
 
 
-def test_a_cursor_of_a_replaced_collection_has_expired(store: MilvusStore) -> None:
+def test_a_cursor_of_a_replaced_collection_has_expired(store: Store) -> None:
     spec = small(fresh("replaced"))
     with made(store, spec) as photos:
         photos.upsert(rows(spec, ["a", "b", "c"]))

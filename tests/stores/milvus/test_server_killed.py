@@ -20,7 +20,7 @@ from tests.stores.milvus.server import BRISK, GenuineMilvus
 from vecbridge.errors import AuthError, BackendError, DeadlineError, PartialWriteError, UnavailableError
 from vecbridge.filters import field
 from vecbridge.query import Query
-from vecbridge.stores.milvus.store import MilvusStore
+from vecbridge.store import Store
 
 BATCHES, SIZE = 60, 1_000
 SECRET = "hunter2-hunter2"
@@ -37,7 +37,7 @@ def guarded() -> Iterator[GenuineMilvus]:
         yield own
 
 
-def of(guarded: GenuineMilvus, password: str = "Milvus", **options: Any) -> MilvusStore:
+def of(guarded: GenuineMilvus, password: str = "Milvus", **options: Any) -> Store:
     return milvus_store(guarded.url.replace("//", f"//root:{password}@"), **options)
 
 

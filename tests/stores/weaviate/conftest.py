@@ -12,7 +12,7 @@ if find_spec("weaviate") is None:  # importing it here would warn of authlib, an
 
 from tests.stores.weaviate import server
 from tests.stores.weaviate.helpers import weaviate_store
-from vecbridge.stores.weaviate.store import WeaviateStore
+from vecbridge.store import Store
 
 
 @pytest.fixture
@@ -29,14 +29,14 @@ def server_url() -> str:
 
 
 @pytest.fixture
-def store(server_url: str) -> Iterator[WeaviateStore]:
+def store(server_url: str) -> Iterator[Store]:
     """A store on the server of this run."""
     with weaviate_store(server_url) as opened:
         yield opened
 
 
 @pytest.fixture
-def genuine_store() -> Iterator[WeaviateStore]:
+def genuine_store() -> Iterator[Store]:
     """A store on the genuine server, whose graphs and quantizers an exact search has not."""
     if (absent := server.missing()) is not None:
         pytest.skip(f"no genuine Weaviate: {absent}")

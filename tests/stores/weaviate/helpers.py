@@ -11,22 +11,41 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vecbridge.collection import Collection
+from vecbridge.driver import Deadline
 from vecbridge.query import FloatArray, Query
 from vecbridge.records import batch
 from vecbridge.registry import connect
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.weaviate.collection import WeaviateCollection
-from vecbridge.stores.weaviate.store import WeaviateStore
+from vecbridge.store import Store
+from vecbridge.stores.weaviate.driver import WeaviateDriver
+from vecbridge.stores.weaviate.readiness import shard
+from vecbridge.testing import driver_of
 
 _numbers = itertools.count()
 WIDE = 100  # hits of a search that is to find a row wherever the graph has put it
 
 
-def weaviate_store(url: str, **options: Any) -> WeaviateStore:
+def weaviate_store(url: str, **options: Any) -> Store:
     """A store at a URL."""
     store = connect(url, **options)
-    assert isinstance(store, WeaviateStore)
+    assert isinstance(driver_of(store), WeaviateDriver)
     return store
+
+
+def rest(store: Store, method: str, path: str, body: Any = None) -> Any:
+    """The answer to a REST request."""
+    return driver_of(store).connection.rest(method, path, Deadline.after(30), path, body)
+
+
+def address(store: Store) -> str:
+    """ "host:port" of its REST interface."""
+    return str(driver_of(store).connection.rest_url.partition("//")[2])
+
+
+def take_key_back(store: Store) -> None:
+    """Has gRPC send another key from now on, as if the right one had been taken back."""
+    driver_of(store).connection.grpc._metadata = (("authorization", "Bearer sesame"),)
 
 
 def fresh(word: str) -> str:
@@ -35,21 +54,25 @@ def fresh(word: str) -> str:
 
 
 @contextmanager
-def made(store: WeaviateStore, spec: CollectionSpec, **options: Any) -> Iterator[WeaviateCollection]:
+def made(store: Store, spec: CollectionSpec, **options: Any) -> Iterator[Collection]:
     """A collection, dropped afterwards."""
     yield store.create(spec, **options)
     store.drop(spec.name)
 
 
 @contextmanager
-def foreign(store: WeaviateStore, described: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+def foreign(store: Store, described: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """A class as another program makes it, with objects; dropped afterwards."""
-    rest = store.connection().rest
-    rest("POST", "/v1/schema", described)
-    for each in rows:
-        rest("POST", "/v1/objects", {"class": described["class"], **each})
+    rest(store, "POST", "/v1/schema", described)
+    for row in rows:
+        rest(store, "POST", "/v1/objects", {"class": described["class"], **row})
     yield described["class"]
-    rest("DELETE", f"/v1/schema/{described['class']}")
+    rest(store, "DELETE", f"/v1/schema/{described['class']}")
+
+
+def compressed(collection: Collection) -> bool:
+    """Whether searches read quantized vectors."""
+    return shard(driver_of(collection).table, Deadline.after(30)).compressed
 
 
 def random_vectors(count: int, dim: int, seed: int = 0) -> FloatArray:
@@ -63,12 +86,12 @@ def rows(spec: CollectionSpec, ids: Sequence[Any], **columns: Any) -> pa.RecordB
     return batch(spec, id=ids, **columns)
 
 
-def missed(collection: WeaviateCollection, ids: Sequence[str], vectors: FloatArray) -> list[str]:
+def missed(collection: Collection, ids: Sequence[str], vectors: FloatArray) -> list[str]:
     """Those rows that a search for their own vector does not find."""
     found = collection.search(Query(vectors, WIDE))
     return [key for key, hits in zip(ids, found, strict=True) if key not in hits.ids]
 
 
-def scanned(collection: WeaviateCollection, **options: Any) -> list[Any]:
+def scanned(collection: Collection, **options: Any) -> list[Any]:
     """Ids in the order of a scan."""
     return [key for page in collection.scan(include=[], **options) for key in page.batch["id"].to_pylist()]

@@ -1,8 +1,8 @@
-"""A Weaviate, started on loopback with ports of its own, and stopped by the tests.
+"""Starts a Weaviate server on loopback for the tests, and stops it.
 
-A genuine one is `weaviate-server` or `weaviate` from PATH, a single node without modules, in a folder of its
-own. With WEAVIATE_URL set (`weaviate://host:port?grpc_port=…`), that server is tested instead, and nothing is
-started. Where there is neither, it is an emulated one.
+A genuine server is `weaviate-server` or `weaviate` from PATH: a single node without modules, with its own
+folder and ports. With WEAVIATE_URL set (`weaviate://host:port?grpc_port=…`), the tests use that server and
+start none. Without either, they use an emulated one.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _shared: list[GenuineWeaviate] = []
 
 
 class GenuineWeaviate:
-    """A server with a folder and ports of its own.
+    """A server with its own folder and ports.
 
     Args:
-        **environment: More of its settings, such as ``AUTHENTICATION_APIKEY_ENABLED="true"``.
+        **environment: Further settings, such as ``AUTHENTICATION_APIKEY_ENABLED="true"``.
     """
 
     def __init__(self, **environment: str) -> None:
@@ -50,9 +50,10 @@ class GenuineWeaviate:
         return f"weaviate://127.0.0.1:{self.port}?grpc_port={self.grpc_port}"
 
     def start(self) -> None:
-        """Starts it on what its folder holds, and waits until it answers.
+        """Starts the server on the data in its folder, and waits until it answers.
 
-        Where it did not start before, this fails at once; a server that ran and was killed is started anew.
+        If such a server failed to start earlier in this run, this fails at once. After ``kill()`` it can be
+        started again.
         """
         if self._started:
             self._start()
@@ -80,15 +81,15 @@ class GenuineWeaviate:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """SIGKILL: nothing is written any more."""
+        """Sends SIGKILL, so that the server writes nothing more."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
 
     def stop(self) -> None:
-        """Stops it and removes its folder."""
-        self.kill()  # the folder goes: there is nothing to be tidy for
+        """Stops the server and removes its folder."""
+        self.kill()  # no clean shutdown is needed, because the folder is removed
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def __enter__(self) -> GenuineWeaviate:
@@ -125,7 +126,7 @@ class GenuineWeaviate:
             "RAFT_INTERNAL_RPC_PORT": raft_rpc,
             "RAFT_JOIN": "node1",
             "RAFT_PORT": raft,
-            "RAFT_TIMEOUTS_MULTIPLIER": "1",  # of seconds that an election waits; there is nobody to wait for
+            "RAFT_TIMEOUTS_MULTIPLIER": "1",  # a short election timeout: there is only one node
         }
 
     def _ready(self) -> bool:
@@ -142,30 +143,30 @@ class GenuineWeaviate:
 
 
 def client_missing() -> str | None:
-    """What has to be installed before anything of Weaviate can be tested."""
+    """What must be installed to test Weaviate at all; None if nothing is missing."""
     return None if find_spec("weaviate") else "pip install 'vecbridge[weaviate]'"
 
 
 def missing() -> str | None:
-    """What has to be installed or started before a genuine Weaviate can be tested."""
+    """What must be installed or started to test a genuine Weaviate; None if nothing is missing."""
     if "WEAVIATE_URL" in os.environ or _executable():
         return None
     return f"{missing_executable()}, or set WEAVIATE_URL=weaviate://host:port?grpc_port=…"
 
 
 def missing_executable() -> str | None:
-    """What has to be installed before a test can start, kill and configure a server of its own."""
+    """What must be installed so that a test can start and kill its own server; None if nothing is missing."""
     return None if _executable() else "put weaviate-server (or weaviate) into PATH"
 
 
 def url() -> str:
-    """The URL of the server of this run, an emulated one where there is no genuine one."""
+    """The URL of this run's server: a genuine one if possible, else an emulated one."""
     return emulated_url() if missing() else shared_url()
 
 
 @cache
 def emulated_url() -> str:
-    """The URL of the emulator of this process, which is started when it is first asked for."""
+    """The URL of this process's emulator, which the first call starts."""
     from vecbridge.testing.weaviate import Emulator
 
     emulator = Emulator()
@@ -174,7 +175,7 @@ def emulated_url() -> str:
 
 
 def shared_url() -> str:
-    """The URL of the genuine server of this run, which is started when it is first asked for."""
+    """The URL of this run's genuine server, which the first call starts."""
     if "WEAVIATE_URL" in os.environ:
         return os.environ["WEAVIATE_URL"]
     if not _shared:
@@ -185,7 +186,7 @@ def shared_url() -> str:
 
 
 def version(url: str) -> str:
-    """What a server says of its version, from its URL."""
+    """The version of the server at a URL."""
     host = url.partition("//")[2].partition("?")[0]
     with urllib.request.urlopen(f"http://{host}/v1/meta", timeout=5) as answer:
         return str(json.load(answer)["version"])
@@ -193,7 +194,7 @@ def version(url: str) -> str:
 
 @contextmanager
 def own(**environment: str) -> Iterator[GenuineWeaviate]:
-    """A server of the caller's own."""
+    """A server for the caller alone."""
     with GenuineWeaviate(**environment) as server:
         yield server
 
@@ -203,7 +204,7 @@ def _executable() -> str | None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; held together, so that they differ."""
+    """Free ports. All are bound before any is released, so that they differ."""
     with ExitStack() as held:
         probes = [held.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.stores.weaviate import server
-from tests.stores.weaviate.helpers import fresh, made, rows, scanned, weaviate_store
+from tests.stores.weaviate.helpers import address, fresh, made, rows, scanned, take_key_back, weaviate_store
 from vecbridge.errors import (
     AuthError,
     DeadlineError,
@@ -25,7 +25,8 @@ from vecbridge.errors import (
 )
 from vecbridge.query import Query
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.weaviate.store import WeaviateOptions, WeaviateStore, addresses
+from vecbridge.store import Store
+from vecbridge.stores.weaviate.options import WeaviateOptions, addresses
 from vecbridge.urls import parse
 
 
@@ -97,11 +98,11 @@ def test_a_server_that_says_nothing_ends_at_the_deadline(silent_port: int) -> No
     assert time.monotonic() - started < 5
 
 
-def test_a_closed_grpc_port_is_named_while_rest_answers(store: WeaviateStore, closed_port: int) -> None:
+def test_a_closed_grpc_port_is_named_while_rest_answers(store: Store, closed_port: int) -> None:
     name = fresh("ports")
     with made(store, small(name)) as collection:
         collection.upsert(rows(collection.spec, ["a"]))
-        url = f"weaviate://{store.connection().rest_url.partition('//')[2]}?grpc_port={closed_port}"
+        url = f"weaviate://{address(store)}?grpc_port={closed_port}"
         with weaviate_store(url) as other:
             assert name in other.collections()
             started = time.monotonic()
@@ -118,15 +119,14 @@ def test_a_closed_grpc_port_is_named_while_rest_answers(store: WeaviateStore, cl
         assert collection.count() == 1
 
 
-def test_a_silent_grpc_port_ends_at_the_deadline(store: WeaviateStore, silent_port: int) -> None:
-    with made(store, small(fresh("silent"))) as collection:
-        address = store.connection().rest_url.partition("//")[2]
-        with weaviate_store(f"weaviate://{address}?grpc_port={silent_port}&timeout=1") as other:
-            half = other.open(collection.spec.name)
-            started = time.monotonic()
-            with pytest.raises((DeadlineError, UnavailableError), match="gRPC"):
-                half.count()
-            assert time.monotonic() - started < 5
+def test_a_silent_grpc_port_ends_at_the_deadline(store: Store, silent_port: int) -> None:
+    url = f"weaviate://{address(store)}?grpc_port={silent_port}&timeout=1"
+    with made(store, small(fresh("silent"))) as collection, weaviate_store(url) as other:
+        half = other.open(collection.spec.name)
+        started = time.monotonic()
+        with pytest.raises((DeadlineError, UnavailableError), match="gRPC"):
+            half.count()
+        assert time.monotonic() - started < 5
 
 
 @pytest.mark.usefixtures("executable")
@@ -146,8 +146,7 @@ def test_a_wrong_key_is_refused_by_both_ports_and_never_shown() -> None:
             with weaviate_store(own.url, **wrong) as other, pytest.raises(AuthError) as caught:
                 other.collections()
             assert "sesame" not in str(caught.value)
-        connection = store.connection()
-        connection._headers["authorization"] = "Bearer sesame"  # as if the key had been taken back
+        take_key_back(store)
         for call in (collection.count, lambda: collection.search(Query([1, 2, 3, 4]))):
             with pytest.raises(AuthError, match="gRPC") as caught:
                 call()
@@ -157,7 +156,7 @@ def test_a_wrong_key_is_refused_by_both_ports_and_never_shown() -> None:
             assert scanned(keyed.open("locked")) == ["a"]
 
 
-def test_a_namespace_that_nobody_wrote_to_is_empty_to_every_call(store: WeaviateStore) -> None:
+def test_a_namespace_that_nobody_wrote_to_is_empty_to_every_call(store: Store) -> None:
     with made(store, small(fresh("tenants"), namespaced=True, fields={"year": "int64"})) as collection:
         absent = store.open(collection.spec.name, namespace="nobody")
         assert absent.count() == 0
@@ -202,7 +201,7 @@ def test_the_same_store_works_again_after_the_server_was_gone() -> None:
 
 
 def test_connecting_looks_up_no_other_host(
-    store: WeaviateStore, server_url: str, monkeypatch: pytest.MonkeyPatch
+    store: Store, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
     genuine = socket.getaddrinfo
@@ -217,7 +216,7 @@ def test_connecting_looks_up_no_other_host(
     assert set(asked) == {parse(server_url).host}
 
 
-def test_what_is_no_collection_name_is_not_found_and_reaches_no_other_path(store: WeaviateStore) -> None:
+def test_what_is_no_collection_name_is_not_found_and_reaches_no_other_path(store: Store) -> None:
     for name in ("../nodes", "a/b", "a?b", "", "é", "x" * 300):
         with pytest.raises(NotFoundError):
             store.open(name)

@@ -21,9 +21,10 @@ from tests.stores.weaviate import server
 from tests.stores.weaviate.helpers import missed, random_vectors, rows, scanned, weaviate_store
 from vecbridge import records
 from vecbridge.bulk.writer import Progress
+from vecbridge.collection import Collection
+from vecbridge.driver import Deadline
 from vecbridge.errors import DeadlineError, PartialWriteError
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.weaviate.collection import WeaviateCollection
 from vecbridge.stores.weaviate.table import Table
 
 # In few dimensions: with 32, HNSW leads to none of a handful of isolated rows once they are written late.
@@ -49,7 +50,7 @@ def part(start: int) -> pa.RecordBatch:
 PARTS = [part(start) for start in range(0, ROWS, PART)]
 
 
-def assert_complete(collection: WeaviateCollection) -> None:
+def assert_complete(collection: Collection) -> None:
     """Every row is there once, bit by bit, and found by its own vector."""
     assert collection.count() == ROWS
     assert sorted(scanned(collection)) == sorted(IDS)
@@ -65,10 +66,10 @@ def kill_during_a_write(monkeypatch: pytest.MonkeyPatch, genuine: server.Genuine
     killer = threading.Timer(0.02, genuine.kill)
     begun = threading.Lock()
 
-    def write_and_kill(table: Table, request: Any) -> dict[int, str]:
+    def write_and_kill(table: Table, request: Any, deadline: Deadline) -> dict[int, str]:
         if begun.acquire(blocking=False):
             killer.start()
-        return write(table, request)
+        return write(table, request, deadline)
 
     monkeypatch.setattr(Table, "write", write_and_kill)
     return killer
@@ -134,7 +135,7 @@ def write_all(url: str, journal: str) -> list[Progress]:
     return seen
 
 
-def test_a_journal_is_continued_by_another_process_and_mend_finds_what_the_graph_lost(
+def test_a_journal_is_continued_by_another_process_and_repair_finds_what_the_graph_lost(
     genuine: server.GenuineWeaviate, tmp_path: Path
 ) -> None:
     journal = str(tmp_path / "run.journal")
@@ -153,7 +154,7 @@ def test_a_journal_is_continued_by_another_process_and_mend_finds_what_the_graph
     assert ROWS // 2 <= continued.skipped < ROWS
     with weaviate_store(genuine.url) as store:
         collection = store.open("crash")
-        collection.mend()
+        collection.repair()
         assert_complete(collection)
 
 
@@ -175,7 +176,7 @@ def test_a_restart_between_two_writes_is_noticed(genuine: server.GenuineWeaviate
         assert time.monotonic() - started < 3  # looking takes six
 
 
-def test_mend_says_what_a_sparse_graph_hides(
+def test_repair_says_what_a_sparse_graph_hides(
     genuine: server.GenuineWeaviate, caplog: pytest.LogCaptureFixture
 ) -> None:
     sparse = CollectionSpec.single("sparse", dim=64, index=vb.HNSW(m=4, ef_construction=8, ef=10))
@@ -183,10 +184,10 @@ def test_mend_says_what_a_sparse_graph_hides(
     with weaviate_store(genuine.url) as store:
         collection = store.create(sparse)
         vb.write(collection, [rows(sparse, ids, vector=vectors)])
-        mended = collection.mend()
-    assert 0 < mended < len(ids)
+        repaired = collection.repair()
+    assert 0 < repaired < len(ids)
     written_again, hidden = (record.getMessage() for record in caplog.records)
-    assert f"{mended} rows were found by no search" in written_again
+    assert f"{repaired} rows were found by no search" in written_again
     still = re.match(r"sparse: (\d+) of them are still not found", hidden)
     assert still is not None
-    assert 0 < int(still[1]) <= mended
+    assert 0 < int(still[1]) <= repaired

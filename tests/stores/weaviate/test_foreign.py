@@ -21,7 +21,7 @@ from vecbridge.filters import field
 from vecbridge.indexes import HNSW, Flat, Other
 from vecbridge.query import Query
 from vecbridge.schema import CollectionSpec, Metric
-from vecbridge.stores.weaviate.store import WeaviateStore
+from vecbridge.store import Store
 
 KEYS = [str(uuid.UUID(int=number << 64)) for number in (1, 2, 3)]
 
@@ -57,7 +57,7 @@ ROWS = [
 ]  # fmt: skip
 
 
-def test_a_foreign_class_opens_under_its_name_with_its_uuids_and_values(store: WeaviateStore) -> None:
+def test_a_foreign_class_opens_under_its_name_with_its_uuids_and_values(store: Store) -> None:
     with foreign(store, described(), ROWS) as name:
         assert name in store.collections()
         collection = store.open(name)
@@ -86,12 +86,12 @@ def test_a_foreign_class_opens_under_its_name_with_its_uuids_and_values(store: W
         assert collection.count(field("title") == "Persuasion") == 1
 
 
-def test_a_text_that_is_indexed_by_its_words_is_not_compared(store: WeaviateStore) -> None:
+def test_a_text_that_is_indexed_by_its_words_is_not_compared(store: Store) -> None:
     with foreign(store, described(), ROWS) as name, pytest.raises(UnsupportedError, match="tokenization"):
         store.open(name).count(field("body") == "a")
 
 
-def test_null_is_not_asked_for_where_the_class_cannot_tell(store: WeaviateStore) -> None:
+def test_null_is_not_asked_for_where_the_class_cannot_tell(store: Store) -> None:
     with foreign(store, described(invertedIndexConfig={}), ROWS) as name:
         collection = store.open(name)
         assert collection.count(field("pages") == 400) == 1
@@ -100,7 +100,7 @@ def test_null_is_not_asked_for_where_the_class_cannot_tell(store: WeaviateStore)
                 collection.count(condition)
 
 
-def test_a_foreign_class_is_written_to_under_uuids_alone(store: WeaviateStore) -> None:
+def test_a_foreign_class_is_written_to_under_uuids_alone(store: Store) -> None:
     with foreign(store, described(), ROWS) as name:
         collection = store.open(name)
         new = str(uuid.UUID(int=9))
@@ -116,7 +116,7 @@ def test_a_foreign_class_is_written_to_under_uuids_alone(store: WeaviateStore) -
         assert collection.delete(["nine", new]) == 1
 
 
-def test_what_has_no_type_here_is_a_named_loss_and_makes_it_read_only(store: WeaviateStore) -> None:
+def test_what_has_no_type_here_is_a_named_loss_and_makes_it_read_only(store: Store) -> None:
     properties = [
         {"name": "when", "dataType": ["date"]},
         {"name": "ids", "dataType": ["uuid[]"]},
@@ -130,7 +130,7 @@ def test_what_has_no_type_here_is_a_named_loss_and_makes_it_read_only(store: Wea
             collection.upsert(records.batch(collection.spec, id=[KEYS[0]], vector=[[1, 1, 1]]))
 
 
-def test_named_vectors_indexes_and_metrics_are_read(store: WeaviateStore) -> None:
+def test_named_vectors_indexes_and_metrics_are_read(store: Store) -> None:
     config = {
         "a": {
             "vectorizer": {"none": {}},
@@ -172,12 +172,12 @@ def test_named_vectors_indexes_and_metrics_are_read(store: WeaviateStore) -> Non
         np.testing.assert_allclose(hits.scores, [5])
 
 
-def test_an_empty_foreign_class_does_not_say_how_long_its_vectors_are(store: WeaviateStore) -> None:
+def test_an_empty_foreign_class_does_not_say_how_long_its_vectors_are(store: Store) -> None:
     with foreign(store, described(), []) as name, pytest.raises(SchemaError, match="does not say how long"):
         store.open(name)
 
 
-def test_tenants_of_a_foreign_class_are_its_namespaces(store: WeaviateStore) -> None:
+def test_tenants_of_a_foreign_class_are_its_namespaces(store: Store) -> None:
     tenants = {"enabled": True, "autoTenantCreation": True}
     rows = [row | {"tenant": tenant} for row, tenant in zip(ROWS, ("eu", "eu", "_"), strict=True)]
     with foreign(store, described(multiTenancyConfig=tenants), rows) as name:
@@ -187,7 +187,7 @@ def test_tenants_of_a_foreign_class_are_its_namespaces(store: WeaviateStore) -> 
         assert scanned(store.open(name, namespace="_")) == KEYS[2:]
 
 
-def test_a_name_that_a_foreign_class_has_taken_is_an_error_and_touches_nothing(store: WeaviateStore) -> None:
+def test_a_name_that_a_foreign_class_has_taken_is_an_error_and_touches_nothing(store: Store) -> None:
     with foreign(store, described(), ROWS) as name:
         own = name[0].lower() + name[1:]
         spec = CollectionSpec.single(own, dim=3)

@@ -8,14 +8,15 @@ import time
 import pytest
 
 import vecbridge as vb
-from tests.stores.weaviate.helpers import fresh, made, random_vectors, rows
+from tests.stores.weaviate.helpers import compressed, fresh, made, random_vectors, rows
+from vecbridge.driver import Deadline
 from vecbridge.errors import DeadlineError
 from vecbridge.indexes import HNSW
 from vecbridge.query import Query
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.weaviate.gate import Gate
-from vecbridge.stores.weaviate.readiness import Shard, shard, states
-from vecbridge.stores.weaviate.store import WeaviateStore
+from vecbridge.store import Store
+from vecbridge.stores.weaviate.lock import SharedExclusiveLock
+from vecbridge.stores.weaviate.readiness import Shard, states
 
 COUNT, DIM = 2000, 32
 
@@ -24,7 +25,7 @@ def spec_of(index: HNSW) -> CollectionSpec:
     return CollectionSpec.single(fresh("index"), dim=DIM, metric="l2", index=index)
 
 
-def recall(store: WeaviateStore, index: HNSW) -> float:
+def recall(store: Store, index: HNSW) -> float:
     """The share of the 10 nearest rows that a graph finds, of 100 queries."""
     vectors, queries = random_vectors(COUNT, DIM), random_vectors(100, DIM, seed=1)
     squares = ((queries[:, None, :] - vectors[None, :, :]) ** 2).sum(axis=2)
@@ -39,30 +40,28 @@ def recall(store: WeaviateStore, index: HNSW) -> float:
     return right / 1000
 
 
-def test_the_stored_ef_is_obeyed(genuine_store: WeaviateStore) -> None:
+def test_the_stored_ef_is_obeyed(genuine_store: Store) -> None:
     assert recall(genuine_store, HNSW(ef=10)) < 0.9 < recall(genuine_store, HNSW(ef=400))
 
 
-def test_the_width_of_the_graph_is_obeyed(genuine_store: WeaviateStore) -> None:
+def test_the_width_of_the_graph_is_obeyed(genuine_store: Store) -> None:
     thin, thick = HNSW(m=4, ef_construction=8, ef=20), HNSW(m=64, ef_construction=200, ef=20)
     assert recall(genuine_store, thin) + 0.2 < recall(genuine_store, thick)
 
 
 @pytest.mark.parametrize("quantizer", ["pq", "sq"])
-def test_a_quantizer_that_learns_is_trained_by_wait_ready(
-    genuine_store: WeaviateStore, quantizer: str
-) -> None:
+def test_a_quantizer_that_learns_is_trained_by_wait_ready(genuine_store: Store, quantizer: str) -> None:
     spec = spec_of(HNSW(quantizer=quantizer))
     with made(genuine_store, spec) as collection:
         collection.upsert(rows(spec, list(map(str, range(COUNT)))))
         assert collection.status().index == "building"
         collection.wait_ready()
-        assert shard(collection._table, "").compressed
+        assert compressed(collection)
         assert collection.status().index == "ready"
         assert collection.upsert(rows(spec, ["one more"])).written == 1
 
 
-def test_writes_wait_while_a_quantizer_is_trained(genuine_store: WeaviateStore) -> None:
+def test_writes_wait_while_a_quantizer_is_trained(genuine_store: Store) -> None:
     spec = spec_of(HNSW(quantizer="pq"))
     late = rows(spec, ["late"])
     with made(genuine_store, spec) as collection:
@@ -79,7 +78,7 @@ def test_writes_wait_while_a_quantizer_is_trained(genuine_store: WeaviateStore) 
         assert collection.count() == COUNT + 1
 
 
-def test_too_few_rows_to_train_on_are_no_reason_to_wait(genuine_store: WeaviateStore) -> None:
+def test_too_few_rows_to_train_on_are_no_reason_to_wait(genuine_store: Store) -> None:
     spec = spec_of(HNSW(quantizer="pq"))
     with made(genuine_store, spec) as collection:
         collection.upsert(rows(spec, ["a", "b"]))
@@ -94,19 +93,26 @@ def test_vectors_that_wait_are_told() -> None:
     assert states(spec, Shard(waiting=0, busy=False, compressed=False), rows=9) == {"vector": "ready"}
 
 
-def test_one_who_is_alone_waits_for_the_others_and_keeps_them_out() -> None:
-    gate, order = Gate(), []
+def test_an_exclusive_holder_waits_for_shared_ones_and_keeps_them_out() -> None:
+    lock, order = SharedExclusiveLock(), []
 
-    def other() -> None:
-        with gate.among_others():
-            order.append("other")
+    def share() -> None:
+        with lock.shared(Deadline.after(10)):
+            order.append("shared")
 
-    with gate.among_others(), pytest.raises(DeadlineError), gate.alone(time.monotonic() + 0.01):
+    with (
+        lock.shared(Deadline.after(10)),
+        lock.shared(Deadline.after(10)),
+        pytest.raises(DeadlineError, match="without a pause"),
+        lock.exclusive(Deadline.after(0)),
+    ):
         pass
-    with gate.alone(time.monotonic() + 10):
-        late = threading.Thread(target=other)
+    with lock.exclusive(Deadline.after(10)):
+        with pytest.raises(DeadlineError, match="repair"), lock.shared(Deadline.after(0)):
+            pass
+        late = threading.Thread(target=share)
         late.start()
         time.sleep(0.05)
-        order.append("alone")
+        order.append("exclusive")
     late.join()
-    assert order == ["alone", "other"]
+    assert order == ["exclusive", "shared"]

@@ -6,27 +6,27 @@ import uuid
 
 import pytest
 
-from tests.stores.weaviate.helpers import fresh, made, rows, scanned
+from tests.stores.weaviate.helpers import fresh, made, rest, rows, scanned
 from vecbridge.errors import UnsupportedError
 from vecbridge.filters import field
 from vecbridge.schema import CollectionSpec, Field, VectorField
-from vecbridge.stores.weaviate.layout import UUID_NAMESPACE
-from vecbridge.stores.weaviate.store import WeaviateStore
+from vecbridge.store import Store
+from vecbridge.stores.weaviate.layout import UUID_NAMESPACE, class_name
 
 ODD = ("Year", "vectors", "additional", "Id_", "class", "tenant", "and", "a" * 100, "X_", "uuid", "iD2")
 
 
-def test_a_class_has_the_name_with_a_capital_and_comes_back_without(store: WeaviateStore) -> None:
+def test_a_class_has_the_name_with_a_capital_and_comes_back_without(store: Store) -> None:
     name = fresh("photos")
     with made(store, CollectionSpec.single(name, dim=2)):
-        classes = store.connection().rest("GET", "/v1/schema")["classes"]
+        classes = rest(store, "GET", "/v1/schema")["classes"]
         assert f"P{name[1:]}" in [each["class"] for each in classes]
         assert name in store.collections()
         assert store.open(name).spec.name == name
         assert store.open(f"P{name[1:]}").spec.name == name
 
 
-def test_odd_field_names_are_kept_filtered_and_given_back(store: WeaviateStore) -> None:
+def test_odd_field_names_are_kept_filtered_and_given_back(store: Store) -> None:
     spec = CollectionSpec.single(fresh("odd"), dim=2, fields=dict.fromkeys(ODD, "int64"))
     with made(store, spec) as collection:
         values = {name: [number, None] for number, name in enumerate(ODD)}
@@ -38,7 +38,7 @@ def test_odd_field_names_are_kept_filtered_and_given_back(store: WeaviateStore) 
             assert collection.count(field(name) == number) == collection.count(field(name).is_null()) == 1
 
 
-def test_vector_names_may_be_any_field_name(store: WeaviateStore) -> None:
+def test_vector_names_may_be_any_field_name(store: Store) -> None:
     names = ("Image", "text_", "X9", "default")
     vectors = tuple(VectorField(name, 2 + number) for number, name in enumerate(names))
     spec = CollectionSpec(fresh("several"), vectors, (Field("year", "int64"),))
@@ -49,7 +49,7 @@ def test_vector_names_may_be_any_field_name(store: WeaviateStore) -> None:
         assert collection.fetch(["a"]).equals(batch)
 
 
-def test_namespaces_of_underscores_stay_apart_from_the_default_one(store: WeaviateStore) -> None:
+def test_namespaces_of_underscores_stay_apart_from_the_default_one(store: Store) -> None:
     names = ["", "-", "_", "__", "_a", "a_", "_" * 63]
     spec = CollectionSpec.single(fresh("tenants"), dim=2, namespaced=True)
     with made(store, spec):
@@ -64,21 +64,17 @@ def test_namespaces_of_underscores_stay_apart_from_the_default_one(store: Weavia
 
 
 @pytest.mark.parametrize("key", ["a", "é", 7, -(2**63)])
-def test_an_object_has_the_uuid5_of_its_id_which_stands_beside_it(
-    store: WeaviateStore, key: str | int
-) -> None:
+def test_an_object_has_the_uuid5_of_its_id_which_stands_beside_it(store: Store, key: str | int) -> None:
     id_type = "string" if isinstance(key, str) else "int64"
     spec = CollectionSpec.single(fresh("ids"), dim=2, id_type=id_type)  # type: ignore[arg-type]
     with made(store, spec) as collection:
         collection.upsert(rows(spec, [key]))
-        [found] = store.connection().rest(
-            "GET", f"/v1/objects?class={collection._layout.class_name}"
-        )["objects"]  # fmt: skip
+        [found] = rest(store, "GET", f"/v1/objects?class={class_name(spec.name)}")["objects"]
         assert found["id"] == str(uuid.uuid5(UUID_NAMESPACE, str(key)))
         assert found["properties"] == {"_vb_id": str(key)}
 
 
-def test_a_filter_keeps_its_meaning_over_many_pages(store: WeaviateStore) -> None:
+def test_a_filter_keeps_its_meaning_over_many_pages(store: Store) -> None:
     spec = CollectionSpec.single(fresh("pages"), dim=2, fields={"year": "int64"})
     with made(store, spec) as collection:
         keys = [str(number) for number in range(12_000)]

@@ -1,231 +1,271 @@
-"""The Collection protocol over one shard."""
+"""One namespace of a collection on disk: the verbs of the front, answered from a view of the files."""
 
 from __future__ import annotations
 
-import base64
-import json
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from itertools import pairwise
-from types import TracebackType
-from typing import Self
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from vecbridge import records
-from vecbridge.capabilities import Capabilities, Gap
-from vecbridge.errors import ConfigError, CursorExpiredError, DeadlineError, StoreLockedError
+from vecbridge.driver import (
+    Columns,
+    Deadline,
+    Identity,
+    Key,
+    KeyedPage,
+    PageRequest,
+    RequestLimits,
+    SearchRequest,
+    SearchResult,
+    WritePart,
+    WriteResult,
+)
+from vecbridge.errors import CursorExpiredError, DeadlineError, NotFoundError, StoreLockedError
 from vecbridge.filters import Filter
-from vecbridge.protocols import check_delete, check_whole
-from vecbridge.query import FloatArray, Hits, Ids, Page, Query, Status, WriteReport
-from vecbridge.schema import CollectionSpec, Metric
-from vecbridge.stores.faiss.exact import Found
+from vecbridge.query import FloatArray, Hits, Ids, Status
+from vecbridge.schema import Metric
+from vecbridge.stores.faiss.exact import Candidates
+from vecbridge.stores.faiss.files import WriterLock
 from vecbridge.stores.faiss.log import Rows
 from vecbridge.stores.faiss.rows import Mask, Snapshot, Successors
 from vecbridge.stores.faiss.search import search
-from vecbridge.stores.faiss.shard import Shard, View
-from vecbridge.urls import StoreURL
+from vecbridge.stores.faiss.upkeep import Upkeep
+from vecbridge.stores.faiss.view import Place, Reader, View
+from vecbridge.stores.faiss.writer import Writer
 
-_POLL_SECONDS = 0.2
-
-
-def _mapped_vectors(view: View, name: str, rows: Rows) -> FloatArray:
-    return view.spaces[name].vectors[rows]
-
-
-def _read_vectors(view: View, name: str, rows: Rows) -> FloatArray:
-    low, high = int(rows.min()), int(rows.max()) + 1
-    values = view.files[name].window(low, high)
-    return values if high - low == len(rows) and (np.diff(rows) == 1).all() else values[rows - low]
+_POLL_SECONDS: Final = 0.2
+_MOST_PROJECTIONS: Final = 64
+_ALL_STORED: Final = WriteResult()
 
 
 class FaissCollection:
-    """One namespace of a collection on disk; see :class:`vecbridge.store.Collection`."""
+    """The driver of one namespace; shared by all of its handles in a store.
 
-    losses: Sequence[Gap] = ()
+    Args:
+        place: Where it is.
+        lock: The writer's lock of the collection; None where this process may only read.
+        disk: Writes vectors.
 
-    def __init__(
-        self,
-        url: StoreURL,
-        spec: CollectionSpec,
-        namespace: str,
-        capabilities: Capabilities,
-        token: str,
-        shard: Shard,
-    ) -> None:
-        self.url = url
-        self.spec = spec
-        self.namespace = namespace
-        self.capabilities = capabilities
-        self._token = token
-        self._shard = shard
+    Attributes:
+        reader: What is committed.
+    """
 
-    def upsert(self, batch: pa.RecordBatch) -> WriteReport:
-        """Commits the batch whole, or nothing of it; see :class:`vecbridge.store.Collection`.
+    def __init__(self, place: Place, lock: WriterLock | None, disk: Executor) -> None:
+        self.reader = Reader(place)
+        self._writer = Writer(self.reader, lock, disk)
+        self._upkeep = Upkeep(self.reader, self._writer)
+        self._projections: dict[Columns, _Projection] = {}
+        self._no_ids: Ids = [] if place.spec.id_type == "string" else np.empty(0, np.int64)
+
+    def identity(self, deadline: Deadline) -> Identity | None:
+        """The token, unless the collection was dropped or replaced; see :mod:`vecbridge.driver`."""
+        try:
+            self.reader.view()
+        except NotFoundError:
+            return None
+        return Identity(self.reader.place.token)
+
+    def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
+        """One part whatever the limits are, because a batch is committed whole."""
+        return iter([WritePart(range(rows.num_rows), rows)])
+
+    def write(self, part: WritePart, deadline: Deadline) -> WriteResult:
+        """Commits the batch whole, or nothing of it."""
+        self._writer.upsert(part.payload)
+        return _ALL_STORED
+
+    def delete_keys(self, ids: pa.Array, deadline: Deadline) -> int:
+        """Marks rows as dead; their place is given back by :meth:`compact`."""
+        if not self.reader.exists():
+            return 0
+        with self._writer.writing():
+            rows = self.reader.rows_of(ids)[1]
+            return self._delete(rows[rows >= 0])
+
+    def delete_where(self, filter: Filter | None, seconds: float) -> int:
+        """Marks the rows that match at this moment as dead."""
+        if not self.reader.exists():
+            return 0
+        with self._writer.writing() as generation:
+            snapshot = generation.view.snapshot
+            if filter is None:
+                return self._delete(np.flatnonzero(snapshot.live))
+            return self._delete(self.reader.selections.get(filter, snapshot).rows)
+
+    def search(self, request: SearchRequest) -> SearchResult:
+        """The nearest rows; :mod:`.search` says how."""
+        view = self.reader.view()
+        snapshot = view.snapshot
+        field = request.field
+        if snapshot.live_rows:
+            selection = None
+            if request.filter is not None:
+                selection = self.reader.selections.get(request.filter, snapshot)
+            found = search(request, snapshot, view.vectors[field.name], view.indexes[field.name], selection)
+        else:
+            found = Candidates.none(len(request.vectors))
+        return SearchResult(self._hits(view, found, field.metric, request.columns))
+
+    def lookup(self, ids: pa.Array, columns: Columns, deadline: Deadline) -> pa.RecordBatch:
+        """Rows by id."""
+        view, rows = self.reader.rows_of(ids)
+        return self._batch(view, rows[rows >= 0], columns)
+
+    def pages(self, request: PageRequest) -> Generator[KeyedPage, None, None]:
+        """Rows in the order of their writing.
+
+        A key is [generation, start, stop, upto]: rows from start to stop are still to come. A row that was
+        replaced since the scan began stands where it stood then: ``upto`` is how many rows there were.
 
         Raises:
-            StoreLockedError: Another process writes to the collection.
-            StorageFullError: No room; nothing was stored.
+            CursorExpiredError: A compaction numbered the rows anew, or the namespace was dropped.
+            ValueError: No such key.
         """
-        batch = records.check(batch, self.spec)
-        if batch.num_rows:
-            self._shard.upsert(batch)
-        return WriteReport(written=batch.num_rows)
+        view = self.reader.view()
+        total = view.snapshot.total
+        generation, start, stop, upto = (
+            (view.generation, 0, total, total) if request.after is None else _key_parts(request.after)
+        )
+        self._require_generation(view, generation)
+        wanted = request.rows if request.limit is None else min(request.rows, request.limit)
+        replaced: tuple[Snapshot, Successors] | None = None
+        while start < stop:
+            view = self.reader.view()
+            self._require_generation(view, generation)
+            snapshot = view.snapshot
+            if snapshot.dead and (replaced is None or replaced[0] is not snapshot):
+                replaced = snapshot, Successors(snapshot)
+            allowed = snapshot.live
+            if request.filter is not None:
+                allowed = self.reader.selections.get(request.filter, snapshot).allowed
+            parts: list[Rows] = []
+            missing = wanted
+            while start < stop and missing:
+                high = min(start + missing, stop)
+                parts.append(_standing(snapshot.live, allowed, replaced, start, high, upto))
+                missing -= len(parts[-1])
+                start = high
+            batch = self._read(view, np.concatenate(parts), request.columns)
+            yield KeyedPage(batch, [generation, start, stop, upto])
 
-    def search(self, query: Query) -> list[Hits]:
-        """The nearest rows; see :class:`vecbridge.store.Collection` and the module :mod:`.search`."""
-        resolved = self.capabilities.resolve(query, self.spec)
-        view = self._shard.view()
-        name = resolved.field.name
-        if not view.snapshot.live_rows:
-            return self._hits(
-                view, Found.none(len(resolved.vectors)), resolved.field.metric, resolved.include
-            )
-        selection = None
-        if resolved.filter is not None:
-            selection = self._shard.selections.get(resolved.filter, view.snapshot)
-        found = search(resolved, view.snapshot, view.spaces[name], view.indexes[name], selection)
-        return self._hits(view, found, resolved.field.metric, resolved.include)
-
-    def fetch(self, ids: Iterable[str | int], *, include: Sequence[str] | None = None) -> pa.RecordBatch:
-        """Records by id; see :class:`vecbridge.store.Collection`."""
-        wanted = records.id_array(self.spec, ids)
-        records.arrow_schema(self.spec, include)
-        view, rows = self._shard.rows_of(wanted)
-        return self._batch(view, rows[rows >= 0], include)
-
-    def delete(self, ids: Iterable[str | int] | None = None, *, filter: Filter | None = None) -> int:
-        """Marks rows as dead; their place is given back by :meth:`compact`."""
-        check_delete(ids, filter)
-        wanted = None if ids is None else records.id_array(self.spec, ids)
-        condition = None if filter is None else self.capabilities.resolve_filter(filter, self.spec)
-        if not self._shard.exists():
-            return 0
-        with self._shard.writer() as view:
-            if wanted is not None:
-                rows = self._shard.rows_of(wanted)[1]
-                rows = rows[rows >= 0]
-            else:
-                assert condition is not None
-                rows = self._shard.selections.get(condition, view.snapshot).rows
-            if len(rows):
-                self._shard.delete(rows)
-        return len(rows)
-
-    def scan(
-        self,
-        *,
-        include: Sequence[str] | None = None,
-        filter: Filter | None = None,
-        batch_rows: int = 10_000,
-        cursor: str | None = None,
-    ) -> Iterator[Page]:
-        """Records in the order of their writing; see :class:`vecbridge.store.Collection`."""
-        records.arrow_schema(self.spec, include)
-        condition = None if filter is None else self.capabilities.resolve_filter(filter, self.spec)
-        check_whole("batch_rows", batch_rows)
-        view = self._shard.view()
-        if cursor is None:
-            total = view.snapshot.total
-            cursor = self._cursor(view.generation, 0, total, total)
-        return self._pages(include, condition, batch_rows, *self._read_cursor(cursor, view))
-
-    def split(self, parts: int) -> list[str]:
-        """Start cursors of disjoint parts; see :class:`vecbridge.store.Splittable`."""
-        check_whole("parts", parts)
-        view = self._shard.view()
+    def split(self, parts: int, deadline: Deadline) -> Sequence[Key]:
+        """Keys of ranges of rows."""
+        view = self.reader.view()
         total = view.snapshot.total
         edges = np.unique(np.linspace(0, total, parts + 1).astype(np.int64)).tolist()
-        return [self._cursor(view.generation, low, high, total) for low, high in pairwise(edges)]
+        return [[view.generation, low, high, total] for low, high in pairwise(edges)]
 
-    def count(self, filter: Filter | None = None) -> int:
-        """How many rows there are, or match."""
-        condition = None if filter is None else self.capabilities.resolve_filter(filter, self.spec)
-        snapshot = self._shard.view().snapshot
-        if condition is None:
-            return snapshot.live_rows
-        return self._shard.selections.get(condition, snapshot).count
+    def count(self, deadline: Deadline) -> int:
+        """How many rows there are."""
+        return self.reader.view().snapshot.live_rows
 
-    def status(self) -> Status:
+    def count_where(self, filter: Filter, deadline: Deadline) -> int:
+        """How many rows match."""
+        return self.reader.selections.get(filter, self.reader.view().snapshot).count
+
+    def status(self, deadline: Deadline) -> Status:
         """Rows, state of the indexes, and dead rows that compact() would remove."""
-        view = self._shard.view()
-        dead = view.snapshot.total - view.snapshot.live_rows
-        return Status(view.snapshot.live_rows, view.states, {"dead_rows": dead})
+        view = self.reader.view()
+        snapshot = view.snapshot
+        return Status(snapshot.live_rows, view.states, {"dead_rows": snapshot.total - snapshot.live_rows})
 
-    def flush(self, timeout: float = 60.0) -> None:
+    def flush(self, deadline: Deadline) -> None:
         """Writes are visible at once; the writer also extends an index that has fallen far behind."""
-        if not self._shard.is_writer:
+        self.reader.view()
+        if not self._writer.holds_lock:
             return
         try:
-            self._shard.index(time.monotonic() + timeout, least=True)
+            self._upkeep.build(deadline, only_where_slow=True)
         except DeadlineError:
             return  # what flush() promises holds: the rest is searched exactly
 
-    def wait_ready(self, timeout: float = 600.0) -> None:
+    def build(self, deadline: Deadline) -> None:
         """Builds what the index lacks, or waits for the process that writes to build it."""
-        deadline = time.monotonic() + timeout
         while True:
             try:
-                self._shard.index(deadline)
+                self._upkeep.build(deadline)
                 return
             except StoreLockedError as exc:
-                if time.monotonic() + _POLL_SECONDS >= deadline:
-                    raise DeadlineError(f"the index of {self.spec.name!r} is not built: {exc}") from exc
-                time.sleep(_POLL_SECONDS)
+                name = self.reader.place.spec.name
+                deadline.pause(_POLL_SECONDS, f"the index of {name!r} is not built: {exc}")
 
-    def compact(self, timeout: float = 600.0) -> None:
-        """Rewrites the live rows and their index; see :class:`vecbridge.store.Compactable`."""
-        self._shard.compact(time.monotonic() + timeout)
+    def compact(self, deadline: Deadline) -> None:
+        """Rewrites the live rows and their index."""
+        self._upkeep.compact(deadline)
+
+    def removing(self) -> AbstractContextManager[None]:
+        """Holds off every writer of this process while the namespace is removed, then knows nothing of it."""
+        return self._upkeep.removing()
 
     def close(self) -> None:
-        """Releases nothing: files and the writer lock are the store's."""
+        """Closes the files; the writer's lock is the store's."""
+        self._upkeep.close()
 
-    def __enter__(self) -> Self:
-        return self
+    def _delete(self, rows: Rows) -> int:
+        if len(rows):
+            self._writer.delete(rows)
+        return len(rows)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _require_generation(self, view: View, generation: str) -> None:
+        if view.generation != generation:
+            raise CursorExpiredError(
+                f"{self.reader.place.spec.name!r} was compacted since the scan began: start again"
+            )
 
-    def _read(self, view: View, rows: Rows, include: Sequence[str] | None) -> pa.RecordBatch:
+    def _read(self, view: View, rows: Rows, columns: Columns) -> pa.RecordBatch:
         """Records of some rows for a scan, which leaves no pages of the vector file in memory."""
         try:
-            return self._batch(view, rows, include, _read_vectors)
+            return self._batch(view, rows, columns, _read_vectors)
         except FileNotFoundError as exc:
-            raise CursorExpiredError(f"{self.spec.name!r} was compacted or dropped during the scan") from exc
+            name = self.reader.place.spec.name
+            raise CursorExpiredError(f"{name!r} was compacted or dropped during the scan") from exc
 
     def _batch(
         self,
         view: View,
         rows: Rows,
-        include: Sequence[str] | None,
-        from_file: Callable[[View, str, Rows], FloatArray] = _mapped_vectors,
+        columns: Columns,
+        vectors_of: Callable[[View, str, Rows], FloatArray] | None = None,
     ) -> pa.RecordBatch:
         """Records of some rows, in that order."""
-        schema = records.arrow_schema(self.spec, include)
+        projection = self._projections.get(columns) or self._projected(columns)
         if not len(rows):
-            return pa.RecordBatch.from_pylist([], schema=schema)
-        names = [each.name for each in self.spec.vectors]
-        scalars = view.snapshot.take(rows, [name for name in schema.names if name not in names])
-        columns = []
-        for name in schema.names:
-            if name in names:
-                columns.append(records.vector_array(from_file(view, name, rows)))
-            else:
-                columns.append(scalars.column(name))
-        return pa.RecordBatch.from_arrays(columns, schema=schema)
+            return projection.empty
+        scalars = view.snapshot.take(rows, projection.scalars)
+        if not projection.vectors:
+            return scalars
+        read = vectors_of or _mapped_vectors
+        arrays = scalars.columns
+        vectors = [records.vector_array(read(view, name, rows)) for name in projection.vectors]
+        return pa.RecordBatch.from_arrays([arrays[0], *vectors, *arrays[1:]], schema=projection.schema)
 
-    def _hits(self, view: View, found: Found, metric: Metric, include: Sequence[str] | None) -> list[Hits]:
+    def _projected(self, columns: Columns) -> _Projection:
+        if len(self._projections) >= _MOST_PROJECTIONS:
+            self._projections.clear()
+        spec = self.reader.place.spec
+        schema = records.arrow_schema(spec, columns)
+        vectors = [field.name for field in spec.vectors if field.name in columns]
+        scalars = [name for name in schema.names if name not in vectors]
+        empty = pa.RecordBatch.from_pylist([], schema=schema)
+        projection = self._projections[columns] = _Projection(schema, vectors, scalars, empty)
+        return projection
+
+    def _hits(self, view: View, found: Candidates, metric: Metric, columns: Columns | None) -> list[Hits]:
+        if len(found.rows) == 1:
+            return [self._one(view, found.rows[0], found.distances[0], metric, columns)]
         rows = found.rows.reshape(-1)
         counts = [found.rows.shape[1]] * len(found.rows)
         if not found.full:
             counts = (found.rows >= 0).sum(axis=1).tolist()
             rows = rows[rows >= 0]
-        ids = view.snapshot.ids(rows) if len(rows) else self._no_ids()
-        batch = None if include is None else self._batch(view, rows, include)
-        scores = found.keys if metric is Metric.L2 else -found.keys
+        ids = view.snapshot.ids(rows) if len(rows) else self._no_ids
+        batch = None if columns is None else self._batch(view, rows, columns)
+        scores = found.distances if metric is Metric.L2 else -found.distances
         hits = []
         start = 0
         for line, count in enumerate(counts):
@@ -234,59 +274,51 @@ class FaissCollection:
             start += count
         return hits
 
-    def _no_ids(self) -> Ids:
-        return [] if self.spec.id_type == "string" else np.empty(0, np.int64)
+    def _one(
+        self, view: View, rows: Rows, distances: FloatArray, metric: Metric, columns: Columns | None
+    ) -> Hits:
+        """The hits of one query, by the shortest way."""
+        count = len(rows)
+        if count and rows[-1] < 0:
+            count = int((rows >= 0).sum())
+            rows, distances = rows[:count], distances[:count]
+        ids = view.snapshot.ids(rows) if count else self._no_ids
+        scores = distances if metric is Metric.L2 else -distances
+        return Hits(ids, scores, None if columns is None else self._batch(view, rows, columns))
 
-    def _pages(
-        self,
-        include: Sequence[str] | None,
-        condition: Filter | None,
-        batch_rows: int,
-        generation: str,
-        start: int,
-        stop: int,
-        upto: int,
-    ) -> Iterator[Page]:
-        replaced: tuple[Snapshot, Successors] | None = None
-        while start < stop:
-            view = self._shard.view()
-            if view.generation != generation:
-                raise CursorExpiredError(
-                    f"{self.spec.name!r} was compacted since the scan began: start again"
-                )
-            snapshot = view.snapshot
-            allowed = snapshot.live
-            if condition is not None:
-                allowed = self._shard.selections.get(condition, snapshot).allowed
-            if snapshot.dead and (replaced is None or replaced[0] is not snapshot):
-                replaced = (snapshot, Successors(snapshot))
-            parts: list[Rows] = []
-            wanted = batch_rows
-            while start < stop and wanted:
-                high = min(start + wanted, stop)
-                parts.append(_standing(snapshot.live, allowed, replaced, start, high, upto))
-                wanted -= len(parts[-1])
-                start = high
-            rows = np.concatenate(parts)
-            if len(rows):
-                yield Page(self._read(view, rows, include), self._cursor(generation, start, stop, upto))
 
-    def _cursor(self, generation: str, start: int, stop: int, upto: int) -> str:
-        state = json.dumps([self._token, self.namespace, generation, start, stop, upto])
-        return base64.urlsafe_b64encode(state.encode()).decode()
+class _Projection(NamedTuple):
+    """What records of some columns are made of.
 
-    def _read_cursor(self, cursor: str, view: View) -> tuple[str, int, int, int]:
-        try:
-            token, namespace, generation, start, stop, upto = json.loads(base64.urlsafe_b64decode(cursor))
-        except (ValueError, TypeError) as exc:
-            raise ConfigError(f"cursor {cursor!r} is none of this collection's") from exc
-        if namespace != self.namespace:
-            raise ConfigError(f"the cursor belongs to namespace {namespace!r}, not {self.namespace!r}")
-        if token != self._token or generation != view.generation:
-            raise CursorExpiredError(
-                f"{self.spec.name!r} was replaced or compacted since: scan from the start"
-            )
-        return generation, start, stop, upto
+    Attributes:
+        schema: Of the records.
+        vectors: Vector columns, which come from their files.
+        scalars: "id" and the scalar columns, which come from the log.
+        empty: No records.
+    """
+
+    schema: pa.Schema
+    vectors: list[str]
+    scalars: list[str]
+    empty: pa.RecordBatch
+
+
+def _mapped_vectors(view: View, name: str, rows: Rows) -> FloatArray:
+    return view.vectors[name].values[rows]
+
+
+def _read_vectors(view: View, name: str, rows: Rows) -> FloatArray:
+    low, high = int(rows.min()), int(rows.max()) + 1
+    values = view.files[name].window(low, high)
+    return values if high - low == len(rows) and (np.diff(rows) == 1).all() else values[rows - low]
+
+
+def _key_parts(key: Key) -> tuple[str, int, int, int]:
+    match key:
+        case [str(generation), int(start), int(stop), int(upto)] if 0 <= start <= stop <= upto:
+            return generation, start, stop, upto
+        case _:
+            raise ValueError(f"{key!r} is not [generation, start, stop, upto]")
 
 
 def _standing(

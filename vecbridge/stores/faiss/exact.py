@@ -9,11 +9,11 @@ import faiss
 import numpy as np
 
 from vecbridge.query import FloatArray
-from vecbridge.schema import Metric
+from vecbridge.schema import Metric, VectorField
 from vecbridge.stores.faiss.log import Rows
-from vecbridge.stores.faiss.rows import Mask
+from vecbridge.stores.faiss.rows import Mask, Snapshot
 
-Keys = np.ndarray[Any, np.dtype[np.float32]]
+Distances = np.ndarray[Any, np.dtype[np.float32]]
 _BLOCK: Final = 16_384
 _WIDE_BLOCK: Final = 1024
 LONGEST: Final = 1e18  # length whose square and its multiples are float32
@@ -22,20 +22,25 @@ _SPARE: Final = 16  # candidates beyond k, so that rounding in float32 cannot pu
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Space:
+class FieldVectors:
     """The vectors of one field, and how they compare.
 
     Attributes:
-        vectors: float32 (total, dim), the truth.
+        values: float32 (total, dim), the truth.
         norms: float64 (total,), their Euclidean norms.
         metric: The field's metric.
         unit: Whether every vector has length one, within rounding.
     """
 
-    vectors: FloatArray
+    values: FloatArray
     norms: np.ndarray[Any, np.dtype[np.float64]]
     metric: Metric
     unit: bool
+
+    @classmethod
+    def of(cls, field: VectorField, values: FloatArray, snapshot: Snapshot) -> FieldVectors:
+        """The vectors of the rows of a snapshot."""
+        return cls(values, snapshot.norms[field.name], field.metric, snapshot.unit[field.name])
 
     def prepare(self, queries: FloatArray) -> FloatArray:
         """Queries as they are compared: under cosine of length one."""
@@ -47,16 +52,17 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class Candidates:
     """Candidates of n queries: best first, padded with row -1.
 
     Attributes:
         rows: int64 (n, c).
-        keys: float32 (n, c); smaller is better whatever the metric.
+        distances: float32 (n, c); smaller is nearer whatever the metric, which is the negated score where
+            a higher score is better.
     """
 
     rows: Rows
-    keys: Keys
+    distances: Distances
 
     @property
     def full(self) -> bool:
@@ -65,130 +71,153 @@ class Found:
             (self.rows[0, -1] if len(self.rows) == 1 else self.rows[:, -1].min()) >= 0
         )
 
+    def first(self, count: int) -> Candidates:
+        """The best so many, at most; of candidates that are sorted."""
+        if self.rows.shape[1] <= count:
+            return self
+        return Candidates(self.rows[:, :count], self.distances[:, :count])
+
     @classmethod
-    def none(cls, queries: int) -> Found:
+    def none(cls, queries: int) -> Candidates:
         """No candidates."""
         return cls(np.empty((queries, 0), np.int64), np.empty((queries, 0), np.float32))
 
 
-def merged(parts: list[Found], k: int) -> Found:
+def merged(parts: list[Candidates], k: int) -> Candidates:
     """The best k candidates of several disjoint parts."""
     if len(parts) == 1 and parts[0].rows.shape[1] <= k:
         return parts[0]
     rows = np.concatenate([part.rows for part in parts], axis=1)
-    keys = np.concatenate([part.keys for part in parts], axis=1)
-    keys = np.where(rows < 0, np.float32(np.inf), keys)
-    order = np.argsort(keys, axis=1, kind="stable")[:, :k]
-    return Found(np.take_along_axis(rows, order, 1), np.take_along_axis(keys, order, 1))
+    distances = np.concatenate([part.distances for part in parts], axis=1)
+    distances = np.where(rows < 0, np.float32(np.inf), distances)
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return Candidates(np.take_along_axis(rows, order, 1), np.take_along_axis(distances, order, 1))
 
 
-def search_range(space: Space, queries: FloatArray, k: int, start: int, stop: int, live: Mask) -> Found:
+def search_range(
+    stored: FieldVectors, queries: FloatArray, k: int, start: int, stop: int, live: Mask
+) -> Candidates:
     """The best rows of a range, by comparing every one; ``queries`` as prepared."""
-    best = Found.none(len(queries))
+    best = Candidates.none(len(queries))
     for low in range(start, stop, _BLOCK):
         high = min(low + _BLOCK, stop)
-        keys = _keys(space, queries, space.vectors[low:high], space.norms[low:high])
+        distances = _distances(stored, queries, stored.values[low:high], stored.norms[low:high])
         if not live[low:high].all():
-            keys[:, ~live[low:high]] = np.inf
-        best = merged([best, _best(keys, np.arange(low, high), k + _SPARE)], k + _SPARE)
+            distances[:, ~live[low:high]] = np.inf
+        block = _best(distances, np.arange(low, high), k + _SPARE)
+        found = np.where(np.isinf(block.distances), -1, block.rows)
+        best = merged([best, Candidates(found, block.distances)], k + _SPARE)
     return best
 
 
-def search_rows(space: Space, queries: FloatArray, k: int, rows: Rows) -> Found:
+def search_rows(stored: FieldVectors, queries: FloatArray, k: int, rows: Rows) -> Candidates:
     """The best of some rows, by comparing every one of them; ``queries`` as prepared."""
     if len(queries) > 4:  # a copy of the rows pays from a few queries on
-        best = Found.none(len(queries))
+        best = Candidates.none(len(queries))
         for low in range(0, len(rows), _BLOCK):
             some = rows[low : low + _BLOCK]
-            keys = _keys(space, queries, space.vectors[some], space.norms[some])
-            best = merged([best, _best(keys, some, k + _SPARE)], k + _SPARE)
+            distances = _distances(stored, queries, stored.values[some], stored.norms[some])
+            best = merged([best, _best(distances, some, k + _SPARE)], k + _SPARE)
         return best
-    keys = np.empty((len(queries), len(rows)), np.float32)
-    kernel = faiss.fvec_L2sqr_by_idx if space.metric is Metric.L2 else faiss.fvec_inner_products_by_idx
+    distances = np.empty((len(queries), len(rows)), np.float32)
+    kernel = faiss.fvec_L2sqr_by_idx if stored.metric is Metric.L2 else faiss.fvec_inner_products_by_idx
     for position in range(len(queries)):
-        query, out = queries[position], keys[position]
-        pointers = (faiss.swig_ptr(array) for array in (out, query, space.vectors, rows))
+        query, out = queries[position], distances[position]
+        pointers = (faiss.swig_ptr(array) for array in (out, query, stored.values, rows))
         kernel(*pointers, len(query), 1, len(rows))
-    if space.metric is not Metric.L2:
-        np.negative(keys, out=keys)
-    if space.metric is Metric.COSINE and not space.unit:
-        keys /= space.norms[rows].astype(np.float32)
-    return _best(keys, rows, k + _SPARE)
+    if stored.metric is not Metric.L2:
+        np.negative(distances, out=distances)
+    if stored.metric is Metric.COSINE and not stored.unit:
+        distances /= stored.norms[rows].astype(np.float32)
+    if len(queries) == 1:
+        return _best_of_one(distances[0], rows, k + _SPARE)
+    return _best(distances, rows, k + _SPARE)
 
 
-def search_wide(space: Space, queries: FloatArray, k: int, rows: Rows) -> Found:
-    """As search_rows, in float64 from the start; a key beyond float32 is infinite."""
+def search_wide(stored: FieldVectors, queries: FloatArray, k: int, rows: Rows) -> Candidates:
+    """As search_rows, in float64 from the start; a distance beyond float32 is infinite."""
     places = np.empty((len(queries), min(k, len(rows))), np.int64)
     best = np.empty(places.shape, np.float64)
-    keys = np.empty(len(rows), np.float64)
+    distances = np.empty(len(rows), np.float64)
     for position, query in enumerate(queries.astype(np.float64)):
         for low in range(0, len(rows), _WIDE_BLOCK):
-            stored = space.vectors[rows[low : low + _WIDE_BLOCK]].astype(np.float64)
-            if space.metric is Metric.L2:
-                keys[low : low + _WIDE_BLOCK] = np.square(stored - query).sum(axis=1)
+            values = stored.values[rows[low : low + _WIDE_BLOCK]].astype(np.float64)
+            if stored.metric is Metric.L2:
+                distances[low : low + _WIDE_BLOCK] = np.square(values - query).sum(axis=1)
             else:
-                keys[low : low + _WIDE_BLOCK] = -(stored @ query)
-        if space.metric is Metric.COSINE:
-            keys /= space.norms[rows]
-        places[position] = np.argsort(keys, kind="stable")[: places.shape[1]]
-        best[position] = keys[places[position]]
+                distances[low : low + _WIDE_BLOCK] = -(values @ query)
+        if stored.metric is Metric.COSINE:
+            distances /= stored.norms[rows]
+        places[position] = np.argsort(distances, kind="stable")[: places.shape[1]]
+        best[position] = distances[places[position]]
     with np.errstate(over="ignore"):
-        return Found(rows[places], best.astype(np.float32))
+        return Candidates(rows[places], best.astype(np.float32))
 
 
-def rescored(space: Space, queries: FloatArray, found: Found, k: int) -> Found:
-    """The candidates with exact keys, computed in float64 from the truth, best k first."""
+def rescored(stored: FieldVectors, queries: FloatArray, found: Candidates, k: int) -> Candidates:
+    """The candidates with exact distances, computed in float64 from the truth, best k first."""
     count = found.rows.shape[1]
-    keys = np.full((len(queries), count), np.inf)
+    distances = np.full((len(queries), count), np.inf)
     some = max(1, (64 << 20) // max(1, count * queries.shape[1] * 8))
     for low in range(0, len(queries), some):
         rows = np.maximum(found.rows[low : low + some], 0)
-        stored = space.vectors[rows].astype(np.float64)
+        values = stored.values[rows].astype(np.float64)
         asked = queries[low : low + some].astype(np.float64)
-        if space.metric is Metric.L2:
-            difference = stored - asked[:, None, :]
-            keys[low : low + some] = np.einsum("nkd,nkd->nk", difference, difference)
+        if stored.metric is Metric.L2:
+            difference = values - asked[:, None, :]
+            distances[low : low + some] = np.einsum("nkd,nkd->nk", difference, difference)
             continue
-        keys[low : low + some] = -np.matmul(stored, asked[:, :, None])[:, :, 0]
-        if space.metric is Metric.COSINE:
-            keys[low : low + some] /= space.norms[rows]
-    keys = np.where(found.rows < 0, np.inf, keys)
-    order = np.argsort(keys, axis=1, kind="stable")[:, :k]
-    best = np.take_along_axis(keys, order, 1).astype(np.float32)
-    return Found(np.take_along_axis(found.rows, order, 1), best)
+        distances[low : low + some] = -np.matmul(values, asked[:, :, None])[:, :, 0]
+        if stored.metric is Metric.COSINE:
+            distances[low : low + some] /= stored.norms[rows]
+    distances = np.where(found.rows < 0, np.inf, distances)
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    best = np.take_along_axis(distances, order, 1).astype(np.float32)
+    return Candidates(np.take_along_axis(found.rows, order, 1), best)
 
 
-def _keys(space: Space, queries: FloatArray, vectors: FloatArray, norms: np.ndarray[Any, Any]) -> Keys:
-    if space.metric is Metric.L2:
+def _distances(
+    stored: FieldVectors, queries: FloatArray, vectors: FloatArray, norms: np.ndarray[Any, Any]
+) -> Distances:
+    if stored.metric is Metric.L2:
         return _squared_distances(queries, vectors)
-    dots: Keys = queries @ vectors.T
+    dots: Distances = queries @ vectors.T
     np.negative(dots, out=dots)
-    if space.metric is Metric.COSINE and not space.unit:
+    if stored.metric is Metric.COSINE and not stored.unit:
         dots /= norms.astype(np.float32)
     return dots
 
 
-def _squared_distances(queries: FloatArray, vectors: FloatArray) -> Keys:
+def _squared_distances(queries: FloatArray, vectors: FloatArray) -> Distances:
     """By differences: |q|^2 - 2 q.x + |x|^2 loses every digit where vectors are long and near each other."""
-    keys = np.empty((len(queries), len(vectors)), np.float32)
+    distances = np.empty((len(queries), len(vectors)), np.float32)
     step = max(1, (1 << 20) // (4 * vectors.shape[1]))  # what stays in the cache from query to query
     for low in range(0, len(vectors), step):
         some = vectors[low : low + step]
         for position in range(len(queries)):
-            out = keys[position, low : low + step]
+            out = distances[position, low : low + step]
             pointers = (faiss.swig_ptr(array) for array in (out, queries[position], some))
             faiss.fvec_L2sqr_ny(*pointers, queries.shape[1], len(some))
-    return keys
+    return distances
 
 
-def _best(keys: Keys, rows: Rows, count: int) -> Found:
-    """The ``count`` smallest of each line of keys, sorted; dead rows (inf) become -1."""
-    if keys.shape[1] > count:
-        places = np.argpartition(keys, count - 1, axis=1)[:, :count]
-        keys = np.take_along_axis(keys, places, 1)
+def _best(distances: Distances, rows: Rows, count: int) -> Candidates:
+    """The ``count`` smallest of each line of distances, sorted."""
+    if distances.shape[1] > count:
+        places = np.argpartition(distances, count - 1, axis=1)[:, :count]
+        distances = np.take_along_axis(distances, places, 1)
         found = rows[places]
     else:
-        found = np.broadcast_to(rows, keys.shape)
-    order = np.argsort(keys, axis=1, kind="stable")
-    keys, found = np.take_along_axis(keys, order, 1), np.take_along_axis(found, order, 1)
-    return Found(np.where(np.isinf(keys), -1, found), keys)
+        found = np.broadcast_to(rows, distances.shape)
+    order = np.argsort(distances, axis=1, kind="stable")
+    return Candidates(np.take_along_axis(found, order, 1), np.take_along_axis(distances, order, 1))
+
+
+def _best_of_one(distances: Distances, rows: Rows, count: int) -> Candidates:
+    """The same of one line, which takes NumPy half the calls."""
+    if len(distances) > count:
+        places = distances.argpartition(count - 1)[:count]
+        places = places[distances[places].argsort(kind="stable")]
+    else:
+        places = distances.argsort(kind="stable")
+    return Candidates(rows[places][None], distances[places][None])

@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from vecbridge.errors import BackendError, ConfigError, StorageFullError, StoreLockedError, VecbridgeError
+from vecbridge.errors import ConfigError, StoreLockedError
 
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
-_FORBIDDEN: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
 _HOLDER_BYTES: Final = 32
 _NETWORK: Final = ("nfs", "cifs", "smb", "9p", "ceph", "lustre", "glusterfs", "fuse.sshfs", "afs")
-
-
-@contextmanager
-def mapped_errors(what: str) -> Iterator[None]:
-    """Turns what the file system says into the errors of the contract.
-
-    Raises:
-        StorageFullError: The disk or the quota is full.
-        ConfigError: The user may not write there.
-        BackendError: Anything else.
-    """
-    try:
-        yield
-    except VecbridgeError:  # DeadlineError is an OSError too
-        raise
-    except OSError as exc:
-        if exc.errno in _FULL:
-            raise StorageFullError(
-                f"{what}: no room left: {exc.strerror}; free some and write again"
-            ) from exc
-        if exc.errno in _FORBIDDEN:
-            raise ConfigError(f"{what}: {exc.strerror}: {exc.filename or ''}") from exc
-        raise BackendError(f"{what}: {exc}") from exc
 
 
 def write_all(descriptor: int, data: memoryview | bytes, offset: int) -> None:
@@ -128,8 +101,7 @@ class WriterLock:
         if self._descriptor is not None:
             return
         refuse_network_file_system(self._path.parent)
-        with mapped_errors(f"lock {self._path}"):
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -19,7 +19,7 @@ from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, IVFFlat
 from vecbridge.query import FloatArray
 from vecbridge.schema import Metric, VectorField
 from vecbridge.stores.faiss import gpu
-from vecbridge.stores.faiss.exact import Found
+from vecbridge.stores.faiss.exact import Candidates
 
 AUTO_FROM: Final = 20_000  # rows below which Auto searches exactly: it takes a few milliseconds
 _POINTS_PER_CENTROID: Final = 39  # FAISS warns below that many training points
@@ -117,7 +117,7 @@ class Loaded:
     storage: tuple[Any, ...] = ()
     _params: dict[int, Any] = made(default_factory=dict)
 
-    def search(self, queries: FloatArray, k: int, breadth: int) -> Found:
+    def search(self, queries: FloatArray, k: int, breadth: int) -> Candidates:
         """The best k rows that the index finds.
 
         Args:
@@ -132,12 +132,17 @@ class Loaded:
                 if self.is_graph
                 else faiss.SearchParametersIVF(nprobe=breadth)
             )
-        scores, rows = self.index.search(queries, k, params=params)
-        if self.index.metric_type != faiss.METRIC_L2:
-            np.negative(scores, out=scores)
+        index = self.index
+        distances, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        pointers = (faiss.swig_ptr(distances), faiss.swig_ptr(rows))
+        index.search_c(
+            len(queries), faiss.swig_ptr(queries), k, *pointers, params
+        )  # search() checks all again
+        if index.metric_type != faiss.METRIC_L2:
+            np.negative(distances, out=distances)
         if self.first:
             rows[rows >= 0] += self.first
-        return Found(rows, scores)
+        return Candidates(rows, distances)
 
     @property
     def is_graph(self) -> bool:

@@ -21,6 +21,7 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Norms = np.ndarray[Any, np.dtype[np.float64]]
 _UNIT_ERROR: Final = 2e-6
 _FEW: Final = 128  # rows from which an Arrow kernel beats a loop; arrays from which one is better
+_FEW_SLICES: Final = 32  # rows up to which slices beat Arrow's take
 _DELTA_LIMIT: Final = 100_000
 _CHUNK_BYTES: Final = 1 << 30  # Arrow strings have 32-bit offsets
 
@@ -134,6 +135,8 @@ class Snapshot:
 
     def take(self, rows: Rows, columns: list[str]) -> pa.RecordBatch:
         """Some columns of some rows, in the order asked; at least one chunk must exist."""
+        if 0 < len(rows) <= _FEW_SLICES:
+            return self._take_few(rows, columns)
         places = np.searchsorted(self.starts, rows, side="right") - 1
         if len(rows) == 0 or (places == places[0]).all():
             place = int(places[0]) if len(rows) else 0
@@ -149,6 +152,19 @@ class Snapshot:
         back = np.empty(len(rows), np.int64)
         back[order] = np.arange(len(rows))
         return pa.concat_batches(parts).take(pa.array(back))
+
+    def _take_few(self, rows: Rows, columns: list[str]) -> pa.RecordBatch:
+        """The same, row by row: a slice costs 1 us, and Arrow's take 60 us a chunk."""
+        starts = self.starts
+        selected: dict[int, pa.RecordBatch] = {}
+        parts = []
+        for row in rows.tolist():
+            place = bisect_right(starts, row) - 1
+            batch = selected.get(place)
+            if batch is None:
+                batch = selected[place] = self.chunks[place].batch.select(columns)
+            parts.append(batch.slice(row - starts[place], 1))
+        return pa.concat_batches(parts)
 
     def _extended_norms(self, name: str, batches: list[pa.RecordBatch], total: int) -> Norms:
         norms = _grown(self.norms[name], total, 0)

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Any, Final
 
 import faiss
 import numpy as np
 
-from vecbridge.capabilities import ResolvedQuery
+from vecbridge.driver import SearchRequest
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray
 from vecbridge.schema import Metric
 from vecbridge.stores.faiss import exact, masks
-from vecbridge.stores.faiss.exact import Found, Keys, Space
+from vecbridge.stores.faiss.exact import Candidates, Distances, FieldVectors
 from vecbridge.stores.faiss.indexes import Loaded
 from vecbridge.stores.faiss.log import Rows
 from vecbridge.stores.faiss.rows import Mask, Snapshot
@@ -68,89 +68,95 @@ class Selections:
     """The filters that were used last on one snapshot."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._snapshot: Snapshot | None = None
-        self._kept: OrderedDict[Filter, Selection] = OrderedDict()
+        self._of: tuple[Snapshot | None, OrderedDict[Filter, Selection]] = None, OrderedDict()
 
     def get(self, filter: Filter, snapshot: Snapshot) -> Selection:
-        """The rows that match a normalized filter."""
-        with self._lock:
-            if snapshot is not self._snapshot:
-                self._snapshot, self._kept = snapshot, OrderedDict()
-            found = self._kept.get(filter)
-        if found is None:
+        """The rows that match a normalized filter.
+
+        It takes no lock: each step is one operation of a dict. Threads that meet here may evaluate a filter
+        twice, or count a use less, which does no harm.
+        """
+        known, selections = self._of
+        if known is not snapshot:
+            self._of = snapshot, selections = snapshot, OrderedDict()
+        selection = selections.pop(filter, None)
+        if selection is None:
             allowed = masks.mask(filter, snapshot)
-            found = Selection(allowed, int(np.count_nonzero(allowed)))
-        with self._lock:
-            found.uses += 1
-            if snapshot is self._snapshot:
-                self._kept[filter] = found
-                self._kept.move_to_end(filter)
-                kept = max(1, min(_MASKS_KEPT, _MASKS_BYTES // max(1, snapshot.total)))
-                while len(self._kept) > kept:
-                    self._kept.popitem(last=False)
-        return found
+            selection = Selection(allowed, int(np.count_nonzero(allowed)))
+        selection.uses += 1
+        selections[filter] = selection  # as the last one
+        most = max(1, min(_MASKS_KEPT, _MASKS_BYTES // max(1, snapshot.total)))
+        while len(selections) > most:
+            with suppress(KeyError):  # another thread removed the last one
+                selections.popitem(last=False)
+        return selection
 
 
 def search(
-    query: ResolvedQuery, snapshot: Snapshot, space: Space, indexes: list[Loaded], selection: Selection | None
-) -> Found:
+    query: SearchRequest,
+    snapshot: Snapshot,
+    stored: FieldVectors,
+    indexes: list[Loaded],
+    selection: Selection | None,
+) -> Candidates:
     """The best rows of each query vector.
 
     Args:
         query: What is asked.
         snapshot: The rows.
-        space: The vectors of the field that is searched.
+        stored: The vectors of the field that is searched.
         indexes: Its indexes, adjacent from row 0 on.
         selection: The matches of the filter, or None without one.
 
     Returns:
-        Rows of shape (n, at most k), best first, padded with -1, and their keys.
+        Rows of shape (n, at most k), best first, padded with -1, and their distances.
     """
-    queries = space.prepare(query.vectors)
+    queries = stored.prepare(query.vectors)
     matching = snapshot.live_rows if selection is None else selection.count
     k = min(query.k, matching)
     if k == 0:
-        return Found.none(len(queries))
-    if _overflows(space, queries, snapshot, query.field.name):
+        return Candidates.none(len(queries))
+    if _overflows(stored, queries, snapshot, query.field.name):
         rows = np.flatnonzero(snapshot.live) if selection is None else selection.rows
-        return exact.search_wide(space, queries, k, rows)
+        return exact.search_wide(stored, queries, k, rows)
     if selection is not None and (matching <= EXACT_ROWS or not indexes):
-        candidates = _among(selection, query.field.name, space, queries, k)
+        candidates = _among(selection, query.field.name, stored, queries, k)
         rough = False
     else:
-        candidates = _with_indexes(query, queries, snapshot, space, indexes, selection, k)
+        candidates = _with_indexes(query, queries, snapshot, stored, indexes, selection, k)
         rough = query.field.index.quantized
-    if rough or (space.metric is Metric.DOT and _long(space, queries, snapshot, query.field.name)):
-        return exact.rescored(space, queries, candidates, k)
-    return exact.merged([candidates], k)
+    if rough or (stored.metric is Metric.DOT and _long(stored, queries, snapshot, query.field.name)):
+        return exact.rescored(stored, queries, candidates, k)
+    return candidates.first(k)
 
 
-def _among(selection: Selection, name: str, space: Space, queries: FloatArray, k: int) -> Found:
+def _among(selection: Selection, name: str, stored: FieldVectors, queries: FloatArray, k: int) -> Candidates:
     """The best matches, by comparing them all: compressed where that is sure to lose none."""
     count = len(selection.rows)
     if selection.uses < 2 or not max(_COMPRESSED_FROM, 8 * k) <= count <= EXACT_ROWS:
-        return exact.search_rows(space, queries, k, selection.rows)
+        return exact.search_rows(stored, queries, k, selection.rows)
     codes = selection.compressed.get(name)
     if codes is None:
-        vectors = space.prepare(space.vectors[selection.rows])
-        metric = faiss.METRIC_L2 if space.metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT
+        vectors = stored.prepare(stored.values[selection.rows])
+        metric = faiss.METRIC_L2 if stored.metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT
         codes = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_8bit, metric)
         codes.train(vectors)
         codes.add(vectors)
         selection.compressed[name] = codes
-    keys, places = codes.search(queries, 2 * k + 16)
-    if space.metric is not Metric.L2:
-        np.negative(keys, out=keys)
-    found = exact.rescored(space, queries, Found(selection.rows[places], keys), k)
-    unsure = np.flatnonzero(~(found.keys[:, -1] <= keys[:, -1] - _margin(codes, queries, keys[:, -1])))
+    distances, places = codes.search(queries, 2 * k + 16)
+    if stored.metric is not Metric.L2:
+        np.negative(distances, out=distances)
+    found = exact.rescored(stored, queries, Candidates(selection.rows[places], distances), k)
+    unsure = np.flatnonzero(
+        ~(found.distances[:, -1] <= distances[:, -1] - _margin(codes, queries, distances[:, -1]))
+    )
     if len(unsure):
-        surely = exact.search_rows(space, queries[unsure], k, selection.rows)
-        found = _replaced(found, unsure, exact.merged([surely], k))
+        surely = exact.search_rows(stored, queries[unsure], k, selection.rows)
+        found = _replaced(found, unsure, surely.first(k))
     return found
 
 
-def _margin(codes: Any, queries: FloatArray, worst: Keys) -> FloatArray:
+def _margin(codes: Any, queries: FloatArray, worst: Distances) -> FloatArray:
     """How far the key of a compressed vector may be from the truth, for each query; shape (n,).
 
     Rounding errs by at most half a step in each component, independently; by Hoeffding's inequality
@@ -172,14 +178,14 @@ def _margin(codes: Any, queries: FloatArray, worst: Keys) -> FloatArray:
 
 
 def _with_indexes(
-    query: ResolvedQuery,
+    query: SearchRequest,
     queries: FloatArray,
     snapshot: Snapshot,
-    space: Space,
+    stored: FieldVectors,
     indexes: list[Loaded],
     selection: Selection | None,
     k: int,
-) -> Found:
+) -> Candidates:
     allowed = snapshot.live if selection is None else selection.allowed
     wanted = 4 * k + 64 if query.field.index.quantized else k
     if len(indexes) == 1 and indexes[0].rows == snapshot.live_rows == snapshot.total and selection is None:
@@ -197,25 +203,24 @@ def _with_indexes(
         parts.append(part)
     covered = indexes[-1].first + indexes[-1].rows if indexes else 0
     if covered < snapshot.total:
-        parts.append(exact.search_range(space, queries, wanted, covered, snapshot.total, allowed))
+        parts.append(exact.search_range(stored, queries, wanted, covered, snapshot.total, allowed))
     found = exact.merged(parts, wanted)
     if short.any():
         again = np.flatnonzero(short)
         if selection is None:
-            surely = exact.search_range(space, queries[again], wanted, 0, snapshot.total, allowed)
+            surely = exact.search_range(stored, queries[again], wanted, 0, snapshot.total, allowed)
         else:
-            surely = exact.search_rows(space, queries[again], wanted, selection.rows)
-        surely = exact.merged([surely], wanted)
-        found = _replaced(found, again, surely)
+            surely = exact.search_rows(stored, queries[again], wanted, selection.rows)
+        found = _replaced(found, again, surely.first(wanted))
     return found
 
 
 def _ask(
-    index: Loaded, queries: FloatArray, query: ResolvedQuery, k: int, count: int, allowed: Mask
-) -> Found:
+    index: Loaded, queries: FloatArray, query: SearchRequest, k: int, count: int, allowed: Mask
+) -> Candidates:
     """The best k allowed rows of an index, fewer where it did not meet that many."""
     if k == 0:
-        return Found.none(len(queries))
+        return Candidates.none(len(queries))
     asked = query.ef if index.is_graph else query.nprobe
     breadth = asked if asked is not None else index.default_breadth(k)
     if count == index.rows:
@@ -223,33 +228,33 @@ def _ask(
     share = count / index.rows
     fetch = min(math.ceil(2 * k / share) + 16, index.rows)
     if fetch > _FETCH_LIMIT:
-        return Found.none(len(queries))
+        return Candidates.none(len(queries))
     wider = max(breadth, fetch) if index.is_graph else math.ceil(breadth / max(share, _NARROWEST))
     found = index.search(queries, fetch, breadth if share > _NEARLY_ALL else wider)
     rows = np.where((found.rows >= 0) & allowed[found.rows], found.rows, -1)
-    keys = np.where(rows < 0, np.float32(np.inf), found.keys)
-    return exact.merged([Found(rows, keys)], k)
+    distances = np.where(rows < 0, np.float32(np.inf), found.distances)
+    return exact.merged([Candidates(rows, distances)], k)
 
 
-def _replaced(found: Found, lines: Rows, other: Found) -> Found:
+def _replaced(found: Candidates, lines: Rows, other: Candidates) -> Candidates:
     """Some lines of the one taken from the other, which may be narrower."""
     width = max(found.rows.shape[1], other.rows.shape[1])
     rows = np.full((len(found.rows), width), -1, np.int64)
-    keys = np.full(rows.shape, np.inf, np.float32)
-    rows[:, : found.rows.shape[1]], keys[:, : found.rows.shape[1]] = found.rows, found.keys
-    rows[lines], keys[lines] = -1, np.inf
-    rows[lines, : other.rows.shape[1]], keys[lines, : other.rows.shape[1]] = other.rows, other.keys
-    return Found(rows, keys)
+    distances = np.full(rows.shape, np.inf, np.float32)
+    rows[:, : found.rows.shape[1]], distances[:, : found.rows.shape[1]] = found.rows, found.distances
+    rows[lines], distances[lines] = -1, np.inf
+    rows[lines, : other.rows.shape[1]], distances[lines, : other.rows.shape[1]] = other.rows, other.distances
+    return Candidates(rows, distances)
 
 
-def _overflows(space: Space, queries: FloatArray, snapshot: Snapshot, name: str) -> bool:
+def _overflows(stored: FieldVectors, queries: FloatArray, snapshot: Snapshot, name: str) -> bool:
     """Whether a float32 could become infinite on the way to a score; indexes know nothing of such rows."""
-    if space.metric is Metric.COSINE:
+    if stored.metric is Metric.COSINE:
         return snapshot.longest[name] > exact.LONGEST_COSINE
     longest = max(snapshot.longest[name], float(np.abs(queries).max()) * math.sqrt(queries.shape[1]))
     return longest > exact.LONGEST
 
 
-def _long(space: Space, queries: FloatArray, snapshot: Snapshot, name: str) -> bool:
+def _long(stored: FieldVectors, queries: FloatArray, snapshot: Snapshot, name: str) -> bool:
     longest = float(np.linalg.norm(queries, axis=1).max())
     return snapshot.longest[name] * longest > _LONG

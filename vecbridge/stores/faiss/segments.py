@@ -7,7 +7,6 @@ built with other parameters is left out with a warning, and built again by the n
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -22,13 +21,14 @@ import faiss
 import numpy as np
 
 from vecbridge import indexes as parameters
+from vecbridge.driver import Deadline
 from vecbridge.errors import CorruptStoreError, DeadlineError
 from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec, Metric, VectorField
 from vecbridge.stores.faiss import gpu
 from vecbridge.stores.faiss import indexes as faiss_indexes
-from vecbridge.stores.faiss.exact import LONGEST, Space
-from vecbridge.stores.faiss.files import mapped_errors, replace_file
+from vecbridge.stores.faiss.exact import LONGEST, FieldVectors
+from vecbridge.stores.faiss.files import replace_file
 from vecbridge.stores.faiss.indexes import Loaded
 from vecbridge.stores.faiss.rows import Mask, Snapshot
 from vecbridge.stores.faiss.vectors import VectorFile
@@ -89,7 +89,7 @@ class Segments:
             VectorFile(directory / f"unit-{i}.f32", each.dim) for i, each in enumerate(spec.vectors)
         ]
 
-    def refresh(self, spaces: dict[str, Space]) -> bool:
+    def refresh(self, vectors: dict[str, FieldVectors]) -> bool:
         """Opens what was built since the last call, by this process or another; whether anything was."""
         try:
             state = os.stat(self._manifest)  # noqa: PTH116 - called by every search
@@ -109,10 +109,10 @@ class Segments:
             )
             listed = []
         for segment in listed:
-            if segment.first + segment.rows > len(spaces[self._spec.vectors[segment.vector].name].vectors):
+            if segment.first + segment.rows > len(vectors[self._spec.vectors[segment.vector].name].values):
                 stamp = None  # built over rows that were committed after the caller looked: next time
                 continue
-            index = self._open.get(segment.file) or self._load(segment, spaces)
+            index = self._open.get(segment.file) or self._load(segment, vectors)
             if index is not None:
                 known.append(segment)
                 loaded[segment.file] = index
@@ -137,37 +137,38 @@ class Segments:
             return "ready" if isinstance(field.index, parameters.Auto) else f"exact: needs {lacking} more"
         return "building"
 
-    def extend(self, vector: int, snapshot: Snapshot, spaces: dict[str, Space], deadline: float) -> None:
+    def extend(
+        self, vector: int, snapshot: Snapshot, vectors: dict[str, FieldVectors], deadline: Deadline
+    ) -> None:
         """Brings the indexes of a field up to the snapshot; the writer alone may call this.
 
         Raises:
             DeadlineError: Time ran out; what was added so far is kept.
-            StorageFullError: No room; the indexes are as they were.
+            OSError: No room, or whatever the file system says; the indexes are as they were.
         """
         field = self._spec.vectors[vector]
-        space = spaces[field.name]
+        stored = vectors[field.name]
         limit = max(SEGMENT_ROWS, SEGMENT_BYTES // (4 * field.dim))
         while (covered := self.covered(vector)) < snapshot.total:
             last = self._chain(vector)[-1:]
             grow = last[0] if last and last[0].rows < limit else None
             first = grow.first if grow else covered
             stop = min(first + limit, snapshot.total)
-            with mapped_errors(f"index of {self._directory}"):
-                graph = isinstance(faiss_indexes.plan(field), parameters.HNSW)
-                unit = graph and not space.unit and space.metric is Metric.COSINE
-                known_unit = covered if grow and grow.unit else first
-                source = self._unit_vectors(vector, space, known_unit, stop) if unit else space.vectors
-                index = self._to_grow(grow, source) if grow else self._start(field, vector, snapshot, space)
-                if graph:
-                    end = _add_to_graph(index, source, covered, stop, deadline)
-                else:
-                    end = _add_to_lists(index, space, snapshot.live, first, covered, stop, deadline)
-                self._store(index, vector, grow, first, end, unit)
+            graph = isinstance(faiss_indexes.plan(field), parameters.HNSW)
+            unit = graph and not stored.unit and stored.metric is Metric.COSINE
+            known_unit = covered if grow and grow.unit else first
+            source = self._unit_vectors(vector, stored, known_unit, stop) if unit else stored.values
+            index = self._to_grow(grow, source) if grow else self._start(field, vector, snapshot, stored)
+            if graph:
+                end = _add_to_graph(index, source, covered, stop, deadline)
+            else:
+                end = _add_to_lists(index, stored, snapshot.live, first, covered, stop, deadline)
+            self._store(index, vector, grow, first, end, unit)
             with self._mutex:
-                self.refresh(spaces)
+                self.refresh(vectors)
             if self.covered(vector) < end:
                 raise CorruptStoreError(f"{self._directory}: the index that was just written cannot be read")
-            if end < stop or (end < snapshot.total and time.monotonic() >= deadline):
+            if end < stop or (end < snapshot.total and time.monotonic() >= deadline.at):
                 raise DeadlineError(
                     f"the index of {field.name!r} covers {end} of {snapshot.total} rows: wait again"
                 )
@@ -182,17 +183,17 @@ class Segments:
                 chain.append(segment)
         return chain
 
-    def _load(self, segment: Segment, spaces: dict[str, Space]) -> Loaded | None:
+    def _load(self, segment: Segment, vectors: dict[str, FieldVectors]) -> Loaded | None:
         path = self._directory / segment.file
         field = self._spec.vectors[segment.vector]
         try:
             problem = _problem(segment, path, field)
             if problem is None:
-                space = spaces[field.name]
+                stored = vectors[field.name]
                 end = segment.first + segment.rows
                 if isinstance(faiss_indexes.plan(field), parameters.HNSW):
-                    vectors = self._units[segment.vector].view(end) if segment.unit else space.vectors[:end]
-                    return faiss_indexes.load_graph(path, segment.first, vectors[segment.first :])
+                    values = self._units[segment.vector].view(end) if segment.unit else stored.values[:end]
+                    return faiss_indexes.load_graph(path, segment.first, values[segment.first :])
                 return faiss_indexes.load_lists(path, segment.first, segment.rows, self._device)
         except (OSError, RuntimeError, CorruptStoreError) as exc:  # FAISS has no error but RuntimeError
             problem = str(exc)
@@ -201,7 +202,7 @@ class Segments:
         )
         return None
 
-    def _start(self, field: VectorField, vector: int, snapshot: Snapshot, space: Space) -> Any:
+    def _start(self, field: VectorField, vector: int, snapshot: Snapshot, stored: FieldVectors) -> Any:
         """An empty index, trained where it needs that; later ranges start from the same training."""
         wanted = faiss_indexes.training_rows(field)
         if not wanted:
@@ -215,7 +216,7 @@ class Segments:
         rows = np.flatnonzero(snapshot.live)
         if len(rows) > wanted:
             rows = np.sort(np.random.default_rng(0).choice(rows, wanted, replace=False))
-        sample = _finite(space.prepare(space.vectors[rows]))
+        sample = _finite(stored.prepare(stored.values[rows]))
         index = gpu.trained(faiss_indexes.new(field), sample, self._device)
         _write_beside(index, path)
         return index
@@ -224,10 +225,10 @@ class Segments:
         stop = segment.first + segment.rows
         return faiss_indexes.load_for_adding(self._directory / segment.file, source[segment.first : stop])
 
-    def _unit_vectors(self, vector: int, space: Space, known: int, stop: int) -> FloatArray:
+    def _unit_vectors(self, vector: int, stored: FieldVectors, known: int, stop: int) -> FloatArray:
         """The vectors at length one, from a file beside the truth; ``known`` rows of it are good."""
         for low in range(known, stop, _ADD_ROWS):
-            self._units[vector].append(low, space.prepare(space.vectors[low : min(low + _ADD_ROWS, stop)]))
+            self._units[vector].append(low, stored.prepare(stored.values[low : min(low + _ADD_ROWS, stop)]))
         return self._units[vector].view(stop)
 
     def _store(
@@ -248,25 +249,25 @@ class Segments:
                 other.unlink()
 
 
-def _add_to_graph(index: Any, source: FloatArray, start: int, stop: int, deadline: float) -> int:
+def _add_to_graph(index: Any, source: FloatArray, start: int, stop: int, deadline: Deadline) -> int:
     """Adds rows until the deadline; returns where it stopped. A graph numbers rows itself: dead ones too."""
     for low in range(start, stop, _ADD_ROWS):
         high = min(low + _ADD_ROWS, stop)
         index.add(source[low:high])
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= deadline.at:
             return high
     return stop
 
 
 def _add_to_lists(
-    index: Any, space: Space, live: Mask, first: int, start: int, stop: int, deadline: float
+    index: Any, stored: FieldVectors, live: Mask, first: int, start: int, stop: int, deadline: Deadline
 ) -> int:
     """Adds live rows until the deadline, labelled from ``first`` on; returns where it stopped."""
     for low in range(start, stop, _ADD_ROWS):
         high = min(low + _ADD_ROWS, stop)
         rows = low + np.flatnonzero(live[low:high])
-        index.add_with_ids(_finite(space.prepare(space.vectors[rows])), rows - first)
-        if time.monotonic() >= deadline:
+        index.add_with_ids(_finite(stored.prepare(stored.values[rows])), rows - first)
+        if time.monotonic() >= deadline.at:
             return high
     return stop
 
@@ -300,7 +301,5 @@ def _write_beside(index: Any, path: Path) -> None:
     try:
         faiss_indexes.write(index, temporary)
         temporary.replace(path)
-    except RuntimeError as exc:  # the only error that FAISS has
-        raise OSError(errno.EIO, f"cannot write {path.name}: {exc}") from exc
     finally:
         temporary.unlink(missing_ok=True)

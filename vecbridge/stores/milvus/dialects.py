@@ -42,17 +42,20 @@ _KNOBS: Final = {
 SERVER: Final = Dialect(
     Capabilities(
         backend="milvus",
-        indexes=frozenset(each.kind for each in (Auto, Flat, IVFFlat, IVFSQ8, IVFPQ, HNSW)),
+        indexes=frozenset(index.kind for index in (Auto, Flat, IVFFlat, IVFSQ8, IVFPQ, HNSW)),
         max_dim=32_768,
         max_vectors=4,
+        max_top_k=16_384,
         request_rows=5_000,
         request_bytes=16 << 20,
-        max_top_k=16_384,
+        parallel_requests=2,
+        record_bytes=65_536,
         text_bytes=65_000,
+        vector_lengths=(1e-18, 1.8e19),  # their squares as float32 neither vanish nor overflow
         knobs=_KNOBS,
         consistency="eventual",
         exact_scores=False,
-        parallel_requests=8,
+        counts_where=True,
     ),
     seals=True,
     filters_after_index=False,
@@ -77,10 +80,11 @@ LITE: Final = Dialect(
 
 
 def of_server(version: str) -> Dialect:
-    """The dialect of a server, from what it says of its version ("v2.3.5", "2.6.1-gpu")."""
+    """The dialect of a server, by its version ("v2.3.5", "2.6.1-gpu", "milvus_lite-3.2.2")."""
+    if version.startswith("milvus_lite"):
+        return LITE
     numbers = version.lstrip("v").split("-")[0].split(".")
     try:
-        known = tuple(int(each) for each in numbers[:2])
+        return SINGLE_VECTOR if tuple(map(int, numbers[:2])) < (2, 4) else SERVER
     except ValueError:
         return SERVER
-    return SINGLE_VECTOR if known < (2, 4) else SERVER

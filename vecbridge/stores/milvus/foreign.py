@@ -8,6 +8,7 @@ from typing import Any, Final
 from pymilvus.grpc_gen import schema_pb2
 
 from vecbridge.capabilities import Gap
+from vecbridge.driver import Described, Identity
 from vecbridge.errors import SchemaError
 from vecbridge.schema import CollectionSpec, Field, FieldType, IdType, Metric, VectorField
 from vecbridge.stores.milvus import index_params
@@ -29,13 +30,15 @@ _EXTRA: Final = "extra"
 
 
 def introspected(
-    schema: Any, indexes: Mapping[str, Mapping[str, str]]
-) -> tuple[CollectionSpec, Layout, tuple[Gap, ...]]:
-    """The spec of a foreign collection, where its columns are, and what was left out.
+    schema: Any, indexes: Mapping[str, Mapping[str, str]], identity: Identity, *, merges_upserts: bool
+) -> Described:
+    """A foreign collection, with its layout as the state.
 
     Args:
         schema: ``schema_pb2.CollectionSchema``.
-        indexes: By field, what ``describe_index`` says of it.
+        indexes: By field, what ``DescribeIndex`` says of it.
+        identity: Which collection it is.
+        merges_upserts: As of the server's dialect.
 
     Raises:
         SchemaError: Nothing in it that can be searched.
@@ -44,38 +47,46 @@ def introspected(
     columns: list[Column] = []
     losses: list[Gap] = []
     pk: Any = None
-    for each in schema.fields:
-        if each.is_primary_key:
-            pk = each
-        elif each.is_dynamic or each.name == DYNAMIC:
+    for field in schema.fields:
+        if field.is_primary_key:
+            pk = field
+        elif field.is_dynamic or field.name == DYNAMIC:
             continue
-        elif each.data_type == _DataType.FloatVector:
-            _add_vector(each, indexes.get(each.name, {}), vectors, losses)
-        elif (column := _column(each)) is not None:
+        elif field.data_type == _DataType.FloatVector:
+            _add_vector(field, indexes.get(field.name, {}), vectors, losses)
+        elif (column := _column(field)) is not None:
             columns.append(column)
         else:
-            losses.append(_loss(each))
+            losses.append(_loss(field))
     if not vectors:
         raise SchemaError(
             f"collection {schema.name!r} has no float vectors with a metric that vecbridge has: "
-            + ("; ".join(f"{each.subject}: {each.detail}" for each in losses) or "no vector field")
+            + ("; ".join(f"{gap.subject}: {gap.detail}" for gap in losses) or "no vector field")
         )
     losses += [
-        Gap(f"field:{each.name}", each.name, "computed by the server", blocking=False)
-        for each in schema.functions
+        Gap(f"field:{function.name}", function.name, "computed by the server", blocking=False)
+        for function in schema.functions
     ]
-    extra = _extra_name([each.name for each in columns]) if schema.enable_dynamic_field else None
+    extra = _extra_name([column.name for column in columns]) if schema.enable_dynamic_field else None
     if extra is not None:
         columns.append(Column(extra, DYNAMIC, "json"))
     key_type: IdType = "string" if pk.data_type == _DataType.VarChar else "int64"
-    read_only = "its primary keys are made by the server (auto_id)" if pk.autoID else ""
-    if losses and not read_only:
-        read_only = f"it has fields that vecbridge cannot fill: {', '.join(each.subject for each in losses)}"
-    layout = Layout(
-        pk.name, key_type, key_type, False, {each.name: each for each in columns}, extra, read_only
+    read_only = ""
+    if pk.autoID:
+        read_only = "its primary keys are made by the server (auto_id)"
+    elif losses:
+        read_only = f"it has fields that vecbridge cannot fill: {', '.join(gap.subject for gap in losses)}"
+    elif extra is not None and merges_upserts:
+        read_only = "keys of a row's dynamic field that are not written again would stay"
+    fields = tuple(Field(column.name, column.type) for column in columns)
+    return Described(
+        schema.name,
+        CollectionSpec.foreign(schema.name, tuple(vectors), fields, key_type),
+        identity,
+        tuple(losses),
+        read_only,
+        Layout(pk.name, key_type, key_type, False, {column.name: column for column in columns}, extra),
     )
-    fields = tuple(Field(each.name, each.type) for each in columns)
-    return CollectionSpec.foreign(schema.name, tuple(vectors), fields, key_type), layout, tuple(losses)
 
 
 def _add_vector(
@@ -86,7 +97,7 @@ def _add_vector(
         detail = f"compared by {described.get('metric_type', 'something else')}"
         losses.append(Gap(f"vector:{field.name}", field.name, detail, blocking=False))
         return
-    dim = next(int(each.value) for each in field.type_params if each.key == "dim")
+    dim = next(int(pair.value) for pair in field.type_params if pair.key == "dim")
     vectors.append(VectorField(field.name, dim, metric or Metric.COSINE, index))
 
 
@@ -112,6 +123,6 @@ def _loss(field: Any) -> Gap:
 
 def _extra_name(taken: Sequence[str]) -> str:
     name = _EXTRA
-    while name.lower() in {each.lower() for each in taken}:
+    while name.lower() in {other.lower() for other in taken}:
         name += "_"
     return name

@@ -9,15 +9,15 @@ A primary key is unique in a collection, whatever the partition, so that with na
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vecbridge.query import Ids
+from vecbridge.driver import Identity
 from vecbridge.schema import CollectionSpec, FieldType
 
 SPEC_PROPERTY: Final = "vecbridge.spec"
@@ -26,31 +26,11 @@ DYNAMIC: Final = "$meta"
 PK: Final = "id"
 
 #: Words that Milvus's expressions take for themselves: a field of such a name can be made and not filtered.
-_WORDS: Final = frozenset(
-    [
-        "and",
-        "or",
-        "not",
-        "in",
-        "like",
-        "exists",
-        "is",
-        "null",
-        "isnull",
-        "true",
-        "false",
-        "to",
-        "between",
-        "meta",
-        "interval",
-        "iso",
-        "text_match",
-        "phrase_match",
-        "random_sample",
-        "json_contains",
-        "array_contains",
-    ]
-)
+_WORDS: Final = frozenset({
+    "and", "or", "not", "in", "like", "exists", "is", "null", "isnull", "true", "false", "to", "between",
+    "meta", "interval", "iso", "text_match", "phrase_match", "random_sample", "json_contains",
+    "array_contains",
+})  # fmt: skip
 _WORD_STARTS: Final = ("json_", "array_", "st_", "text_", "phrase_", "random_", "x_")
 
 
@@ -86,7 +66,6 @@ class Layout:
         namespaced: Whether primary keys carry a namespace.
         columns: The scalar columns, by vecbridge's name.
         extra: The column that takes every dynamic key outside the others (foreign collections), or None.
-        read_only: Why rows cannot be written; "" if they can be.
     """
 
     pk: str
@@ -95,12 +74,26 @@ class Layout:
     namespaced: bool
     columns: Mapping[str, Column]
     extra: str | None = None
-    read_only: str = ""
 
     @property
     def has_dynamic(self) -> bool:
         """Whether the dynamic field is of any use."""
-        return self.extra is not None or any(each.dynamic for each in self.columns.values())
+        return self.extra is not None or any(column.dynamic for column in self.columns.values())
+
+
+def identity_of(described: Any) -> Identity:
+    """Which collection a ``DescribeCollectionResponse`` tells of.
+
+    Ours have a token. A server numbers those of others and says when they were created; milvus-lite does
+    neither, so that there a hash of the schema must do.
+    """
+    for pair in described.properties:
+        if pair.key == TOKEN_PROPERTY:
+            return Identity(pair.value)
+    if described.collectionID:
+        return Identity(f"{described.collectionID}-{described.created_timestamp}")
+    schema = described.schema.SerializeToString(deterministic=True)
+    return Identity(hashlib.blake2b(schema, digest_size=16).hexdigest(), certain=False)
 
 
 def of_spec(spec: CollectionSpec) -> Layout:
@@ -110,7 +103,7 @@ def of_spec(spec: CollectionSpec) -> Layout:
         "string" if spec.namespaced else spec.id_type,
         spec.id_type,
         spec.namespaced,
-        {each.name: Column(each.name, dynamic_key(each.name), each.type) for each in spec.fields},
+        {field.name: Column(field.name, dynamic_key(field.name), field.type) for field in spec.fields},
     )
 
 
@@ -143,14 +136,6 @@ class Keys:
             return pa.array(keys, pa.string() if self._layout.id_type == "string" else pa.int64())
         texts = pc.utf8_slice_codeunits(pa.array(keys, pa.string()), start=len(self._prefix))
         return texts if self._layout.id_type == "string" else texts.cast(pa.int64())
-
-    def python_ids(self, keys: Sequence[str] | Sequence[int]) -> Ids:
-        """The same as Hits carries them."""
-        if self._layout.namespaced:
-            start = len(self._prefix)
-            texts = [str(key)[start:] for key in keys]
-            return texts if self._layout.id_type == "string" else np.array(texts, np.int64)
-        return list(map(str, keys)) if self._layout.id_type == "string" else np.array(keys, np.int64)
 
     @property
     def bounds(self) -> tuple[str, str] | None:

@@ -1,22 +1,45 @@
-"""What an index covers, and waiting until it covers everything."""
+"""How the rows of a collection are searched, and waiting until the index answers for all of them.
+
+On a server every row goes through three places. Only in the last one the index that was asked for answers:
+
+    Upsert ──> growing segment ──Flush──> sealed segment ──index nodes──> sealed and indexed
+               no index of ours:          no index: every row             the index answers
+               an interim one, which      is compared; below 1,024
+               misses matches of          rows it stays so
+               selective filters
+
+"Ready" is proven, not asked for, since no single answer tells it: ``DescribeIndex`` says "finished" while
+rows are growing, and no list of segments has the growing ones. So the rows that are growing are the
+difference of two counts (all rows, less those of sealed segments); what is sealed comes from the query
+nodes, and what is being built from the index nodes. Ready is when nothing is growing, no sealed segment of
+1,024 rows or more is without an index, and nothing is being built; a later write begins anew.
+
+On milvus-lite rows wait in memory until a flush, and an index is built when the collection is loaded again:
+
+    Upsert ──> in memory ──Flush──> file ──Release, Load──> file with its index
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pymilvus.grpc_gen import common_pb2, milvus_pb2
+from pymilvus.grpc_gen import common_pb2
 
-from vecbridge.errors import DeadlineError, RateLimitedError
+from vecbridge.driver import Deadline
+from vecbridge.errors import BackendError, RateLimitedError
 from vecbridge.indexes import Auto, Flat
-from vecbridge.schema import CollectionSpec
-from vecbridge.stores.milvus.connection import Connection
+from vecbridge.query import Status
+from vecbridge.schema import VectorField
+from vecbridge.stores.milvus.table import STRONG, Table
 
 #: Rows below which a server builds no index for a sealed segment (rootCoord.minSegmentSizeToEnableIndex).
 SMALLEST_INDEXED: Final = 1024
 _POLL_SECONDS: Final = 0.5
+_FILE_POLL_SECONDS: Final = 0.1
+_KNOWN_SECONDS: Final = 5.0  # how long it is believed that every row is in an indexed segment, or not
 _SEALED: Final = (common_pb2.SegmentState.Sealed, common_pb2.SegmentState.Flushed)
 
 
@@ -43,87 +66,123 @@ class Coverage:
         """Whether nothing waits for an index."""
         return not (self.growing or self.unindexed or any(self.pending.values()))
 
-
-def coverage(connection: Connection, name: str, growing: int) -> Coverage:
-    """What the query nodes say of their segments, and the index nodes of their work.
-
-    Args:
-        connection: The server.
-        name: The collection.
-        growing: Rows outside sealed segments; the query nodes list no growing ones.
-    """
-    segments = connection.call(
-        "GetQuerySegmentInfo", milvus_pb2.GetQuerySegmentInfoRequest(collectionName=name)
-    ).infos
-    unindexed = small = indexed = 0
-    for each in segments:
-        if each.state not in _SEALED:
-            continue
-        if each.index_name:
-            indexed += each.num_rows
-        elif each.num_rows < SMALLEST_INDEXED:
-            small += each.num_rows
-        else:
-            unindexed += each.num_rows
-    pending = {
-        each.field_name: _pending(each)
-        for each in connection.call(
-            "DescribeIndex", milvus_pb2.DescribeIndexRequest(collection_name=name)
-        ).index_descriptions
-    }
-    return Coverage(growing, unindexed, small, indexed, pending)
+    def state(self, field: VectorField) -> str:
+        """The state of a field's index, as Status says it."""
+        waiting = self.growing + self.unindexed + self.pending.get(field.name, 0)
+        if isinstance(field.index, Flat) or not (waiting or self.small):
+            return "ready"
+        if waiting:
+            return "building"
+        if isinstance(field.index, Auto) or self.indexed:
+            return "ready"
+        return f"exact: needs {SMALLEST_INDEXED - self.small} more"
 
 
-def states(spec: CollectionSpec, found: Coverage) -> dict[str, str]:
-    """By vector field, the state of its index as Status says it."""
-    result = {}
-    for field in spec.vectors:
-        waiting = found.growing + found.unindexed + found.pending.get(field.name, 0)
-        if isinstance(field.index, Flat) or not (waiting or found.small):
-            result[field.name] = "ready"
-        elif waiting:
-            result[field.name] = "building"
-        elif isinstance(field.index, Auto) or found.indexed:
-            result[field.name] = "ready"
-        else:
-            result[field.name] = f"exact: needs {SMALLEST_INDEXED - found.small} more"
-    return result
-
-
-def wait(connection: Connection, name: str, timeout: float, covered: Callable[[], Coverage]) -> None:
-    """Seals what is growing and waits until every large segment has its index.
+class Readiness:
+    """What is known of one collection's indexes, shared like its :class:`Table`.
 
     Args:
-        connection: The server.
-        name: The collection.
-        timeout: Seconds.
-        covered: Asks how its rows are searched by now.
-
-    Raises:
-        DeadlineError: Not within ``timeout``; says what is missing.
+        table: The collection.
     """
-    deadline = time.monotonic() + timeout
-    _seal(connection, name, deadline)
-    while not (found := covered()).complete:
-        if time.monotonic() + _POLL_SECONDS >= deadline:
-            raise DeadlineError(
-                f"the index of {name!r} is not ready after {timeout:g} s: {found.growing} rows not sealed, "
-                f"{found.unindexed} without an index, {sum(found.pending.values())} being built"
-            )
-        time.sleep(_POLL_SECONDS)
 
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._complete = False, -math.inf  # whether every row had its index, and when that was asked
+        self._built_at = -math.inf  # on lite: rows written before then have their index
+        self._failed = False  # on lite: whether the last build did
 
-def _seal(connection: Connection, name: str, deadline: float) -> None:
-    """Asks for the growing segments to be sealed; a server takes that only so often."""
-    while True:
-        left = max(deadline - time.monotonic(), 0.1)
-        try:
-            connection.call("Flush", milvus_pb2.FlushRequest(collection_names=[name]), timeout=left)
-            return
-        except RateLimitedError:
-            if time.monotonic() + _POLL_SECONDS >= deadline:
-                raise
-            time.sleep(_POLL_SECONDS)
+    def sealed(self, deadline: Deadline) -> bool:
+        """Whether every row is in a sealed segment with its index, as far as was known seconds ago."""
+        complete, asked_at = self._complete
+        if asked_at < self._table.written_at:
+            complete, asked_at = False, self._table.written_at
+        if time.monotonic() >= asked_at + _KNOWN_SECONDS:
+            complete = self._look(deadline, level=self._table.search_level).complete
+        return complete
+
+    def status(self, rows: int, deadline: Deadline) -> Status:
+        """How far the indexes are, with the rows of a namespace."""
+        vectors = self._table.spec.vectors
+        if not self._table.dialect.seals:
+            waits = rows and (self._failed or self._table.written_at > self._built_at)
+            return Status(rows, {
+                field.name: "building" if waits and not isinstance(field.index, Flat) else "ready"
+                for field in vectors
+            })  # fmt: skip
+        coverage = self._look(deadline)
+        details = {"growing_rows": coverage.growing, "unindexed_rows": coverage.unindexed + coverage.small}
+        return Status(rows, {field.name: coverage.state(field) for field in vectors}, details)
+
+    def build(self, deadline: Deadline) -> None:
+        """Seals what was written and returns when no index work is pending.
+
+        Raises:
+            DeadlineError: Not in time; says what is missing.
+        """
+        if all(isinstance(field.index, Flat) for field in self._table.spec.vectors):
+            return  # every row is compared, wherever it is
+        if self._table.dialect.seals:
+            self._table.flush(deadline)
+            self._seal(deadline)
+            while not (now := self._look(deadline)).complete:
+                deadline.pause(
+                    _POLL_SECONDS,
+                    f"the index of {self._table.spec.name!r} is not ready: {now.growing} rows not sealed, "
+                    f"{now.unindexed} without an index, {sum(now.pending.values())} being built",
+                )
+        else:
+            with self._table.loading(deadline):
+                if self._failed or self._built_at <= self._table.written_at:
+                    self._rebuild(deadline)
+
+    def _look(self, deadline: Deadline, *, level: int = STRONG) -> Coverage:
+        """What the query nodes say of their segments, and the index nodes of their work."""
+        asked_at, table = time.monotonic(), self._table
+        growing = table.added_up(deadline, level=level) - table.added_up(
+            deadline, level=level, sealed_only=True
+        )
+        unindexed = small = indexed = 0
+        for segment in table.call("GetQuerySegmentInfo", deadline).infos:
+            if segment.state not in _SEALED:
+                continue
+            if segment.index_name:
+                indexed += segment.num_rows
+            elif segment.num_rows < SMALLEST_INDEXED:
+                small += segment.num_rows
+            else:
+                unindexed += segment.num_rows
+        indexes = table.call("DescribeIndex", deadline).index_descriptions
+        pending = {index.field_name: _pending(index) for index in indexes}
+        coverage = Coverage(max(growing, 0), unindexed, small, indexed, pending)
+        self._complete = coverage.complete, asked_at
+        return coverage
+
+    def _seal(self, deadline: Deadline) -> None:
+        """Asks for the growing segments to be sealed; a server takes that only so often."""
+        while True:
+            try:
+                self._table.call("Flush", deadline)
+                return
+            except RateLimitedError as exc:
+                deadline.pause(_POLL_SECONDS, str(exc))
+
+    def _rebuild(self, deadline: Deadline) -> None:
+        """On lite: builds the index over everything that was written."""
+        begun_at, table = time.monotonic(), self._table
+        self._failed = True
+        table.call("Flush", deadline)
+        table.unloaded()
+        table.call("ReleaseCollection", deadline)
+        while True:
+            try:
+                table.call("LoadCollection", deadline, replica_number=1)
+                break
+            except BackendError as exc:  # a flush builds in the background: half of a file is no index yet
+                if "read_index" not in str(exc):
+                    raise
+                deadline.pause(_FILE_POLL_SECONDS, str(exc))
+        table.load(deadline)
+        self._built_at, self._failed = begun_at, False
 
 
 def _pending(description: Any) -> int:

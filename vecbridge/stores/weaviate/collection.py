@@ -1,309 +1,175 @@
-"""The Collection protocol over one namespace of one Weaviate collection."""
+"""One namespace of one Weaviate collection: the verbs of :class:`vecbridge.driver.CollectionDriver`."""
 
 from __future__ import annotations
 
-import base64
 import itertools
-import json
-import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 
-from vecbridge import protocols_sending as sending
 from vecbridge import records
-from vecbridge.capabilities import Capabilities, Gap, ResolvedQuery
-from vecbridge.errors import (
-    ConfigError,
-    CursorExpiredError,
-    UnsupportedError,
-    VecbridgeError,
+from vecbridge.driver import (
+    Columns,
+    Deadline,
+    Described,
+    Identity,
+    Key,
+    KeyedPage,
+    PageRequest,
+    Refusal,
+    RequestLimits,
+    SearchRequest,
+    SearchResult,
+    WritePart,
+    WriteResult,
 )
+from vecbridge.errors import UnsupportedError
 from vecbridge.filters import Filter
-from vecbridge.protocols import check_delete, check_whole
-from vecbridge.protocols_sending import Outcome
-from vecbridge.query import Hits, Page, Query, Status, WriteReport
-from vecbridge.schema import CollectionSpec
+from vecbridge.query import Hits, Status
 from vecbridge.stores.weaviate import (
     errors,
     expressions,
+    foreign,
     index_params,
     layout,
-    limits,
-    mending,
     readiness,
+    repairing,
+    schema,
     wire,
 )
-from vecbridge.stores.weaviate.table import Table
-from vecbridge.urls import StoreURL
+from vecbridge.stores.weaviate.limits import WINDOW
+from vecbridge.stores.weaviate.mending import Graph
+from vecbridge.stores.weaviate.table import Bounds, Table
 
-PARALLEL: Final = 3  # requests in flight of one upsert; the server builds its graph on every core
 _LANES: Final = 2  # server cursors of one scan
 _EXACT_INTEGERS: Final = 2**53
 
-#: UUIDs beyond the first one, up to the second; "" is the end.
-Range: TypeAlias = tuple[str, str]
+#: Rows, their UUIDs, and the message that writes them.
+Payload: TypeAlias = "tuple[pa.RecordBatch, Sequence[str], Any]"
 
 
 class WeaviateCollection:
-    """One namespace of a collection; see :class:`vecbridge.store.Collection`.
+    """One namespace; see :class:`vecbridge.driver.CollectionDriver`.
 
-    Attributes:
-        losses: What of a collection that vecbridge did not make cannot be shown.
+    Args:
+        table: Its rows.
+        found: The collection.
     """
 
-    capabilities: Capabilities = limits.CAPABILITIES
+    def __init__(self, table: Table, found: Described) -> None:
+        self.table = table
+        self.graph: Graph = found.state[1].graph(table.tenant)
+        self._identity = found.identity
+        self._read_only = found.read_only
 
-    def __init__(self, url: StoreURL, namespace: str, table: Table) -> None:
-        self.url = url
-        self.spec: CollectionSpec = table.spec
-        self.namespace = namespace
-        self.losses: Sequence[Gap] = table.losses
-        self._table = table
-        self._layout = table.layout
-        self._tenant = table.layout.tenant(namespace)
+    # ------------------------------------------------------------------------------------------ writing
 
-    def upsert(self, batch: pa.RecordBatch) -> WriteReport:
-        """Writes records in requests of 1,000 rows or 16 MB; see :class:`vecbridge.store.Collection`.
+    def identity(self, deadline: Deadline) -> Identity | None:
+        """The token of the class, or what tells a foreign one from its replacement."""
+        name, connection = self.table.layout.class_name, self.table.connection
+        if (described := connection.described(name, deadline)) is None:
+            return None
+        if (stored := schema.stored(described)) is not None:
+            return Identity(stored.token)
+        return foreign.identity(described, connection, deadline, known=self._identity)
 
-        Raises:
-            UnsupportedError: A collection that vecbridge did not make and cannot write to.
-        """
-        batch = records.check(batch, self.spec)
-        self._require_writable()
-        uuids = layout.uuids(self._layout, batch.column("id"))
-        self._require_storable(batch, uuids)
-        if not batch.num_rows:
-            return WriteReport()
-        self._table.require_current()
-        self._table.begin_writing(self._tenant)
-        limits = self.capabilities
-        parts = records.ranges(batch, max_rows=limits.request_rows, max_bytes=limits.request_bytes)
-        send = partial(self._send, batch, uuids)
-        outcomes = sending.send(parts, send, at_once=PARALLEL, unsent=errors.never_sent)
-        return sending.report(batch.column("id"), outcomes)
+    def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
+        """Refuses rows that a foreign class cannot hold; the requests are encoded as they are asked for."""
+        uuids = layout.uuids(self.table.layout, rows.column("id"))
+        self._require_storable(rows, uuids)
+        return itertools.chain.from_iterable(
+            self._encoded(rows, uuids, part, limits)
+            for part in records.ranges(rows, max_rows=limits.rows, max_bytes=limits.bytes)
+        )
 
-    def search(self, query: Query) -> list[Hits]:
-        """The nearest rows; see :class:`vecbridge.store.Collection`.
+    def write(self, part: WritePart, deadline: Deadline) -> WriteResult:
+        """Sends one request; rows that may be stored and not indexed are sent twice, see ``repairing``."""
+        payload: Payload = part.payload
+        rows, uuids, request = payload
+        table, graph = self.table, self.graph
+        if graph.term is None:
+            graph.record_term(table.connection.raft_term(deadline))
+        with graph.lock.shared(deadline):
+            try:
+                if twice := repairing.unindexed(table, graph, rows, uuids, deadline):
+                    again = rows.take(pa.array(twice))
+                    repairing.write_changed(table, again, [uuids[row] for row in twice], deadline)
+                refused = table.write(request, deadline)
+            except BaseException as exc:
+                if not getattr(exc, "unsent", False):
+                    graph.mark_doubtful(uuids)
+                raise
+        graph.mark_acknowledged(uuid for row, uuid in enumerate(uuids) if row not in refused)
+        graph.mark_doubtful(uuids[row] for row in refused)
+        what = f"write to {table.spec.name!r}"
+        return WriteResult({
+            row: Refusal(errors.of_text(text, what), stored="unknown") for row, text in refused.items()
+        })  # fmt: skip
 
-        A server takes one vector a request; several requests are in flight at a time.
-        """
-        resolved = self.capabilities.resolve(query, self.spec)
-        condition = self._compiled(resolved.filter)
-        if condition is False:
-            return [self._hits(resolved, wire.Answer((), self._layout)) for _ in resolved.vectors]
-        requests = [
+    def delete_keys(self, ids: pa.Array, deadline: Deadline) -> int:
+        """Removes rows by their UUIDs."""
+        uuids = self._uuids(ids)
+        return sum(
+            self.table.delete(expressions.of_uuids(uuids[start : start + WINDOW]), lambda: deadline)
+            for start in range(0, len(uuids), WINDOW)
+        )
+
+    def delete_where(self, filter: Filter | None, seconds: float) -> int:
+        """Removes the rows that match, 10,000 a request."""
+        deadlines = partial(Deadline.after, seconds)
+        if filter is None:
+            return self.table.clear(deadlines)
+        return self.table.delete(expressions.compiled(filter, self.table.layout), deadlines)
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def search(self, request: SearchRequest) -> SearchResult:
+        """One vector a request, several requests in flight."""
+        table = self.table
+        requests = (
             wire.search_request(
-                self._layout, self._tenant, limit=resolved.k, columns=resolved.include or (),
-                filters=None if condition is True else condition,
-                near=(resolved.field.name, vector.astype("<f4").tobytes()), uuid=not self._layout.own_ids,
+                table.layout, table.tenant, limit=request.k, columns=request.columns or (),
+                condition=self._compiled(request.filter), near=(request.field.name, vector.tobytes()),
+                uuid=not table.layout.own_ids,
             )
-            for vector in resolved.vectors
-        ]  # fmt: skip
-        what = f"search {self.spec.name!r}"
+            for vector in request.vectors.astype("<f4", copy=False)
+        )  # fmt: skip
+        what = f"search {table.spec.name!r}"
+        answers = table.connection.grpc.call_each("Search", requests, request.deadline, what)
         try:
-            return [
-                self._hits(resolved, wire.Answer(each.results, self._layout))
-                for each in self._table.connection.call_each("Search", requests, what=what)
-            ]
+            return SearchResult([self._hits(request, answer.results) for answer in answers])
         except errors.TenantNotFoundError:
-            return [self._hits(resolved, wire.Answer((), self._layout)) for _ in resolved.vectors]
+            return SearchResult([self._hits(request, ()) for _ in request.vectors])
 
-    def fetch(self, ids: Iterable[str | int], *, include: Sequence[str] | None = None) -> pa.RecordBatch:
-        """Records by id; see :class:`vecbridge.store.Collection`."""
-        wanted = records.id_array(self.spec, ids)
-        schema = records.arrow_schema(self.spec, include)
-        columns = schema.names[1:]
-        uuids = [each for each in layout.uuids(self._layout, wanted) if each]
-        rows = self._table.page_rows(columns)
-        parts = [
-            self._table.rows(self._tenant, uuids[start : start + rows], columns).batch(self.spec, include)
-            for start in range(0, len(uuids), rows)
-        ]
-        return pa.concat_batches(parts) if parts else pa.RecordBatch.from_pylist([], schema=schema)
+    def lookup(self, ids: pa.Array, columns: Columns, deadline: Deadline) -> pa.RecordBatch:
+        """Rows by their UUIDs."""
+        uuids, step = self._uuids(ids), self.table.page_rows(columns)
+        pages = [
+            self.table.rows(uuids[start : start + step], columns, deadline)
+            for start in range(0, len(uuids), step)
+        ] or [self.table.answer(())]
+        return pa.concat_batches([page.batch(self.table.spec, columns) for page in pages])
 
-    def delete(self, ids: Iterable[str | int] | None = None, *, filter: Filter | None = None) -> int:
-        """Removes rows; see :class:`vecbridge.store.Collection`."""
-        check_delete(ids, filter)
-        if ids is not None:
-            wanted = layout.uuids(self._layout, records.id_array(self.spec, ids))
-            uuids = [each for each in wanted if each]
-            self._table.require_current()
-            return sum(
-                self._table.delete(self._tenant, expressions.of_uuids(uuids[start : start + limits.WINDOW]))
-                for start in range(0, len(uuids), limits.WINDOW)
-            )
-        condition = self._compiled(self._resolved(filter))
-        self._table.require_current()
-        if condition is True:
-            return self._table.clear(self._tenant)
-        return 0 if condition is False else self._table.delete(self._tenant, condition)
-
-    def scan(
-        self,
-        *,
-        include: Sequence[str] | None = None,
-        filter: Filter | None = None,
-        batch_rows: int = 10_000,
-        cursor: str | None = None,
-    ) -> Iterator[Page]:
-        """Records, of both halves of the UUIDs in turns; see :class:`vecbridge.store.Collection`.
+    def pages(self, request: PageRequest) -> Generator[KeyedPage, None, None]:
+        """Pages of both halves of the UUIDs in turns, each with what is left of the ranges as its key.
 
         A cursor of the server waits for its last page before it can ask for the next. Of two, one is at work
         while the page of the other is read.
         """
-        columns = records.arrow_schema(self.spec, include).names[1:]
-        condition = self._compiled(self._resolved(filter))
-        check_whole("batch_rows", batch_rows)
-        if cursor is None:
-            ranges = _ranges(_LANES if condition is True else 1)
-        else:
-            ranges = self._read_cursor(cursor)
-        return self._pages(include, columns, condition, batch_rows, ranges)
-
-    def split(self, parts: int) -> list[str]:
-        """Start cursors of equal ranges of UUIDs; see :class:`vecbridge.store.Splittable`."""
-        check_whole("parts", parts)
-        return [self._cursor([each]) for each in _ranges(parts)]
-
-    def count(self, filter: Filter | None = None) -> int:
-        """How many rows there are, or match."""
-        condition = self._compiled(self._resolved(filter))
-        if condition is False:
-            return 0
-        return self._table.count(self._tenant, None if condition is True else condition)
-
-    def status(self) -> Status:
-        """Rows of the namespace, and whether vectors wait for the index or a quantizer for its training."""
-        found, rows = readiness.shard(self._table, self._tenant), self.count()
-        return Status(rows, readiness.states(self.spec, found, rows), {"waiting_vectors": found.waiting})
-
-    def flush(self, timeout: float = 60.0) -> None:
-        """Waits where the server indexes after it acknowledged (ASYNC_INDEXING); else returns at once."""
-        readiness.wait_for_queue(self._table, self._tenant, timeout)
-
-    def wait_ready(self, timeout: float = 600.0) -> None:
-        """Waits until every vector is in the index; trains a quantizer that learns from the rows (PQ, SQ).
-
-        Where the server was started anew since this process first wrote, or an interrupted write was found,
-        :meth:`mend` is part of it.
-
-        Raises:
-            DeadlineError: Not within ``timeout`` seconds; the next call goes on from there.
-        """
-        deadline = time.monotonic() + timeout
-        readiness.wait(self._table, self._tenant, timeout)
-        if self._table.is_suspect(self._tenant, self._table.connection.incarnation()):
-            self.mend(max(deadline - time.monotonic(), 0))
-
-    def mend(self, timeout: float = 600.0) -> int:
-        """Looks for every row by its own vector, and has the server index those anew that it does not find.
-
-        A server that is killed while somebody writes loses the last moments of its graph, which other rows
-        may hang on. :meth:`wait_ready` calls this where this process can know; after a crash in the time of
-        another one, call it. It takes about a millisecond a row. No other process should write meanwhile.
-        Rows that no search finds afterwards either, because the graph is too sparse for them, are logged.
-
-        Returns:
-            How many rows were written again.
-
-        Raises:
-            DeadlineError: Not within ``timeout`` seconds; the next call goes on from there.
-        """
-        self._require_writable()
-        incarnation = self._table.connection.incarnation()
-        mended = mending.mend(self._table, self._tenant, timeout)
-        self._table.trust_index(self._tenant, incarnation)
-        return mended
-
-    def close(self) -> None:
-        """Releases nothing: the connection is the store's."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _resolved(self, filter: Filter | None) -> Filter | None:
-        return None if filter is None else self.capabilities.resolve_filter(filter, self.spec)
-
-    def _compiled(self, condition: Filter | None) -> Any:
-        return True if condition is None else expressions.compiled(condition, self._layout)
-
-    def _require_writable(self) -> None:
-        if self._layout.read_only:
-            raise UnsupportedError("weaviate", f"writing to {self.spec.name!r}", self._layout.read_only)
-
-    def _require_storable(self, batch: pa.RecordBatch, uuids: Sequence[str]) -> None:
-        """Refuses rows that a collection made elsewhere cannot hold as they are."""
-        problems = {
-            row: "the collection was made elsewhere, and its ids are UUIDs in small letters"
-            for row, each in enumerate(uuids)
-            if not each
-        }
-        for column in self._layout.columns.values():
-            if column.codec != "int":
-                continue
-            for row, value in enumerate(batch.column(column.name).to_pylist()):
-                if value is not None and abs(value) > _EXACT_INTEGERS:
-                    problems[row] = f"{column.name!r} is an INT, which is exact to 2^53"
-        if problems:
-            raise records.invalid(problems, batch.column("id"))
-
-    def _send(self, batch: pa.RecordBatch, all_uuids: Sequence[str], rows: range) -> Sequence[Outcome]:
-        """Writes one request; where the server did not take every row, what became of each."""
-        table, tenant = self._table, self._tenant
-        part, uuids = batch.slice(rows.start, len(rows)), all_uuids[rows.start : rows.stop]
-        with table.gate.among_others():
-            twice = mending.unindexed(table, tenant, part, uuids)
-            try:
-                if twice:
-                    again = part.take(pa.array(twice))
-                    mending.touch(table, tenant, again, [uuids[row] for row in twice])
-                refused = table.write(wire.batch_request(self.spec, self._layout, tenant, part, uuids))
-            except VecbridgeError as exc:
-                if not errors.never_sent(exc):
-                    table.doubt(tenant, uuids)
-                raise
-        table.trust(tenant, [each for row, each in enumerate(uuids) if row not in refused])
-        if not refused:
-            return ()
-        table.doubt(tenant, [uuids[row] for row in refused])  # some of them are stored all the same
-        what = f"write to {self.spec.name!r}"
-        return [
-            Outcome(1, errors.of_text(refused[row], what)) if row in refused else Outcome(1)
-            for row in range(len(rows))
-        ]
-
-    def _hits(self, query: ResolvedQuery, answer: wire.Answer) -> Hits:
-        scores = index_params.scores(query.field.metric, answer.distances())
-        ids = layout.python_ids(self._layout, answer.id_texts())
-        if query.include is None:
-            return Hits(ids, scores)
-        return Hits(ids, scores, answer.batch(self.spec, query.include))
-
-    def _pages(
-        self, include: Sequence[str] | None, columns: Sequence[str], condition: Any, rows: int,
-        ranges: Sequence[Range],
-    ) -> Iterator[Page]:  # fmt: skip
+        single = request.filter is not None or request.limit is not None
+        ranges = _ranges(1 if single else _LANES) if request.after is None else _read_key(request.after)
         lanes = deque(
-            (
-                each,
-                self._table.pages(
-                    self._tenant, columns, rows=rows, filters=condition, after=each[0], upto=each[1]
-                ),
-            )
-            for each in ranges
-        )
+            (bounds, self.table.pages(
+                request.columns, rows=request.rows, deadlines=partial(Deadline.after, request.seconds),
+                condition=self._compiled(request.filter), bounds=bounds, limit=request.limit,
+            ))
+            for bounds in ranges
+        )  # fmt: skip
         with ExitStack() as stack:
             for _, pages in lanes:
                 stack.enter_context(closing(pages))
@@ -311,29 +177,120 @@ class WeaviateCollection:
                 (_, upto), pages = lanes.popleft()
                 if (answer := next(pages, None)) is not None:
                     lanes.append(((answer.last_uuid, upto), pages))
-                    yield Page(answer.batch(self.spec, include), self._cursor([each for each, _ in lanes]))
+                    batch = answer.batch(self.table.spec, request.columns)
+                    yield KeyedPage(batch, [list(bounds) for bounds, _ in lanes])
 
-    def _cursor(self, ranges: Sequence[Range]) -> str:
-        state = json.dumps([self._table.token, self.namespace, *ranges])
-        return base64.urlsafe_b64encode(state.encode()).decode()
+    def split(self, parts: int, deadline: Deadline) -> Sequence[Key]:
+        """Equal ranges of UUIDs."""
+        return [[[after, upto]] for after, upto in _ranges(parts)]
 
-    def _read_cursor(self, cursor: str) -> list[Range]:
-        try:
-            token, namespace, *found = json.loads(base64.urlsafe_b64decode(cursor))
-            ranges = [(_bound(after), _bound(upto)) for after, upto in found]
-        except (ValueError, TypeError, AttributeError) as exc:
-            raise ConfigError(f"cursor {cursor!r} is none of this collection's") from exc
-        if namespace != self.namespace:
-            raise ConfigError(f"the cursor belongs to namespace {namespace!r}, not {self.namespace!r}")
-        if token != self._table.token:
-            raise CursorExpiredError(f"{self.spec.name!r} was replaced since: scan from the start")
-        return ranges
+    def count(self, deadline: Deadline) -> int:
+        """How many rows there are."""
+        return self.table.count(deadline)
+
+    def count_where(self, filter: Filter, deadline: Deadline) -> int:
+        """How many rows match."""
+        return self.table.count(deadline, self._compiled(filter))
+
+    # -------------------------------------------------------------------------------------- maintenance
+
+    def status(self, deadline: Deadline) -> Status:
+        """Rows of the namespace, and whether vectors wait for the index or a quantizer for its training."""
+        now, rows = readiness.shard(self.table, deadline), self.count(deadline)
+        return Status(rows, readiness.states(self.table.spec, now, rows), {"waiting_vectors": now.waiting})
+
+    def flush(self, deadline: Deadline) -> None:
+        """Waits where the server indexes after it acknowledged (ASYNC_INDEXING); else returns at once."""
+        readiness.wait_for_queue(self.table, deadline)
+
+    def build(self, deadline: Deadline) -> None:
+        """Waits for the queue, trains a quantizer that learns from the rows, repairs a suspect graph."""
+        readiness.wait(self.table, deadline)
+        if self.graph.is_suspect(self.table.connection.raft_term(deadline)):
+            self.repair(deadline)
+
+    def repair(self, deadline: Deadline) -> int:
+        """Searches for every row by its own vector; has the server index those anew that it does not find.
+
+        A server that is killed while somebody writes loses the last moments of its graph, which other rows
+        may hang on. :meth:`build` calls this where this process can know; after a crash in the time of
+        another one, call it. It takes about a millisecond a row. No other process should write meanwhile.
+        Rows that no search finds afterwards either, because the graph is too sparse for them, are logged.
+
+        Raises:
+            DeadlineError: Not in time; the next call goes on from there.
+        """
+        if self._read_only:
+            raise UnsupportedError("weaviate", f"writing to {self.table.spec.name!r}", self._read_only)
+        term = self.table.connection.raft_term(deadline)
+        written = repairing.repair(self.table, self.graph, deadline)
+        self.graph.term = term
+        return written
+
+    def _uuids(self, ids: pa.Array) -> list[str]:
+        """UUIDs of ids; in a foreign class, without those that no row can have."""
+        return [uuid for uuid in layout.uuids(self.table.layout, ids) if uuid]
+
+    def _compiled(self, filter: Filter | None) -> Any:
+        return None if filter is None else expressions.compiled(filter, self.table.layout)
+
+    def _require_storable(self, rows: pa.RecordBatch, uuids: Sequence[str]) -> None:
+        """Refuses rows that a collection made elsewhere cannot hold as they are."""
+        if self.table.layout.own_ids:
+            return
+        problems = {
+            row: "the collection was made elsewhere, and its ids are UUIDs in small letters"
+            for row, uuid in enumerate(uuids)
+            if not uuid
+        }
+        for column in self.table.layout.columns.values():
+            if column.codec == "int":
+                for row, value in enumerate(rows.column(column.name).to_pylist()):
+                    if value is not None and abs(value) > _EXACT_INTEGERS:
+                        problems[row] = f"{column.name!r} is an INT, which is exact to 2^53"
+        if problems:
+            raise records.invalid(problems, rows.column("id"))
+
+    def _encoded(
+        self, rows: pa.RecordBatch, uuids: Sequence[str], part: range, limits: RequestLimits
+    ) -> Iterator[WritePart]:
+        """One request, or as many halves of it as are not larger than allowed once they are encoded."""
+        table, some = self.table, rows.slice(part.start, len(part))
+        its_uuids = uuids[part.start : part.stop]
+        request = wire.batch_request(table.spec, table.layout, table.tenant, some, its_uuids)
+        if limits.bytes is not None and len(part) > 1 and request.ByteSize() > limits.bytes:
+            middle = part.start + len(part) // 2
+            yield from self._encoded(rows, uuids, range(part.start, middle), limits)
+            yield from self._encoded(rows, uuids, range(middle, part.stop), limits)
+            return
+        payload: Payload = (some, its_uuids, request)
+        yield WritePart(part, payload)
+
+    def _hits(self, request: SearchRequest, results: Sequence[Any]) -> Hits:
+        answer = self.table.answer(results)
+        scores = index_params.scores(request.field.metric, answer.distances())
+        ids = layout.python_ids(self.table.layout, answer.id_texts())
+        if request.columns is None:
+            return Hits(ids, scores)
+        return Hits(ids, scores, answer.batch(self.table.spec, request.columns))
 
 
-def _ranges(parts: int) -> list[Range]:
+def _ranges(parts: int) -> list[Bounds]:
     """All UUIDs in equal parts."""
     bounds = ["", *(str(uuid.UUID(int=(part << 128) // parts)) for part in range(1, parts)), ""]
     return list(itertools.pairwise(bounds))
+
+
+def _read_key(key: Any) -> list[Bounds]:
+    """The ranges of a key.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return [(_bound(after), _bound(upto)) for after, upto in key]
+    except (TypeError, AttributeError) as exc:
+        raise ValueError(f"{key!r} is no key of a Weaviate collection") from exc
 
 
 def _bound(text: str) -> str:

@@ -1,13 +1,12 @@
 """Filters as Weaviate's protobuf messages, with the contract's meaning of null.
 
 ``not_equal`` and ``contains_none`` match rows without a value, so each of them asks for a value as well.
-What is always true or never needs no message: it is folded away.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from vecbridge.errors import UnsupportedError
 from vecbridge.filters import And, Cmp, Contains, Filter, In, IsNull, Not, Or, Scalar
@@ -26,9 +25,6 @@ _OPERATORS: Final = {
 _UUID: Final = "_id"
 FIRST_UUID: Final = "00000000-0000-0000-0000-000000000000"
 
-#: True is every row, False is none.
-Compiled: TypeAlias = Any
-
 
 def of_uuids(uuids: Iterable[str]) -> Any:
     """The rows of some UUIDs, of which there must be one."""
@@ -41,18 +37,18 @@ def any_uuid() -> Any:
     return _leaf(_UUID, _Filters.OPERATOR_GREATER_THAN_EQUAL, value_text=FIRST_UUID)
 
 
-def both(one: Compiled, other: Compiled) -> Compiled:
-    """What satisfies two conditions."""
-    return _all([one, other])
+def both(one: Any, other: Any) -> Any:
+    """What satisfies two conditions; None is none."""
+    return one if other is None else _joined(_Filters.OPERATOR_AND, [one, other])
 
 
-def compiled(filter: Filter, layout: Layout) -> Compiled:
-    """A normalized filter as a message, or True or False where it is always or never satisfied."""
+def compiled(filter: Filter, layout: Layout) -> Any:
+    """A normalized filter as a message."""
     match filter:
         case And(items):
-            return _all([compiled(each, layout) for each in items])
+            return _joined(_Filters.OPERATOR_AND, [compiled(item, layout) for item in items])
         case Or(items):
-            return _any([compiled(each, layout) for each in items])
+            return _joined(_Filters.OPERATOR_OR, [compiled(item, layout) for item in items])
         case IsNull(name):
             return _null(layout.columns[name], True)
         case Not(IsNull(name)):
@@ -63,15 +59,14 @@ def compiled(filter: Filter, layout: Layout) -> Compiled:
             return _in(layout.columns[name], values)
         case Not(In(name, values)):
             column = layout.columns[name]
-            negated = [_comparison(column, "!=", each) for each in values]
-            if column.codec in ("text", "ordered", "raw") and values:
-                negated = [_listed(column, values, _Filters.OPERATOR_CONTAINS_NONE)]
-            return _all([_null(column, False), *negated])
+            if column.codec in _TEXTS:
+                return _not_null(column, _listed(column, values, _Filters.OPERATOR_CONTAINS_NONE))
+            return _not_null(column, *(_plain(column, "!=", value) for value in values))
         case Contains(name, value):
             return _listed(layout.columns[name], [value], _Filters.OPERATOR_CONTAINS_ANY)
         case Not(Contains(name, value)):
             column = layout.columns[name]
-            return _all([_null(column, False), _listed(column, [value], _Filters.OPERATOR_CONTAINS_NONE)])
+            return _not_null(column, _listed(column, [value], _Filters.OPERATOR_CONTAINS_NONE))
         case _:
             raise UnsupportedError("weaviate", f"the filter {filter!r}")
 
@@ -81,14 +76,14 @@ def ordered_text(value: int) -> str:
     return f"{value + 2**63:020d}"
 
 
-def closed_text(value: str) -> str:
-    """A text that is not empty and has no white space at its ends."""
+def encode_text(value: str) -> str:
+    r"""Stores ``~text\0``, because Weaviate trims white space and takes ``""`` for null."""
     return f"~{value}\0"
 
 
 _TEXTS: Final[dict[str, Callable[[Any], str]]] = {
-    "text": closed_text,
-    "texts": closed_text,
+    "text": encode_text,
+    "texts": encode_text,
     "ordered": ordered_text,
     "raw": str,
     "raws": str,
@@ -96,17 +91,23 @@ _TEXTS: Final[dict[str, Callable[[Any], str]]] = {
 
 
 def _comparison(column: Column, op: str, value: Scalar) -> Any:
+    condition = _plain(column, op, value)
+    return _not_null(column, condition) if op == "!=" else condition
+
+
+def _plain(column: Column, op: str, value: Scalar) -> Any:
     _require_comparable(column)
-    plain = _leaf(column.key, _OPERATORS[op], **_value(column, value))
-    return _all([_null(column, False), plain]) if op == "!=" else plain
+    return _leaf(column.key, _OPERATORS[op], **_value(column, value))
 
 
-def _in(column: Column, values: Sequence[Scalar]) -> Compiled:
-    if not values:
-        return False
+def _in(column: Column, values: Sequence[Scalar]) -> Any:
     if column.codec in _TEXTS:
         return _listed(column, values, _Filters.OPERATOR_CONTAINS_ANY)
-    return _any([_comparison(column, "==", each) for each in values])
+    return _joined(_Filters.OPERATOR_OR, [_plain(column, "==", value) for value in values])
+
+
+def _not_null(column: Column, *conditions: Any) -> Any:
+    return _joined(_Filters.OPERATOR_AND, [_null(column, False), *conditions])
 
 
 def _listed(column: Column, values: Iterable[Any], operator: int) -> Any:
@@ -120,8 +121,8 @@ def _null(column: Column, wanted: bool) -> Any:
         raise UnsupportedError(
             "weaviate", f"asking whether {column.name!r} is null", "the class was made without indexNullState"
         )
-    if column.witness:
-        return _leaf(column.witness, _Filters.OPERATOR_EQUAL, value_boolean=not wanted)
+    if column.presence:
+        return _leaf(column.presence, _Filters.OPERATOR_EQUAL, value_boolean=not wanted)
     return _leaf(column.key, _Filters.OPERATOR_IS_NULL, value_boolean=wanted)
 
 
@@ -150,19 +151,5 @@ def _leaf(key: str, operator: int, **value: Any) -> Any:
     return _Filters(operator=operator, target=base_pb2.FilterTarget(property=key), **value)
 
 
-def _all(items: Sequence[Compiled]) -> Compiled:
-    if any(each is False for each in items):
-        return False
-    return _joined(_Filters.OPERATOR_AND, [each for each in items if each is not True], True)
-
-
-def _any(items: Sequence[Compiled]) -> Compiled:
-    if any(each is True for each in items):
-        return True
-    return _joined(_Filters.OPERATOR_OR, [each for each in items if each is not False], False)
-
-
-def _joined(operator: int, items: list[Any], empty: bool) -> Compiled:
-    if len(items) < 2:
-        return items[0] if items else empty
-    return _Filters(operator=operator, filters=items)
+def _joined(operator: int, items: list[Any]) -> Any:
+    return items[0] if len(items) == 1 else _Filters(operator=operator, filters=items)

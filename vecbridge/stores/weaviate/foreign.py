@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from vecbridge.capabilities import Gap
-from vecbridge.errors import SchemaError
+from vecbridge.driver import Deadline, Described, Identity
+from vecbridge.errors import AuthError, SchemaError
 from vecbridge.schema import CollectionSpec, Field, FieldType, VectorField
 from vecbridge.stores.weaviate import index_params
 from vecbridge.stores.weaviate.connection import Connection
 from vecbridge.stores.weaviate.layout import Codec, Column, Layout
-from vecbridge.stores.weaviate.stubs import base_pb2, search_get_pb2, tenants_pb2
+from vecbridge.stores.weaviate.mending import Mending
+from vecbridge.stores.weaviate.stubs import base_pb2, search_get_pb2
 
 _TYPES: Final[Mapping[str, tuple[FieldType, Codec]]] = {
     "boolean": ("bool", "bool"),
@@ -26,38 +29,70 @@ _SAMPLED_TENANTS: Final = 100  # that are looked into for the length of the vect
 
 
 def introspected(
-    described: Mapping[str, Any], connection: Connection
-) -> tuple[CollectionSpec, Layout, str, tuple[Gap, ...]]:
-    """The spec of a foreign class, where its columns are, its token (none), and what was left out.
+    described: Mapping[str, Any], identity: Identity, mending: Mending, connection: Connection,
+    deadline: Deadline,
+) -> Described:  # fmt: skip
+    """A foreign class as a collection.
 
     Args:
         described: The class as REST describes it.
+        identity: Which class of its name it is.
+        mending: What is known of its graph.
         connection: The server, which is asked for one object: a class does not say how long its vectors are.
+        deadline: Of that.
 
     Raises:
         SchemaError: Nothing in it that can be searched, or no object yet.
     """
     name = str(described["class"])
     losses: list[Gap] = []
-    tenants = bool((described.get("multiTenancyConfig") or {}).get("enabled"))
-    vectors, sources = _vectors(described, _dims(name, tenants, connection), losses)
+    tenants = _has_tenants(described)
+    vectors, sources = _vectors(described, _dims(name, tenants, connection, deadline), losses)
     if not vectors:
-        told = "; ".join(f"{each.subject}: {each.detail}" for each in losses)
-        raise SchemaError(f"collection {name!r} has no vectors that can be searched: {told or 'none at all'}")
-    columns = _columns(described, {each.name.lower() for each in vectors}, losses)
+        reasons = "; ".join(f"{loss.subject}: {loss.detail}" for loss in losses) or "none at all"
+        raise SchemaError(f"collection {name!r} has no vectors that can be searched: {reasons}")
+    columns = _columns(described, {vector.name.lower() for vector in vectors}, losses)
     read_only = ""
     if losses:
-        read_only = f"it has what vecbridge cannot fill: {', '.join(each.subject for each in losses)}"
-    where = Layout(name, "string", False, tenants, sources, columns, read_only)
-    fields = tuple(Field(each.name, each.type) for each in columns.values())
+        read_only = f"it has what vecbridge cannot fill: {', '.join(loss.subject for loss in losses)}"
+    layout = Layout(name, "string", False, tenants, sources, columns)
+    fields = tuple(Field(column.name, column.type) for column in columns.values())
     spec = CollectionSpec.foreign(name, tuple(vectors), fields, "string", namespaced=tenants)
-    return spec, where, "", tuple(losses)
+    return Described(name, spec, identity, tuple(losses), read_only, (layout, mending))
+
+
+def identity(
+    described: Mapping[str, Any], connection: Connection, deadline: Deadline, known: Identity | None = None
+) -> Identity:
+    """Tells a class from one that took its place, by the random names of its shards.
+
+    With tenants the shards have their names: then, and where the key may not ask for them, a replacement of
+    the same name is not noticed.
+
+    Args:
+        described: The class as REST describes it.
+        connection: The server.
+        deadline: Of the request.
+        known: What it was before. A node that is down names no shards, so that one in common is enough.
+    """
+    name = str(described["class"])
+    shards: set[str] = set()
+    if not _has_tenants(described):
+        with suppress(AuthError):
+            shards = {str(shard["name"]) for shard in connection.shards(name, deadline)}
+    if known is not None and (not shards or shards & set(known.value.split(","))):
+        return known
+    return Identity(",".join(sorted(shards)) or name, certain=bool(shards))
+
+
+def _has_tenants(described: Mapping[str, Any]) -> bool:
+    return bool((described.get("multiTenancyConfig") or {}).get("enabled"))
 
 
 def _vectors(
     described: Mapping[str, Any], dims: Mapping[str, int], losses: list[Gap]
 ) -> tuple[list[VectorField], dict[str, str]]:
-    """The vector fields, and the named vector of each; "" is the one without a name."""
+    """The vector fields, and by field the name of its vector; "" is the one without a name."""
     configs = dict(described.get("vectorConfig") or {})
     if described.get("vectorIndexType") or not configs:
         configs[""] = described
@@ -85,14 +120,14 @@ def _vectors(
 def _columns(described: Mapping[str, Any], taken: set[str], losses: list[Gap]) -> dict[str, Column]:
     tells_null = bool((described.get("invertedIndexConfig") or {}).get("indexNullState"))
     columns = {}
-    for each in described.get("properties") or []:
-        key, kind = str(each["name"]), str(each["dataType"][0])
+    for prop in described.get("properties") or []:
+        key, kind = str(prop["name"]), str(prop["dataType"][0])
         if kind not in _TYPES:
             losses.append(Gap(f"field:{key}", key, f"{kind} has no type here", blocking=False))
             continue
         type, codec = _TYPES[kind]
-        filterable = each.get("indexFilterable", True)
-        whole = codec not in ("raw", "raws") or each.get("tokenization") == "field"
+        filterable = prop.get("indexFilterable", True)
+        whole = codec not in ("raw", "raws") or prop.get("tokenization") == "field"
         name = f"field_{key}" if key.lower() in taken | {"id"} else key
         columns[name] = Column(
             name, key, type, codec, bool(filterable and whole), bool(tells_null and filterable)
@@ -100,13 +135,10 @@ def _columns(described: Mapping[str, Any], taken: set[str], losses: list[Gap]) -
     return columns
 
 
-def _dims(name: str, tenants: bool, connection: Connection) -> dict[str, int]:
+def _dims(name: str, tenants: bool, connection: Connection, deadline: Deadline) -> dict[str, int]:
     """Length of each vector of some object, by name; -1 where there are several under one name."""
-    among = [""]
-    if tenants:
-        answer = connection.call("TenantsGet", tenants_pb2.TenantsGetRequest(collection=name))
-        among = [each.name for each in answer.tenants][:_SAMPLED_TENANTS]
-    for tenant in among:
+    sampled = connection.tenants(name, deadline)[:_SAMPLED_TENANTS] if tenants else [""]
+    for tenant in sampled:
         request = search_get_pb2.SearchRequest(
             collection=name,
             tenant=tenant,
@@ -116,12 +148,12 @@ def _dims(name: str, tenants: bool, connection: Connection) -> dict[str, int]:
             uses_125_api=True,
             uses_127_api=True,
         )
-        for each in connection.call("Search", request, what=f"open {name!r}").results:
-            found = {
+        for row in connection.grpc.call("Search", request, deadline, f"open {name!r}").results:
+            dims = {
                 vector.name: -1 if vector.type == _SEVERAL else len(vector.vector_bytes) // 4
-                for vector in each.metadata.vectors
+                for vector in row.metadata.vectors
             }
-            if each.metadata.vector_bytes:
-                found[""] = len(each.metadata.vector_bytes) // 4
-            return found
+            if row.metadata.vector_bytes:
+                dims[""] = len(row.metadata.vector_bytes) // 4
+            return dims
     return {}

@@ -51,7 +51,7 @@ def from_weaviate(kind: str, config: Mapping[str, Any]) -> tuple[IndexParams, Me
     """
     distance = config.get("distance", "cosine")
     metric = next((own for own, theirs in METRICS.items() if theirs == distance), None)
-    enabled = [each for each in _QUANTIZERS if _enabled(config.get(each))]
+    enabled = [name for name in _QUANTIZERS if _enabled(config.get(name))]
     try:
         if kind == "flat" and not enabled:
             return Flat(), metric

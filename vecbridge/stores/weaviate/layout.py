@@ -55,7 +55,7 @@ class Column:
         codec: How a value is written.
         comparable: Whether the property is indexed so that comparing means what it says.
         tells_null: Whether the server can say which rows have no value.
-        witness: The BOOLEAN property that says whether there is a value, where the column's own is not
+        presence: The BOOLEAN property that says whether there is a value, where the column's own is not
             indexed; else "".
     """
 
@@ -65,7 +65,7 @@ class Column:
     codec: Codec
     comparable: bool = True
     tells_null: bool = True
-    witness: str = ""
+    presence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,6 @@ class Layout:
         tenants: Whether the class has tenants.
         vectors: Named vector of each vector field; "" is the one without a name.
         columns: The scalar columns, by vecbridge's name.
-        read_only: Why rows cannot be written; "" if they can.
     """
 
     class_name: str
@@ -88,7 +87,6 @@ class Layout:
     tenants: bool
     vectors: Mapping[str, str]
     columns: Mapping[str, Column]
-    read_only: str = ""
 
     def tenant(self, namespace: str) -> str:
         """The tenant of a namespace; "" where there are none.
@@ -118,34 +116,34 @@ def of_spec(spec: CollectionSpec) -> Layout:
         spec.id_type,
         True,
         spec.namespaced,
-        {each.name: each.name for each in spec.vectors},
+        {vector.name: vector.name for vector in spec.vectors},
         {
-            each.name: Column(
-                each.name, property_name(each.name), each.type, _CODECS[each.type], each.type != "json",
-                witness=f"_vb_has_{property_name(each.name)}" if each.type == "json" else "",
+            field.name: Column(
+                field.name, property_name(field.name), field.type, _CODECS[field.type], field.type != "json",
+                presence=f"_vb_has_{property_name(field.name)}" if field.type == "json" else "",
             )
-            for each in spec.fields
+            for field in spec.fields
         },
     )  # fmt: skip
 
 
 def class_name(name: str) -> str:
-    """What Weaviate calls a collection: with a capital, whatever it is asked for."""
+    """The class of a collection: Weaviate gives every name a capital."""
     return name[:1].upper() + name[1:]
 
 
 def property_name(name: str) -> str:
-    """What Weaviate calls a field; two that differ in their first letter's case alone cannot both exist."""
+    """The property of a field; fields that differ in the case of their first letter alone cannot coexist."""
     return name[:1].lower() + name[1:]
 
 
 def uuids(layout: Layout, ids: pa.Array) -> list[str]:
-    """UUIDs of some ids."""
-    listed = ids.to_pylist()
+    """UUIDs of some ids; in a foreign class "" for one that no row can have."""
+    keys = ids.to_pylist()
     if not layout.own_ids:
-        return [each if is_uuid(each) else "" for each in listed]
+        return [key if is_uuid(key) else "" for key in keys]
     start = UUID_NAMESPACE.bytes
-    return [_uuid5(start + str(each).encode()) for each in listed]
+    return [_uuid5(start + str(key).encode()) for key in keys]
 
 
 def is_uuid(text: str) -> bool:

@@ -7,14 +7,12 @@ from typing import Final
 from vecbridge.capabilities import Capabilities
 from vecbridge.indexes import HNSW, Auto, Flat
 
-#: Counting over gRPC came with it.
-OLDEST_VERSION: Final = (1, 29)
 #: The most rows that one query without a cursor returns, and that one delete removes (QUERY_MAXIMUM_RESULTS).
 WINDOW: Final = 10_000
 
 CAPABILITIES: Final = Capabilities(
     backend="weaviate",
-    indexes=frozenset(each.kind for each in (Auto, Flat, HNSW)),
+    indexes=frozenset({Auto.kind, Flat.kind, HNSW.kind}),
     quantizers=frozenset({"pq", "sq", "bq", "rq"}),
     max_dim=65_535,
     request_rows=1_000,
@@ -22,5 +20,11 @@ CAPABILITIES: Final = Capabilities(
     max_top_k=WINDOW,
     knobs={"hnsw": frozenset({"stored_ef"})},
     exact_scores=False,
-    parallel_requests=8,
+    parallel_requests=3,  # the server builds its graph on every core
+    # its float32 sums of squares overflow beyond, and are rounded to nothing below, in 65,535 dimensions
+    vector_lengths=(1e-18, 1.8e19),
+    deletes_where=True,
+    counts_where=True,
+    splits=True,
+    repairs=True,
 )

@@ -7,11 +7,10 @@ that it has will do. While it trains, the shard refuses writes.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Final
 
-from vecbridge.errors import DeadlineError
+from vecbridge.driver import Deadline
 from vecbridge.indexes import HNSW
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.weaviate.table import Table
@@ -36,83 +35,71 @@ class Shard:
     compressed: bool
 
 
-def shard(table: Table, tenant: str, timeout: float | None = None) -> Shard:
-    """The index of one namespace, summed over the shards of a collection without tenants.
-
-    Args:
-        table: The collection.
-        tenant: The namespace's; "" without.
-        timeout: Seconds that the call may take; the connection's own if None.
-    """
-    answer = table.connection.rest(
-        "GET", f"/v1/nodes/{table.layout.class_name}?output=verbose", timeout=timeout,
-        what=f"status of {table.spec.name!r}",
-    )  # fmt: skip
-    mine = [
-        each
-        for node in answer.get("nodes") or []
-        for each in node.get("shards") or []
-        if not table.layout.tenants or each["name"] == tenant
+def shard(table: Table, deadline: Deadline) -> Shard:
+    """The index of one namespace, summed over the shards of a collection without tenants."""
+    shards = [
+        shard
+        for shard in table.connection.shards(table.layout.class_name, deadline)
+        if not table.layout.tenants or shard["name"] == table.tenant
     ]
     return Shard(
-        sum(int(each.get("vectorQueueLength") or 0) for each in mine),
-        any(each.get("vectorIndexingStatus") in ("INDEXING", "READONLY") for each in mine),
-        bool(mine) and all(each.get("compressed") for each in mine),
+        sum(int(shard.get("vectorQueueLength") or 0) for shard in shards),
+        any(shard.get("vectorIndexingStatus") in ("INDEXING", "READONLY") for shard in shards),
+        bool(shards) and all(shard.get("compressed") for shard in shards),
     )
 
 
-def states(spec: CollectionSpec, found: Shard, rows: int) -> dict[str, str]:
+def states(spec: CollectionSpec, now: Shard, rows: int) -> dict[str, str]:
     """By vector field, the state of its index as Status says it."""
-    untrained = set(_untrained(spec, found, rows))
-    waiting = found.waiting or found.busy
-    return {each.name: "building" if waiting or each.name in untrained else "ready" for each in spec.vectors}
+    untrained = _untrained(spec, now, rows)
+    waiting = now.waiting or now.busy
+    return {
+        vector.name: "building" if waiting or vector.name in untrained else "ready" for vector in spec.vectors
+    }
 
 
-def wait_for_queue(table: Table, tenant: str, timeout: float) -> Shard:
+def wait_for_queue(table: Table, deadline: Deadline) -> Shard:
     """Waits until nothing is queued or trained.
 
     Raises:
-        DeadlineError: Not within ``timeout`` seconds.
+        DeadlineError: Not in time.
     """
-    deadline = time.monotonic() + timeout
     while True:
-        found = shard(table, tenant, max(deadline - time.monotonic(), 0.1))
-        if not found.waiting and not found.busy:
-            return found
-        _sleep(table, deadline, timeout, f"{found.waiting} vectors wait")
+        now = shard(table, deadline)
+        if not now.waiting and not now.busy:
+            return now
+        _pause(table, deadline, f"{now.waiting} vectors wait")
 
 
-def wait(table: Table, tenant: str, timeout: float) -> None:
+def wait(table: Table, deadline: Deadline) -> None:
     """Waits until every vector is in the index, and trains quantizers that are not trained.
 
     Raises:
-        DeadlineError: Not within ``timeout`` seconds.
+        DeadlineError: Not in time.
     """
-    deadline = time.monotonic() + timeout
-    found = wait_for_queue(table, tenant, timeout)
-    if not table.layout.own_ids or not _untrained(table.spec, found, table.count(tenant)):
+    now = wait_for_queue(table, deadline)
+    if not table.layout.own_ids or not _untrained(table.spec, now, table.count(deadline)):
         return
     path = f"/v1/schema/{table.layout.class_name}"
     what = f"train the quantizer of {table.spec.name!r}"
-    settings = table.connection.rest("GET", path, what=what)
-    table.connection.rest("PUT", path, settings, timeout=max(deadline - time.monotonic(), 0.1), what=what)
-    while not found.compressed or found.busy:
-        _sleep(table, deadline, timeout, "its quantizer is not trained")
-        found = shard(table, tenant, max(deadline - time.monotonic(), 0.1))
+    settings = table.connection.rest("GET", path, deadline, what)
+    table.connection.rest("PUT", path, deadline, what, settings)
+    while not now.compressed or now.busy:
+        _pause(table, deadline, "its quantizer is not trained")
+        now = shard(table, deadline)
 
 
-def _untrained(spec: CollectionSpec, found: Shard, rows: int) -> list[str]:
+def _untrained(spec: CollectionSpec, now: Shard, rows: int) -> list[str]:
     """Vector fields whose quantizer is not trained, although there are rows enough."""
-    if found.compressed:
+    if now.compressed:
         return []
     return [
-        each.name
-        for each in spec.vectors
-        if isinstance(each.index, HNSW) and rows >= _ROWS_TO_TRAIN.get(each.index.quantizer or "", rows + 1)
+        vector.name
+        for vector in spec.vectors
+        if isinstance(vector.index, HNSW)
+        and rows >= _ROWS_TO_TRAIN.get(vector.index.quantizer or "", rows + 1)
     ]
 
 
-def _sleep(table: Table, deadline: float, timeout: float, why: str) -> None:
-    if time.monotonic() + _POLL_SECONDS >= deadline:
-        raise DeadlineError(f"the index of {table.spec.name!r} is not ready after {timeout:g} s: {why}")
-    time.sleep(_POLL_SECONDS)
+def _pause(table: Table, deadline: Deadline, reason: str) -> None:
+    deadline.pause(_POLL_SECONDS, f"the index of {table.spec.name!r} is not ready in time: {reason}")

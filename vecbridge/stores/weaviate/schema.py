@@ -40,16 +40,17 @@ class Stored:
 def of_spec(spec: CollectionSpec, layout: Layout, token: str) -> dict[str, Any]:
     """The class of a collection, as the server takes it."""
     vectors = {}
-    for each in spec.vectors:
-        kind, config = index_params.to_weaviate(each.index, each.metric)
-        vectors[layout.vectors[each.name]] = {
+    for vector in spec.vectors:
+        kind, config = index_params.to_weaviate(vector.index, vector.metric)
+        vectors[layout.vectors[vector.name]] = {
             "vectorizer": {"none": {}},
             "vectorIndexType": kind,
             "vectorIndexConfig": config,
         }
     properties = [_property(ID, "json")]  # ids are looked up by their UUIDs
-    properties += [_property(each.key, each.codec) for each in layout.columns.values()]
-    properties += [_property(each.witness, "bool") for each in layout.columns.values() if each.witness]
+    columns = layout.columns.values()
+    properties += [_property(column.key, column.codec) for column in columns]
+    properties += [_property(column.presence, "bool") for column in columns if column.presence]
     description = {_MARK: {"token": token, "spec": spec.to_dict()}}
     return {
         "class": layout.class_name,
@@ -81,6 +82,12 @@ def stored(described: Mapping[str, Any]) -> Stored | None:
         raise CorruptStoreError(f"{described.get('class')!r}: the stored spec is damaged: {exc}") from exc
 
 
+def collection_name(described: Mapping[str, Any]) -> str:
+    """What vecbridge calls a class: its own by the name of the spec, others by the name that they have."""
+    own = stored(described)
+    return str(described["class"]) if own is None else own.spec.name
+
+
 def require_as_asked(described: Mapping[str, Any], spec: CollectionSpec, layout: Layout) -> None:
     """Compares what was built with what was asked for: a server may take parameters and build something else.
 
@@ -88,15 +95,15 @@ def require_as_asked(described: Mapping[str, Any], spec: CollectionSpec, layout:
         BackendError: It did.
     """
     built = described.get("vectorConfig") or {}
-    for each in spec.vectors:
-        config = built.get(layout.vectors[each.name], {})
+    for vector in spec.vectors:
+        config = built.get(layout.vectors[vector.name], {})
         index, metric = index_params.from_weaviate(
             config.get("vectorIndexType", ""), config.get("vectorIndexConfig", {})
         )
-        same = isinstance(each.index, Auto) or index == each.index
-        if not same or metric is not each.metric:
+        same = isinstance(vector.index, Auto) or index == vector.index
+        if not same or metric is not vector.metric:
             raise BackendError(
-                f"{spec.name!r}: asked for {each.index} and {each.metric}, and the server says "
+                f"{spec.name!r}: asked for {vector.index} and {vector.metric}, and the server says "
                 f"{index} and {metric}"
             )
 

@@ -1,173 +1,83 @@
-"""What the handles of one collection share: where it is, and which rows a broken write left in doubt."""
+"""The rows of one namespace of a class: what the server is asked about them."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+import operator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeAlias
 
-from vecbridge.capabilities import Gap
-from vecbridge.errors import BackendError, NotFoundError, TooLargeError
+from vecbridge.driver import Deadline
+from vecbridge.errors import BackendError, TooLargeError
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.weaviate import expressions, schema, wire
-from vecbridge.stores.weaviate.connection import Call, Connection
+from vecbridge.stores.weaviate import expressions, wire
+from vecbridge.stores.weaviate.connection import Connection
 from vecbridge.stores.weaviate.errors import TenantNotFoundError
-from vecbridge.stores.weaviate.gate import Gate
 from vecbridge.stores.weaviate.layout import Layout
 from vecbridge.stores.weaviate.limits import WINDOW
 from vecbridge.stores.weaviate.stubs import batch_delete_pb2
+from vecbridge.transport.channel import Call
+from vecbridge.transport.parallel import halved
 
 _PAGE_BYTES: Final = 16 << 20
 _PAGE_ROWS: Final = 1_000
-_LAST: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
-_SPARSE: Final = 100  # a graph that does not lead to one row in so many
-_SUSPECT: Final = "?"  # no start of a server is called so
+_LAST_UUID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
-
-@dataclass(slots=True)
-class Search:
-    """How far a search for rows that the index has lost has come.
-
-    Attributes:
-        round: Which time it is that all rows are looked for.
-        after: The last UUID of this round whose row was looked for.
-        looked_at: Rows that were looked for, in all rounds.
-        missed: Rows that no search found, in this round; they are written again.
-        written: UUIDs of the rows that were written again, in all rounds.
-        hidden: Those of them that no search found even then, when they were looked for last.
-    """
-
-    round: int = 1
-    after: str = ""
-    looked_at: int = 0
-    missed: int = 0
-    written: set[str] = field(default_factory=set)
-    hidden: set[str] = field(default_factory=set)
-
-    @property
-    def worth_another_round(self) -> bool:
-        """Whether rows were written in this one, and the graph leads to nearly all that it is given."""
-        return self.missed > 0 and len(self.hidden) <= self.looked_at / _SPARSE
-
-    def begin_another(self) -> None:
-        """Looks for all rows once more."""
-        self.round, self.after, self.missed = self.round + 1, "", 0
+#: UUIDs beyond the first one, up to the second; "" is no bound.
+Bounds: TypeAlias = tuple[str, str]
+#: Gives the deadline of the next request of a loop.
+Deadlines: TypeAlias = Callable[[], Deadline]
 
 
 class Table:
-    """One collection on one server.
+    """Rows of one namespace; an absent tenant has none. Holds no state.
 
     Args:
         connection: The server.
-        spec: What it holds.
+        spec: What the collection holds.
         layout: Where its columns are.
-        token: Changes when the collection is replaced; "" for foreign ones.
-        losses: What of a foreign collection cannot be shown.
-        fresh: Whether this process made it, so that no row is left over from an interrupted write.
+        tenant: The namespace's; "" without.
     """
 
-    def __init__(
-        self, connection: Connection, spec: CollectionSpec, layout: Layout, token: str,
-        losses: Sequence[Gap], *, fresh: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, connection: Connection, spec: CollectionSpec, layout: Layout, tenant: str) -> None:
         self.connection = connection
         self.spec = spec
         self.layout = layout
-        self.token = token
-        self.losses = tuple(losses)
-        self.fresh = fresh
-        self.examined: set[str] = set()  # tenants in which leftovers were looked for
-        self.gate = Gate()
-        self.searches: dict[str, Search] = {}  # by tenant, those for rows that the index has lost
-        self._whole: dict[str, str] = {}  # by tenant, the start of the server since which no row was left out
-        self._doubtful: dict[str, set[str]] = {}
-        self._lock = threading.Lock()
+        self.tenant = tenant
 
-    def call(self, rpc: str, request: Any) -> Any:
+    def call(self, rpc: str, request: Any, deadline: Deadline) -> Any:
         """Sends a request about this collection."""
-        return self.connection.call(rpc, request, what=f"{rpc} of {self.spec.name!r}")
+        return self.connection.grpc.call(rpc, request, deadline, f"{rpc} of {self.spec.name!r}")
 
-    def require_current(self) -> None:
-        """Refuses to write to a collection that is gone, which a server would make anew, or was replaced.
+    def answer(self, results: Sequence[Any]) -> wire.Answer:
+        """The rows of a search."""
+        return wire.Answer(results, self.layout)
 
-        Raises:
-            NotFoundError: It was dropped or replaced.
-        """
-        name = self.spec.name
-        gone = NotFoundError(f"collection {name!r} was dropped or replaced since it was opened")
+    def write(self, request: Any, deadline: Deadline) -> dict[int, str]:
+        """Sends rows; what the server says of those that it refused, by position."""
+        answer = self.call("BatchObjects", request, deadline)
+        return {error.index: error.error for error in answer.errors}
+
+    def count(self, deadline: Deadline, condition: Any = None) -> int:
+        """How many rows there are, or match."""
         try:
-            described = self.connection.rest(
-                "GET", f"/v1/schema/{self.layout.class_name}", what=f"write to {name!r}"
-            )
-        except NotFoundError as exc:
-            raise gone from exc
-        stored = schema.stored(described)
-        if (stored.token if stored else "") != self.token:
-            raise gone
-
-    def begin_writing(self, tenant: str) -> None:
-        """Notes which start of the server is written to."""
-        if tenant not in self._whole:
-            self.trust_index(tenant, self.connection.incarnation())
-
-    def trust_index(self, tenant: str, incarnation: str) -> None:
-        """Notes that this start of the server has every row of a tenant in its index."""
-        with self._lock:
-            self._whole[tenant] = incarnation
-
-    def suspect(self, tenant: str) -> None:
-        """Notes that an interrupted write, whosever it was, may have left rows out of the index."""
-        self.trust_index(tenant, _SUSPECT)
-
-    def is_suspect(self, tenant: str, incarnation: str) -> bool:
-        """Whether rows may be missing in the index of this start of the server."""
-        return self._whole.get(tenant, incarnation) != incarnation
-
-    def doubt(self, tenant: str, uuids: Sequence[str]) -> None:
-        """Notes rows of a write that may have been cut short."""
-        with self._lock:
-            self._doubtful.setdefault(tenant, set()).update(uuids)
-
-    def doubted(self, tenant: str, uuids: Sequence[str]) -> list[str]:
-        """Which of some rows were noted."""
-        if not (noted := self._doubtful.get(tenant)):
-            return []
-        with self._lock:
-            return [each for each in uuids if each in noted]
-
-    def trust(self, tenant: str, uuids: Sequence[str]) -> None:
-        """Forgets rows that were noted."""
-        with self._lock:
-            if tenant in self._doubtful:
-                self._doubtful[tenant].difference_update(uuids)
-
-    def write(self, request: Any) -> dict[int, str]:
-        """Sends rows; what the server says of those that it did not take, by their place."""
-        answer = self.call("BatchObjects", request)
-        return {each.index: each.error for each in answer.errors}
-
-    def count(self, tenant: str, filters: Any = None) -> int:
-        """How many rows match; none where the tenant does not exist."""
-        try:
-            answer = self.call("Aggregate", wire.count_request(self.layout, tenant, filters))
+            answer = self.call("Aggregate", wire.count_request(self.layout, self.tenant, condition), deadline)
         except TenantNotFoundError:
             return 0
         return int(answer.single_result.objects_count)
 
-    def delete(self, tenant: str, filters: Any) -> int:
-        """Removes the rows that match, as many at a time as the server takes.
+    def delete(self, condition: Any, deadlines: Deadlines) -> int:
+        """Removes the rows that match, as many a request as the server takes.
 
         Raises:
             BackendError: Some could not be removed.
         """
         request = batch_delete_pb2.BatchDeleteRequest(
-            collection=self.layout.class_name, filters=filters, tenant=tenant or None
+            collection=self.layout.class_name, filters=condition, tenant=self.tenant or None
         )
         removed = 0
         while True:
             try:
-                answer = self.call("BatchDelete", request)
+                answer = self.call("BatchDelete", request, deadlines())
             except TenantNotFoundError:
                 return removed
             removed += int(answer.successful)
@@ -179,61 +89,56 @@ class Table:
             if answer.matches <= answer.successful or not answer.successful:
                 return removed
 
-    def clear(self, tenant: str) -> int:
+    def clear(self, deadlines: Deadlines) -> int:
         """Removes every row; how many there were."""
-        pages = self.pages(tenant, [], rows=_PAGE_ROWS)
-        removed = 0
-        for page in pages:
-            removed += self.delete(tenant, expressions.of_uuids(page.uuids()))
-        return removed
+        return sum(self.delete(expressions.of_uuids(uuids), deadlines) for uuids in self.all_uuids(deadlines))
 
-    def page_rows(self, columns: Sequence[str]) -> int:
+    def page_rows(self, columns: Iterable[str]) -> int:
         """How many rows one request may ask for, so that its answer stays small."""
-        dims = sum(each.dim for each in self.spec.vectors if each.name in columns)
+        dims = sum(self.spec.vector_field(name).dim for name in columns if name in self.layout.vectors)
         return max(1, min(_PAGE_ROWS, _PAGE_BYTES // (4 * dims + 256)))
 
     def rows(
-        self, tenant: str, uuids: Sequence[str], columns: Sequence[str], filters: Any = True
+        self, uuids: Sequence[str], columns: Sequence[str], deadline: Deadline, condition: Any = None
     ) -> wire.Answer:
-        """The rows of some UUIDs that match, in the order of the UUIDs given.
+        """Those rows of some UUIDs that match, in the order of the UUIDs given.
 
-        An answer that the server finds too large is asked for in halves.
+        Args:
+            uuids: At least one, at most as many as an answer may have.
+            columns: What to return beside the id; an answer that is too large is asked for in halves.
+            deadline: Of each request.
+            condition: A message; None is every row.
         """
-        wanted = expressions.both(expressions.of_uuids(uuids), filters)
-        request = wire.search_request(self.layout, tenant, limit=len(uuids), columns=columns, filters=wanted)
-        try:
-            results = list(self.call("Search", request).results)
-        except TenantNotFoundError:
-            results = []
-        except TooLargeError:
-            if len(uuids) == 1:
-                raise
-            middle = len(uuids) // 2
-            return wire.joined(
-                self.rows(tenant, uuids[:middle], columns, filters),
-                self.rows(tenant, uuids[middle:], columns, filters),
-            )
-        answer = wire.Answer(results, self.layout)
+
+        def ask(some: Sequence[str]) -> list[Any]:
+            wanted = expressions.both(expressions.of_uuids(some), condition)
+            return self._results(wire.search_request(
+                self.layout, self.tenant, limit=len(some), columns=columns, condition=wanted
+            ), deadline)  # fmt: skip
+
+        answer = self.answer(halved(ask, uuids, operator.add))
         place = {uuid: row for row, uuid in enumerate(answer.uuids())}
         return answer.take([place[uuid] for uuid in uuids if uuid in place])
 
-    def existing(self, tenant: str, uuids: Sequence[str]) -> set[str]:
+    def existing(self, uuids: Sequence[str], deadline: Deadline) -> set[str]:
         """Which of some rows there are."""
         request = wire.search_request(
-            self.layout, tenant, limit=len(uuids), columns=None, filters=expressions.of_uuids(uuids)
+            self.layout, self.tenant, limit=len(uuids), columns=None, condition=expressions.of_uuids(uuids)
         )
-        try:
-            return set(wire.Answer(self.call("Search", request).results, self.layout).uuids())
-        except TenantNotFoundError:
-            return set()
+        return {row.metadata.id for row in self._results(request, deadline)}
 
-    def uuids(self, tenant: str) -> Iterator[list[str]]:
-        """UUIDs of all rows, as they are stored; no index is asked."""
-        return (page.uuids() for page in self._cursor(tenant, None, _PAGE_ROWS, "", ""))
+    def all_uuids(self, deadlines: Deadlines, bounds: Bounds = ("", "")) -> Iterator[list[str]]:
+        """UUIDs of all rows, in their order, as the objects have them: no index is asked."""
+        return (page.uuids() for page in self._cursor(None, _PAGE_ROWS, deadlines, bounds))
+
+    def page(self, columns: Sequence[str], rows: int, after: str, deadline: Deadline) -> wire.Answer:
+        """The first rows beyond a UUID; none at the end."""
+        call = self._ask_for_page(columns, min(rows, self.page_rows(columns)), after, deadline)
+        return self.answer(call.answer().results)
 
     def pages(
-        self, tenant: str, columns: Sequence[str], *, rows: int, filters: Any = True,
-        after: str = "", upto: str = "",
+        self, columns: Sequence[str], *, rows: int, deadlines: Deadlines, condition: Any = None,
+        bounds: Bounds = ("", ""), limit: int | None = None,
     ) -> Generator[wire.Answer, None, None]:  # fmt: skip
         """All rows that match, in the order of their UUIDs, a page at a time.
 
@@ -241,76 +146,82 @@ class Table:
         the cursor runs over all UUIDs, and the filter is asked about those of each page.
 
         Args:
-            tenant: The namespace's.
             columns: What to return.
             rows: Rows a page, at most.
-            filters: A message; True is every row, False none.
-            after: Only UUIDs beyond this one.
-            upto: Only UUIDs up to this one; "" is all.
+            deadlines: Of the requests.
+            condition: A message; None is every row.
+            bounds: Which UUIDs.
+            limit: Without a condition, rows after which no further page is asked for.
         """
         rows = min(rows, self.page_rows(columns))
-        if filters is False:
+        if condition is None:
+            yield from self._cursor(columns, rows, deadlines, bounds, limit)
             return
-        if filters is True:
-            yield from self._cursor(tenant, columns, rows, after, upto)
-            return
-        among: Iterable[list[str]] = (
-            known.uuids() for known in self._cursor(tenant, None, _PAGE_ROWS, after, upto)
-        )
-        if (found := self._few(tenant, filters)) is not None:
-            among = [sorted(each for each in found if after < each <= (upto or _LAST))]
-        for uuids in among:
+        after, upto = bounds
+        few = self._uuids_of_few(condition, deadlines())
+        if few is None:
+            batches: Iterable[list[str]] = self.all_uuids(deadlines, bounds)
+        else:
+            batches = [sorted(uuid for uuid in few if after < uuid <= (upto or _LAST_UUID))]
+        for uuids in batches:
             for start in range(0, len(uuids), rows):
-                if len(answer := self.rows(tenant, uuids[start : start + rows], columns, filters)):
+                answer = self.rows(uuids[start : start + rows], columns, deadlines(), condition)
+                if len(answer):
                     yield answer
 
-    def page(self, tenant: str, columns: Sequence[str], *, rows: int, after: str) -> wire.Answer:
-        """The first rows beyond a UUID; none at the end."""
-        rows = min(rows, self.page_rows(columns))
-        results = self._asked(tenant, columns, rows, after).answer().results
-        return wire.Answer(results, self.layout)
-
-    def _few(self, tenant: str, filters: Any) -> list[str] | None:
+    def _uuids_of_few(self, condition: Any, deadline: Deadline) -> list[str] | None:
         """UUIDs of the rows that match; None if there are too many for one answer."""
-        if self.count(tenant, filters) > WINDOW // 2:
+        if self.count(deadline, condition) > WINDOW // 2:
             return None
-        request = wire.search_request(self.layout, tenant, limit=WINDOW, columns=None, filters=filters)
-        try:
-            found = wire.Answer(self.call("Search", request).results, self.layout).uuids()
-        except TenantNotFoundError:
-            return []
-        return found if len(found) < WINDOW else None
+        request = wire.search_request(
+            self.layout, self.tenant, limit=WINDOW, columns=None, condition=condition
+        )
+        results = self._results(request, deadline)
+        return [row.metadata.id for row in results] if len(results) < WINDOW else None
 
     def _cursor(
-        self, tenant: str, columns: Sequence[str] | None, rows: int, after: str, upto: str
-    ) -> Iterator[wire.Answer]:
-        """Pages of all rows; each is asked for while the one before is read."""
-        call = self._asked(tenant, columns, rows, after)
+        self, columns: Sequence[str] | None, rows: int, deadlines: Deadlines, bounds: Bounds,
+        limit: int | None = None,
+    ) -> Iterator[wire.Answer]:  # fmt: skip
+        """Pages of all rows; each is asked for before the one before it is decoded."""
+        after, upto = bounds
+        wanted = float("inf") if limit is None else limit
+        call = self._ask_for_page(columns, rows, after, deadlines())
         try:
             while True:
                 try:
-                    found = call.answer().results
+                    results = call.answer().results
                 except TenantNotFoundError:
                     return
                 except TooLargeError:
                     if rows == 1:
                         raise
                     rows //= 2
-                    call = self._asked(tenant, columns, rows, after)
+                    call = self._ask_for_page(columns, rows, after, deadlines())
                     continue
-                if not found:
+                if not results:
                     return
-                after = found[-1].metadata.id
-                if not (past := bool(upto) and after > upto):
-                    call = self._asked(tenant, columns, rows, after)  # before anything else: the server waits
-                if results := [each for each in found if not past or each.metadata.id <= upto]:
-                    yield wire.Answer(results, self.layout)
-                if past:
+                after = results[-1].metadata.id
+                wanted -= len(results)
+                past = bool(upto) and after > upto
+                ended = past or wanted <= 0
+                if not ended:
+                    call = self._ask_for_page(columns, rows, after, deadlines())
+                if page := [row for row in results if not past or row.metadata.id <= upto]:
+                    yield self.answer(page)
+                if ended:
                     return
         finally:
             call.cancel()
 
-    def _asked(self, tenant: str, columns: Sequence[str] | None, rows: int, after: str) -> Call:
-        after = after or expressions.FIRST_UUID
-        request = wire.search_request(self.layout, tenant, limit=rows, columns=columns, after=after)
-        return self.connection.begin("Search", request, what=f"scan {self.spec.name!r}")
+    def _ask_for_page(self, columns: Sequence[str] | None, rows: int, after: str, deadline: Deadline) -> Call:
+        request = wire.search_request(
+            self.layout, self.tenant, limit=rows, columns=columns, after=after or expressions.FIRST_UUID
+        )
+        return self.connection.grpc.begin("Search", request, deadline, f"scan {self.spec.name!r}")
+
+    def _results(self, request: Any, deadline: Deadline) -> list[Any]:
+        try:
+            return list(self.call("Search", request, deadline).results)
+        except TenantNotFoundError:
+            return []

@@ -13,7 +13,7 @@ from vecbridge import records
 from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.weaviate import layout as layouts
-from vecbridge.stores.weaviate.expressions import closed_text
+from vecbridge.stores.weaviate.expressions import encode_text
 from vecbridge.stores.weaviate.layout import ID, Codec, Column, Layout
 from vecbridge.stores.weaviate.stubs import (
     aggregate_pb2,
@@ -25,6 +25,18 @@ from vecbridge.stores.weaviate.stubs import (
 
 _NO_ELEMENTS: Final = "!"
 _SIGN: Final = np.uint64(1 << 63)
+#: The attribute of a protobuf value, by codec, where it is not that of texts.
+_WRITTEN_TO: Final[Mapping[str, str]] = {
+    "bool": "bool_value",
+    "number": "number_value",
+    "int": "number_value",
+}
+_READ_FROM: Final[Mapping[str, str]] = {
+    "bool": "bool_value",
+    "number": "number_value",
+    "int": "int_value",
+    "raw": "text_value",
+}
 
 
 def batch_request(
@@ -41,27 +53,28 @@ def batch_request(
         uuids: Of its rows.
         changed: By vector field, vectors to write instead of the batch's.
     """
-    vectors = []
-    for each in spec.vectors:
-        values = (changed or {}).get(each.name)
-        values = records.vectors(batch, each.name) if values is None else values
-        vectors.append((layout.vectors[each.name], np.ascontiguousarray(values, dtype="<f4")))
+    vectors = {
+        layout.vectors[vector.name]: np.ascontiguousarray(
+            records.vectors(batch, vector.name) if changed is None else changed[vector.name], dtype="<f4"
+        )
+        for vector in spec.vectors
+    }
     objects = []
     for row, uuid in enumerate(uuids):
-        made = batch_pb2.BatchObject(uuid=uuid, collection=layout.class_name, tenant=tenant)
-        for name, values in vectors:
+        item = batch_pb2.BatchObject(uuid=uuid, collection=layout.class_name, tenant=tenant)
+        for name, floats in vectors.items():
             if name:
-                made.vectors.add(name=name, vector_bytes=values[row].tobytes())
+                item.vectors.add(name=name, vector_bytes=floats[row].tobytes())
             else:
-                made.vector_bytes = values[row].tobytes()
-        objects.append(made)
+                item.vector_bytes = floats[row].tobytes()
+        objects.append(item)
     if layout.own_ids:
         _fill(objects, ID, "json", batch.column("id").cast(pa.string()).to_pylist())
     for column in layout.columns.values():
-        held = encoded(column.codec, batch.column(column.name))
-        _fill(objects, column.key, column.codec, held)
-        if column.witness:
-            _fill(objects, column.witness, "bool", [each is not None for each in held])
+        values = encoded(column.codec, batch.column(column.name))
+        _fill(objects, column.key, column.codec, values)
+        if column.presence:
+            _fill(objects, column.presence, "bool", [value is not None for value in values])
     return batch_pb2.BatchObjectsRequest(objects=objects)
 
 
@@ -71,19 +84,19 @@ def encoded(codec: Codec, values: pa.Array) -> list[Any]:
         case "ordered":
             return _ordered(values)
         case "text":
-            return [None if each is None else closed_text(each) for each in values.to_pylist()]
+            return [None if text is None else encode_text(text) for text in values.to_pylist()]
         case "texts":
             return [
-                None if each is None else [closed_text(item) for item in each] or [_NO_ELEMENTS]
-                for each in values.to_pylist()
+                None if texts is None else [encode_text(text) for text in texts] or [_NO_ELEMENTS]
+                for texts in values.to_pylist()
             ]
         case _:
-            listed: list[Any] = values.to_pylist()
-            return listed
+            plain: list[Any] = values.to_pylist()
+            return plain
 
 
 def search_request(
-    layout: Layout, tenant: str, *, limit: int, columns: Sequence[str] | None = (), filters: Any = None,
+    layout: Layout, tenant: str, *, limit: int, columns: Sequence[str] | None = (), condition: Any = None,
     after: str = "", near: tuple[str, bytes] | None = None, uuid: bool = True,
 ) -> Any:  # fmt: skip
     """A request for rows.
@@ -93,7 +106,7 @@ def search_request(
         tenant: The namespace's; "" without.
         limit: Rows, at most.
         columns: Which columns to return beside the id; None asks for nothing but UUIDs.
-        filters: Which rows, as a message; None is all of them.
+        condition: Which rows, as a message; None is all of them.
         after: Only rows beyond this UUID, in the order of UUIDs; goes with no filter.
         near: A vector field and the vector to be near to.
         uuid: Whether to return UUIDs.
@@ -120,18 +133,18 @@ def search_request(
         uses_125_api=True,
         uses_127_api=True,
     )
-    if filters is not None:
-        request.filters.CopyFrom(filters)
+    if condition is not None:
+        request.filters.CopyFrom(condition)
     if near is not None:
         request.near_vector.CopyFrom(_near(layout.vectors[near[0]], near[1]))
     return request
 
 
-def count_request(layout: Layout, tenant: str, filters: Any = None) -> Any:
+def count_request(layout: Layout, tenant: str, condition: Any = None) -> Any:
     """A request for the number of rows."""
     request = aggregate_pb2.AggregateRequest(collection=layout.class_name, tenant=tenant, objects_count=True)
-    if filters is not None:
-        request.filters.CopyFrom(filters)
+    if condition is not None:
+        request.filters.CopyFrom(condition)
     return request
 
 
@@ -146,7 +159,7 @@ class Answer:
     def __init__(self, results: Sequence[Any], layout: Layout) -> None:
         self._results = results
         self._layout = layout
-        self._properties = [each.properties.non_ref_props.fields for each in results]
+        self._properties = [row.properties.non_ref_props.fields for row in results]
 
     def __len__(self) -> int:
         return len(self._results)
@@ -158,30 +171,27 @@ class Answer:
 
     def uuids(self) -> list[str]:
         """UUIDs."""
-        return [each.metadata.id for each in self._results]
+        return [row.metadata.id for row in self._results]
 
     def id_texts(self) -> list[str]:
         """Ids, as texts."""
         if not self._layout.own_ids:
             return self.uuids()
-        return [each[ID].text_value for each in self._properties]
+        return [properties[ID].text_value for properties in self._properties]
 
     def distances(self) -> FloatArray:
         """Distances to the vector that was asked for."""
-        return np.array([each.metadata.distance for each in self._results], np.float32)
+        return np.array([row.metadata.distance for row in self._results], np.float32)
 
     def vectors(self, name: str, dim: int) -> FloatArray:
         """Vectors of shape (n, dim)."""
         source = self._layout.vectors[name]
-        if source:
-            parts = [_named(each.metadata, source) for each in self._results]
-        else:
-            parts = [each.metadata.vector_bytes for each in self._results]
+        parts = [_vector(row.metadata, source) for row in self._results]
         return np.frombuffer(b"".join(parts), "<f4").reshape(-1, dim)
 
-    def batch(self, spec: CollectionSpec, include: Sequence[str] | None) -> pa.RecordBatch:
-        """The rows as records."""
-        schema = records.arrow_schema(spec, include)
+    def batch(self, spec: CollectionSpec, columns: Sequence[str] | None) -> pa.RecordBatch:
+        """The rows as records: the id and some columns; None is all of them."""
+        schema = records.arrow_schema(spec, columns)
         arrays: list[pa.Array] = []
         for name in schema.names:
             if name == "id":
@@ -192,106 +202,106 @@ class Answer:
                 arrays.append(records.vector_array(self.vectors(name, spec.vector_field(name).dim)))
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    def take(self, places: Sequence[int]) -> Answer:
+    def take(self, positions: Sequence[int]) -> Answer:
         """Some of the rows."""
-        return Answer([self._results[place] for place in places], self._layout)
+        return Answer([self._results[position] for position in positions], self._layout)
 
     def _column(self, column: Column) -> pa.Array:
-        key, wanted = column.key, records.arrow_type(column.type)
-        found = [each.get(key) for each in self._properties]
+        values = [properties.get(column.key) for properties in self._properties]
         match column.codec:
-            case "bool":
-                return pa.array(_plain(found, "bool_value"), wanted)
-            case "number":
-                return pa.array(_plain(found, "number_value"), wanted)
-            case "int":
-                return pa.array(_plain(found, "int_value"), wanted)
-            case "raw":
-                return pa.array(_plain(found, "text_value"), wanted)
-            case "raws":
-                return _lists(found)
             case "json":
-                return pa.array([each.text_value or None if each else None for each in found], wanted)
+                return pa.array(_texts(values), pa.string())
             case "text":
-                return _opened(
-                    pa.array([each.text_value or None if each else None for each in found], wanted)
-                )
-            case "texts":
-                return _opened_lists(_lists(found))
+                return _decoded(pa.array(_texts(values), pa.string()))
             case "ordered":
-                return _unordered([each.text_value or None if each else None for each in found])
+                return _integers(_texts(values))
+            case "texts":
+                return _decoded_lists(_lists(values))
+            case "raws":
+                return _lists(values)
+            case codec:
+                return pa.array(_plain(values, _READ_FROM[codec]), records.arrow_type(column.type))
 
 
 def _near(name: str, vector: bytes) -> Any:
+    vectors = [base_pb2.Vectors(vector_bytes=vector)]
     if not name:
-        return base_search_pb2.NearVector(vectors=[base_pb2.Vectors(vector_bytes=vector)])
+        return base_search_pb2.NearVector(vectors=vectors)
     return base_search_pb2.NearVector(
-        vector_for_targets=[
-            base_search_pb2.VectorForTarget(name=name, vectors=[base_pb2.Vectors(vector_bytes=vector)])
-        ],
+        vector_for_targets=[base_search_pb2.VectorForTarget(name=name, vectors=vectors)],
         targets=base_search_pb2.Targets(target_vectors=[name]),
     )
+
+
+def _vector(metadata: Any, name: str) -> bytes:
+    """The vector of a name; "" is the one without."""
+    if not name:
+        return bytes(metadata.vector_bytes)
+    return next((bytes(vector.vector_bytes) for vector in metadata.vectors if vector.name == name), b"")
 
 
 def _fill(objects: Sequence[Any], key: str, codec: Codec, values: Sequence[Any]) -> None:
     """Sets one property of every row that has it."""
     if codec in ("texts", "raws"):
-        for made, value in zip(objects, values, strict=True):
-            if value:
-                made.properties.text_array_properties.add(prop_name=key, values=value)
-            elif value is not None:
-                made.properties.empty_list_props.append(key)
+        for item, texts in zip(objects, values, strict=True):
+            if texts:
+                item.properties.text_array_properties.add(prop_name=key, values=texts)
+            elif texts is not None:
+                item.properties.empty_list_props.append(key)
         return
-    attribute = {"bool": "bool_value", "number": "number_value", "int": "number_value"}.get(
-        codec, "string_value"
-    )
-    for made, value in zip(objects, values, strict=True):
+    attribute = _WRITTEN_TO.get(codec, "string_value")
+    for item, value in zip(objects, values, strict=True):
         if value is not None:
-            setattr(made.properties.non_ref_properties.fields[key], attribute, value)
+            setattr(item.properties.non_ref_properties.fields[key], attribute, value)
 
 
 def _ordered(values: pa.Array) -> list[str | None]:
     """int64 as 20 digits of v + 2^63."""
-    filled = records.numbers(pc.fill_null(values, 0)).view(np.uint64) ^ _SIGN
-    texts = pc.utf8_lpad(pa.array(filled).cast(pa.string()), width=20, padding="0")
-    listed: list[str | None] = texts.to_pylist()
-    if values.null_count:
-        valid = values.is_valid().to_pylist()
-        listed = [text if known else None for text, known in zip(listed, valid, strict=True)]
-    return listed
+    shifted = records.numbers(pc.fill_null(values, 0)).view(np.uint64) ^ _SIGN
+    texts = pc.utf8_lpad(pa.array(shifted).cast(pa.string()), width=20, padding="0")
+    ordered: list[str | None] = pc.if_else(values.is_valid(), texts, None).to_pylist()
+    return ordered
 
 
-def _unordered(texts: Sequence[str | None]) -> pa.Array:
+def _integers(texts: Sequence[str | None]) -> pa.Array:
+    """What :func:`_ordered` has encoded."""
     shifted = pa.array(texts, pa.string()).cast(pa.uint64())
     numbers = (records.numbers(pc.fill_null(shifted, 0)) ^ _SIGN).view(np.int64)
     return pc.if_else(shifted.is_valid(), pa.array(numbers), pa.scalar(None, pa.int64()))
 
 
-def _plain(found: Sequence[Any], attribute: str) -> list[Any]:
+def _texts(values: Sequence[Any]) -> list[str | None]:
+    """Texts, of which none is empty."""
+    return [None if value is None else value.text_value or None for value in values]
+
+
+def _plain(values: Sequence[Any], attribute: str) -> list[Any]:
     return [
-        getattr(each, attribute) if each is not None and each.WhichOneof("kind") == attribute else None
-        for each in found
+        getattr(value, attribute) if value is not None and value.WhichOneof("kind") == attribute else None
+        for value in values
     ]
 
 
-def _lists(found: Sequence[Any]) -> pa.Array:
+def _lists(values: Sequence[Any]) -> pa.Array:
+    """Lists of texts; a value that is absent is null, and one without elements an empty list."""
     texts: list[str] = []
     ends, missing = [0], []
-    for each in found:
-        held = () if each is None else each.list_value.text_values.values
-        texts.extend(held)
+    for value in values:
+        elements = () if value is None else value.list_value.text_values.values
+        texts.extend(elements)
         ends.append(len(texts))
-        missing.append(not held and (each is None or each.WhichOneof("kind") != "list_value"))
+        missing.append(not elements and (value is None or value.WhichOneof("kind") != "list_value"))
     offsets = pa.array(np.array(ends, np.int32), mask=np.array([*missing, False]))
     return pa.ListArray.from_arrays(offsets, pa.array(texts, pa.string()))
 
 
-def _opened(texts: pa.Array) -> pa.Array:
+def _decoded(texts: pa.Array) -> pa.Array:
+    """What :func:`encode_text` has encoded."""
     return pc.utf8_slice_codeunits(texts, 1, -1)
 
 
-def _opened_lists(lists: pa.Array) -> pa.Array:
-    """Lists of opened texts; in the one that stands for the empty list is none."""
+def _decoded_lists(lists: pa.Array) -> pa.Array:
+    """Lists of decoded texts, without the element that stands for the empty list."""
     texts = lists.flatten()
     real = pc.not_equal(texts, _NO_ELEMENTS)
     kept = np.concatenate([[0], np.cumsum(records.booleans(real))])
@@ -299,16 +309,4 @@ def _opened_lists(lists: pa.Array) -> pa.Array:
         np.concatenate([[0], np.cumsum(records.numbers(pc.fill_null(pc.list_value_length(lists), 0)))])
     ]
     ends = pa.array(offsets, pa.int32(), mask=np.append(records.booleans(lists.is_null()), False))
-    return pa.ListArray.from_arrays(ends, _opened(texts.filter(real)))
-
-
-def _named(metadata: Any, name: str) -> bytes:
-    for each in metadata.vectors:
-        if each.name == name:
-            return bytes(each.vector_bytes)
-    return b""
-
-
-def joined(one: Answer, other: Answer) -> Answer:
-    """The rows of two answers about the same collection."""
-    return Answer([*one._results, *other._results], one._layout)
+    return pa.ListArray.from_arrays(ends, _decoded(texts.filter(real)))

@@ -30,9 +30,13 @@ class Emulator:
         log: What was asked.
 
     Example:
-        >>> with Emulator(api_key="secret") as emulator:  # doctest: +SKIP
-        ...     client = pinecone.Pinecone(api_key="secret", host=emulator.host)
-        ...     emulator.faults.add(Fault(status=429, retry_after=0.1, share=0.3))
+        >>> import vecbridge as vb
+        >>> from vecbridge.testing.pinecone import Fault
+        >>> with Emulator(api_key="secret") as emulator:
+        ...     emulator.faults.add(Fault(operations=["upsert"], status=429, retry_after=0.1, share=0.3))
+        ...     with vb.connect(emulator.host.replace("http", "pinecone"), api_key="secret") as store:
+        ...         store.collections()
+        []
     """
 
     def __init__(

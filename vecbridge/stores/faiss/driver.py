@@ -1,0 +1,283 @@
+"""The embedded store: a directory of collections."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+import sys
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from importlib.util import find_spec
+from threading import RLock
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+from vecbridge import indexes
+from vecbridge.capabilities import Capabilities, Gap
+from vecbridge.driver import Deadline, Described, Identity, OnFork
+from vecbridge.errors import (
+    CollectionExistsError,
+    CorruptStoreError,
+    MissingDependencyError,
+    NotFoundError,
+    SchemaError,
+    StoreLockedError,
+    VecbridgeError,
+)
+from vecbridge.schema import CollectionSpec
+from vecbridge.stores.faiss import errors, files
+from vecbridge.stores.faiss.files import WriterLock
+from vecbridge.urls import StoreOptions, StoreURL
+
+if TYPE_CHECKING:
+    from vecbridge.stores.faiss.collection import FaissCollection
+
+_SPEC: Final = "spec.json"
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+_DISK_THREADS: Final = 4
+
+
+class FaissOptions(StoreOptions):
+    """Options of a ``faiss:`` URL.
+
+    Attributes:
+        device: "cuda" trains and searches IVF indexes on a GPU.
+    """
+
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+class FaissDriver:
+    """Collections in a directory on a local disk.
+
+    One process writes to a collection at a time; any number reads it meanwhile.
+
+    Args:
+        url: ``faiss:///path/to/dir``, or ``faiss:./relative``.
+        options: Of the store.
+        read_only: Takes no lock and writes nothing, as in a forked child.
+
+    Raises:
+        MissingDependencyError: FAISS is not installed.
+        ConfigError: ``device="cuda"`` without a GPU.
+    """
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        backend="faiss",
+        indexes=frozenset(
+            index.kind
+            for index in (
+                indexes.Auto,
+                indexes.Flat,
+                indexes.IVFFlat,
+                indexes.IVFSQ8,
+                indexes.IVFPQ,
+                indexes.HNSW,
+            )
+        ),
+        knobs={
+            "auto": frozenset({"ef"}),
+            "hnsw": frozenset({"ef"}),
+            "ivf_flat": frozenset({"nprobe"}),
+            "ivf_sq8": frozenset({"nprobe"}),
+            "ivf_pq": frozenset({"nprobe"}),
+        },
+        request_rows=sys.maxsize,
+        parallel_requests=1,
+        atomic_batch=True,
+        deletes_where=True,
+        counts_where=True,
+        splits=True,
+        compacts=True,
+        trust_reads=math.inf,
+        trust_writes=math.inf,
+    )
+    options: ClassVar[type[StoreOptions]] = FaissOptions
+    on_fork: ClassVar[OnFork] = "read_only"
+
+    def __init__(self, url: StoreURL, options: FaissOptions, *, read_only: bool = False) -> None:
+        self._root = url.directory()
+        self.url = replace(url, path=str(self._root.absolute()))
+        for package in ("faiss", "psutil"):
+            if find_spec(package) is None:
+                raise MissingDependencyError(package, extra="faiss")
+        if options.device == "cuda":
+            from vecbridge.stores.faiss import gpu
+
+            gpu.require(options.device)
+        self._device = options.device
+        self._read_only = read_only
+        self._mutex = RLock()
+        self._locks: dict[str, WriterLock] = {}
+        self._collections: dict[tuple[str, str], FaissCollection] = {}
+        self._disk = ThreadPoolExecutor(_DISK_THREADS, "vecbridge-faiss-disk")  # starts no thread yet
+
+    @classmethod
+    def gaps(cls, spec: CollectionSpec) -> Iterable[Gap]:
+        """None: the figures say it all."""
+        return ()
+
+    def connect(self, deadline: Deadline) -> Capabilities:
+        """The same wherever FAISS runs."""
+        return self.capabilities
+
+    def names(self, deadline: Deadline) -> Iterable[str]:
+        """Directories with a spec."""
+        return [path.parent.name for path in self._root.glob(f"[a-z]*/{_SPEC}")]
+
+    def describe(self, name: str, deadline: Deadline) -> Described | None:
+        """The spec of a collection.
+
+        Raises:
+            CorruptStoreError: It is damaged.
+        """
+        if not _NAME.fullmatch(name):
+            return None
+        path = self._root / name / _SPEC
+        try:
+            stored = json.loads(path.read_bytes())
+            spec, token = CollectionSpec.from_dict(stored["spec"]), str(stored["token"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, KeyError, TypeError, SchemaError) as exc:
+            raise CorruptStoreError(f"{path} is damaged: {exc}; nothing was changed") from exc
+        return Described(name, spec, Identity(token))
+
+    def create(
+        self, spec: CollectionSpec, token: str, replacing: Described | None, deadline: Deadline
+    ) -> Described:
+        """Writes the spec beside the other collections, then gives the directory its name.
+
+        Raises:
+            CollectionExistsError: Another process made one meanwhile.
+            StoreLockedError: Another process writes to the one that is to be replaced.
+        """
+        self._require_writable()
+        files.refuse_network_file_system(self._root)
+        hidden = self._root / f".new-{uuid.uuid4().hex}"
+        content = json.dumps({"token": token, "spec": spec.to_dict()}, ensure_ascii=False)
+        with self._mutex:
+            hidden.mkdir(parents=True)
+            try:
+                files.replace_file(hidden / _SPEC, content.encode())
+                if replacing is not None:
+                    with suppress(NotFoundError):  # what took its place meanwhile keeps the name, below
+                        self.drop(replacing, None, deadline)
+                hidden.rename(self._root / spec.name)
+                files.sync_directory(self._root)
+            except BaseException as exc:
+                files.remove_tree(hidden)
+                if isinstance(exc, OSError) and exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise CollectionExistsError(f"collection {spec.name!r} was made meanwhile") from exc
+                raise
+        return Described(spec.name, spec, Identity(token))
+
+    def attach(self, found: Described, namespace: str) -> FaissCollection:
+        """The driver of one namespace, the same for all of its handles: they share views and the log."""
+        from vecbridge.stores.faiss.collection import FaissCollection
+        from vecbridge.stores.faiss.view import Place
+
+        token = found.identity.value
+        key = found.name, namespace
+        with self._mutex:
+            collection = self._collections.get(key)
+            if collection is None or collection.reader.place.token != token:
+                directory = self._root / found.name / _directory(namespace)
+                place = Place.at(directory, found.spec, token, self._device)
+                lock = None if self._read_only else self._lock(found.name)
+                collection = self._collections[key] = FaissCollection(place, lock, self._disk)
+            return collection
+
+    def namespaces(self, found: Described, deadline: Deadline) -> Iterable[str]:
+        """Directories with a CURRENT."""
+        paths = (self._root / found.name).glob("ns*/CURRENT")
+        return [_namespace(path.parent.name) for path in paths]
+
+    def drop(self, found: Described, namespace: str | None, deadline: Deadline) -> None:
+        """Removes a collection, or one namespace of it.
+
+        Raises:
+            StoreLockedError: Another process writes to the collection.
+            NotFoundError: It was dropped or replaced meanwhile.
+        """
+        self._require_writable()
+        name = found.name
+        with self._mutex, ExitStack() as removing:
+            self._take_lock(found, deadline)
+            keys = [key for key in self._collections if key[0] == name and namespace in (None, key[1])]
+            for key in keys:
+                removing.enter_context(self._collections[key].removing())
+            if namespace is not None:
+                files.remove_tree(self._root / name / _directory(namespace))
+                return  # its handles go on, and so does its driver: two would overwrite each other
+            files.remove_tree(self._root / name)
+            for key in keys:
+                del self._collections[key]
+            self._locks.pop(name).release()
+
+    def error(self, exc: Exception, what: str) -> VecbridgeError | None:
+        """See :mod:`.errors`."""
+        return errors.mapped(exc, what)
+
+    def forked(self) -> None:
+        """Has FAISS search in one thread; the locks close their inherited files by themselves."""
+        _search_in_one_thread()
+
+    def close(self) -> None:
+        """Closes the files and gives the writers' locks back."""
+        with self._mutex:
+            for collection in self._collections.values():
+                collection.close()
+            self._disk.shutdown()  # before the locks go: an interrupted upsert may still be writing
+            for lock in self._locks.values():
+                lock.release()
+            self._collections.clear()
+            self._locks.clear()
+
+    def _require_writable(self) -> None:
+        if self._read_only:
+            raise StoreLockedError(f"{self._root} was opened for reading only")
+
+    def _lock(self, name: str) -> WriterLock:
+        return self._locks.setdefault(name, WriterLock(self._root / name / "lock"))
+
+    def _take_lock(self, found: Described, deadline: Deadline) -> None:
+        lock = self._lock(found.name)
+        held = lock.held
+        self._require_same(found, deadline)  # first: what replaced it has its own lock
+        lock.acquire()
+        try:
+            self._require_same(found, deadline)
+        except BaseException:
+            if not held:
+                lock.release()
+            raise
+
+    def _require_same(self, found: Described, deadline: Deadline) -> None:
+        stored = self.describe(found.name, deadline)
+        if stored is None or stored.identity != found.identity:
+            raise NotFoundError(f"collection {found.name!r} was dropped or replaced since it was opened")
+
+
+def _search_in_one_thread() -> None:
+    """In a forked child GNU OpenMP would wait for ever for the parent's threads, which are not there."""
+    faiss = sys.modules.get("faiss")
+    if faiss is not None:
+        faiss.omp_set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_search_in_one_thread)  # whether the parent's stores are open or closed
+
+
+def _directory(namespace: str) -> str:
+    """A directory that differs for each namespace on file systems that ignore case, too."""
+    return "ns-" + re.sub("[A-Z]", lambda capital: "+" + capital[0].lower(), namespace) if namespace else "ns"
+
+
+def _namespace(directory: str) -> str:
+    return re.sub(r"\+([a-z])", lambda capital: capital[1].upper(), directory[3:])

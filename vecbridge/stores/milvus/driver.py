@@ -1,0 +1,331 @@
+"""The driver of a Milvus server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from threading import Lock
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from vecbridge.capabilities import Capabilities, Gap
+from vecbridge.driver import Deadline, Described, Identity, OnFork
+from vecbridge.errors import (
+    BackendError,
+    CollectionExistsError,
+    ConfigError,
+    CorruptStoreError,
+    InvalidURLError,
+    MissingDependencyError,
+    NotFoundError,
+    SchemaError,
+    VecbridgeError,
+)
+from vecbridge.schema import CollectionSpec, VectorField
+from vecbridge.stores.milvus import dialects, index_params, layout
+from vecbridge.urls import StoreOptions, StoreURL
+
+if TYPE_CHECKING:
+    from vecbridge.stores.milvus.collection import MilvusCollection
+    from vecbridge.stores.milvus.connection import Connection
+    from vecbridge.stores.milvus.readiness import Readiness
+    from vecbridge.stores.milvus.table import Table
+
+_PORT: Final = 19530
+_NAMESPACED_KEY_BYTES: Final = 577  # a namespace, a slash and an id
+_KEY_BYTES: Final = 512
+_CLEANUP_SECONDS: Final = 30.0
+
+
+class MilvusOptions(StoreOptions):
+    """Options of a ``milvus:`` URL.
+
+    Attributes:
+        token: API key, instead of a user and a password, as an argument only; where neither is given,
+            ``MILVUS_TOKEN`` of the environment or ``.env``.
+        tls: Whether the server speaks TLS.
+        timeout: Seconds that a request may take.
+        consistency: How far behind a search may be: "strong" sees every acknowledged write and costs about
+            200 ms, "bounded" some seconds behind, "eventually" anything. All else reads strongly, and so
+            do searches for half a minute after ``flush()``.
+    """
+
+    token: SecretStr | None = None
+    tls: bool = False
+    timeout: float = Field(30.0, gt=0, allow_inf_nan=False)
+    consistency: Literal["strong", "bounded", "eventually"] = "bounded"
+
+
+class Environment(BaseSettings):
+    """What the environment says, and ``.env`` of the working directory."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MILVUS_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+    )
+
+    token: SecretStr = SecretStr("")
+
+
+class MilvusDriver:
+    """A Milvus server, standalone or cluster; see :class:`vecbridge.driver.StoreDriver`.
+
+    Args:
+        url: ``milvus://user:password@host:19530/database``.
+        options: How to talk to it.
+        read_only: Changes nothing: the server decides who may write.
+
+    Raises:
+        MissingDependencyError: pymilvus is not installed.
+        InvalidURLError: No host, a path of more than a database, or a token in the URL.
+    """
+
+    capabilities: ClassVar[Capabilities] = dialects.SERVER.capabilities
+    options: ClassVar[type[StoreOptions]] = MilvusOptions
+    on_fork: ClassVar[OnFork] = "reopen"
+
+    def __init__(self, url: StoreURL, options: MilvusOptions, *, read_only: bool = False) -> None:
+        self.url = self._checked(url).without_password()
+        self._login = f"{url.user}:{url.password}" if url.user or url.password else ""
+        self._options = options
+        self._mutex = Lock()
+        self._connection: Connection | None = None
+        self._dialect = dialects.SERVER  # until connect() knows better
+        self._closed = False
+        self._tables: dict[str, tuple[Identity, Table, Readiness]] = {}
+        self._require_packages()
+
+    @classmethod
+    def gaps(cls, spec: CollectionSpec) -> Iterable[Gap]:
+        """Nothing that the capabilities do not say."""
+        return ()
+
+    def connect(self, deadline: Deadline) -> Capabilities:
+        """Asks the server for its version, which decides what it can do."""
+        with self._mutex:
+            if self._closed:
+                raise ConfigError(f"{self.url} is closed")
+            if self._connection is None:
+                self._connection = self._opened()
+        answer = self._connection.call("GetVersion", deadline)
+        self._dialect = dialects.of_server(answer.version)
+        return self._dialect.capabilities
+
+    def names(self, deadline: Deadline) -> list[str]:
+        """Names of the collections."""
+        return list(self.connection.call("ShowCollections", deadline).collection_names)
+
+    def describe(self, name: str, deadline: Deadline) -> Described | None:
+        """One collection, also one that vecbridge did not make; None if there is none of that name.
+
+        Raises:
+            NotFoundError: The database of the URL does not exist.
+            CorruptStoreError: The stored spec cannot be read.
+        """
+        from vecbridge.stores.milvus import foreign, wire
+
+        what = f"open {name!r}"
+        try:
+            answer = self.connection.call("DescribeCollection", deadline, what, collection_name=name)
+        except NotFoundError:
+            if self.url.path.strip("/"):
+                self.names(deadline)  # says so where the database is what is missing
+            return None
+        identity = layout.identity_of(answer)
+        text = wire.unpaired(answer.properties).get(layout.SPEC_PROPERTY)
+        if text is None:
+            indexes = self._described_indexes(name, deadline)
+            return foreign.introspected(
+                answer.schema, indexes, identity, merges_upserts=self._dialect.merges_upserts
+            )
+        try:
+            spec = CollectionSpec.from_json(text)
+        except SchemaError as exc:
+            raise CorruptStoreError(f"{name!r}: the stored spec is damaged: {exc}") from exc
+        spec = spec if spec.name == name else spec.renamed(name)
+        return Described(name, spec, identity, state=layout.of_spec(spec))
+
+    def create(
+        self, spec: CollectionSpec, token: str, replacing: Described | None, deadline: Deadline
+    ) -> Described:
+        """Builds a collection and its indexes, and loads it.
+
+        Raises:
+            CollectionExistsError: One was made meanwhile.
+            BackendError: The server took the parameters of an index and built something else.
+        """
+        if replacing is not None:
+            self.drop(replacing, None, deadline)
+        self._create_collection(spec, token, deadline)
+        created = self.describe(spec.name, deadline)
+        if created is None or created.identity.value != token:
+            raise CollectionExistsError(f"collection {spec.name!r} was made by somebody else meanwhile")
+        try:
+            for field in spec.vectors:
+                self._create_index(spec, field, deadline)
+            self._require_as_asked(spec, deadline)
+            self._shared(created)[0].load(deadline)
+        except BaseException:
+            with suppress(VecbridgeError):
+                self.drop(created, None, Deadline.after(_CLEANUP_SECONDS))
+            raise
+        return created
+
+    def attach(self, found: Described, namespace: str) -> MilvusCollection:
+        """The driver of one namespace."""
+        from vecbridge.stores.milvus.collection import MilvusCollection
+
+        return MilvusCollection(*self._shared(found), namespace)
+
+    def namespaces(self, found: Described, deadline: Deadline) -> Iterator[str]:
+        """Namespaces that hold a row, found by skipping from each to the next."""
+        from vecbridge.stores.milvus import expressions
+
+        table, _ = self._shared(found)
+        pk = table.layout.pk
+        expression = ""
+        while keys := table.query(expression, [pk], deadline, rows=1).keys():
+            namespace = str(keys[0]).partition("/")[0]
+            yield namespace
+            expression = f"{pk} >= {expressions.literal(layout.after_namespace(namespace + '/'))}"
+
+    def drop(self, found: Described, namespace: str | None, deadline: Deadline) -> None:
+        """Removes a collection, or every row of one namespace."""
+        from vecbridge.driver import PageRequest
+
+        if namespace is None:
+            what = f"drop {found.name!r}"
+            self.connection.call("DropCollection", deadline, what, collection_name=found.name)
+            with self._mutex:
+                self._tables.pop(found.name, None)
+            return
+        collection = self.attach(found, namespace)
+        rows = PageRequest(columns=(), filter=None, rows=10_000, seconds=deadline.left())
+        for page in collection.pages(rows):
+            collection.delete_keys(page.batch.column("id"), deadline)
+
+    def error(self, exc: Exception, what: str) -> VecbridgeError | None:
+        """None: every request maps its own errors."""
+        return None
+
+    def forked(self) -> None:
+        """Nothing to do: the channel belongs to the parent, and the child opens one of its own."""
+
+    def close(self) -> None:
+        """Closes the channel; the driver does not open another one."""
+        with self._mutex:
+            self._closed = True
+            self._tables.clear()
+            if self._connection is not None:
+                self._connection.close()
+
+    @property
+    def connection(self) -> Connection:
+        """The channel that :meth:`connect` opened."""
+        if self._connection is None:
+            raise ConfigError(f"{self.url} is not connected")
+        return self._connection
+
+    def _require_packages(self) -> None:
+        for package in ("pymilvus", "grpc", "orjson"):
+            require_package(package)
+
+    def _checked(self, url: StoreURL) -> StoreURL:
+        if not url.host:
+            raise InvalidURLError(f"{url}: which host? As in milvus://localhost:{_PORT}/database#photos")
+        if "/" in url.path.strip("/"):
+            raise InvalidURLError(f"{url}: the path is one database, as in milvus://localhost:{_PORT}/db")
+        if "token" in url.options:
+            raise InvalidURLError("milvus URL: a token stands in MILVUS_TOKEN or token=, never in a URL")
+        return url
+
+    def _opened(self) -> Connection:
+        from vecbridge.stores.milvus.connection import Connection
+
+        url = self.url
+        host = f"[{url.host}]" if ":" in url.host else url.host
+        return Connection(
+            f"{host}:{url.port or _PORT}", token=self._token(), database=url.path.strip("/"),
+            tls=self._options.tls,
+        )  # fmt: skip
+
+    def _token(self) -> str:
+        if self._options.token is not None:
+            return self._options.token.get_secret_value()
+        return self._login or Environment().token.get_secret_value()
+
+    def _create_collection(self, spec: CollectionSpec, token: str, deadline: Deadline) -> None:
+        from vecbridge.stores.milvus import wire
+
+        key_bytes = _NAMESPACED_KEY_BYTES if spec.namespaced else _KEY_BYTES
+        self.connection.call(
+            "CreateCollection", deadline, f"create {spec.name!r}",
+            collection_name=spec.name,
+            schema=wire.schema_message(spec, layout.of_spec(spec), key_bytes).SerializeToString(),
+            shards_num=1,
+            consistency_level="Bounded",
+            properties=wire.pairs({layout.SPEC_PROPERTY: spec.to_json(), layout.TOKEN_PROPERTY: token}),
+        )  # fmt: skip
+
+    def _create_index(self, spec: CollectionSpec, field: VectorField, deadline: Deadline) -> None:
+        from vecbridge.stores.milvus import wire
+
+        kind, params = index_params.to_milvus(field.index)
+        pairs = {
+            "index_type": kind,
+            "metric_type": index_params.METRICS[field.metric],
+            "params": params,  # milvus-lite reads them nested, a server beside the others
+            **{name: str(value) for name, value in params.items()},
+        }
+        self.connection.call(
+            "CreateIndex", deadline, f"create the index of {spec.name!r}", collection_name=spec.name,
+            field_name=field.name, index_name=f"vb_{field.name}", extra_params=wire.pairs(pairs),
+        )  # fmt: skip
+
+    def _require_as_asked(self, spec: CollectionSpec, deadline: Deadline) -> None:
+        """Reads the indexes back: a server may take parameters and build something else."""
+        described = self._described_indexes(spec.name, deadline)
+        for field in spec.vectors:
+            index, metric = index_params.from_milvus(described.get(field.name, {}))
+            if (index, metric) != (field.index, field.metric):
+                raise BackendError(
+                    f"{spec.name!r}: asked for {field.index} and {field.metric}, and the server says "
+                    f"{index} and {metric}"
+                )
+
+    def _shared(self, found: Described) -> tuple[Table, Readiness]:
+        """What all namespaces of a collection share; begun anew where it was replaced."""
+        from vecbridge.stores.milvus.readiness import Readiness
+        from vecbridge.stores.milvus.table import Table
+
+        with self._mutex:
+            known = self._tables.get(found.name)
+            if known is None or known[0] != found.identity:
+                table = Table(
+                    self.connection, self._dialect, found.spec, found.state, self._options.consistency
+                )
+                known = self._tables[found.name] = (found.identity, table, Readiness(table))
+            return known[1:]
+
+    def _described_indexes(self, name: str, deadline: Deadline) -> dict[str, dict[str, str]]:
+        from vecbridge.stores.milvus import wire
+
+        try:
+            answer = self.connection.call("DescribeIndex", deadline, collection_name=name)
+        except VecbridgeError as exc:
+            if "index not found" in str(exc).lower():
+                return {}
+            raise
+        return {index.field_name: wire.unpaired(index.params) for index in answer.index_descriptions}
+
+
+def require_package(package: str) -> None:
+    """Raises MissingDependencyError where a package is not installed."""
+    if find_spec(package) is None:
+        raise MissingDependencyError(package, extra="milvus")

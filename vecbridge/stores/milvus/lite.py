@@ -1,0 +1,126 @@
+"""The driver of milvus-lite: Milvus in this process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from vecbridge.capabilities import Capabilities
+from vecbridge.driver import OnFork
+from vecbridge.errors import InvalidURLError, StoreLockedError
+from vecbridge.stores.milvus import dialects
+from vecbridge.stores.milvus.driver import MilvusDriver, require_package
+from vecbridge.urls import StoreURL
+
+if TYPE_CHECKING:
+    from vecbridge.stores.milvus.connection import Connection
+
+
+class MilvusLiteDriver(MilvusDriver):
+    """Milvus in this process, on a local directory whose name ends in ``.db``; for one process at a time.
+
+    Args:
+        url: ``milvus+lite:///path/to/file.db``, or ``milvus+lite:./file.db``.
+        options: ``timeout``; see :class:`MilvusOptions`.
+        read_only: Changes nothing.
+
+    Raises:
+        MissingDependencyError: milvus-lite is not installed.
+    """
+
+    capabilities: ClassVar[Capabilities] = dialects.LITE.capabilities
+    on_fork: ClassVar[OnFork] = "refuse"
+
+    def forked(self) -> None:
+        """Gives up the embedded server, which is the parent's."""
+        _SERVERS.abandon(self.url.path)
+
+    def close(self) -> None:
+        """Stops the embedded server, unless another store of this process uses it."""
+        super().close()
+        with self._mutex:
+            if self._connection is not None:
+                self._connection = None
+                _SERVERS.leave(self.url.path)
+
+    def _require_packages(self) -> None:
+        super()._require_packages()
+        require_package("milvus_lite")
+
+    def _checked(self, url: StoreURL) -> StoreURL:
+        path = url.directory().absolute()
+        if path.suffix != ".db":
+            raise InvalidURLError(f"{url}: the name of a milvus-lite directory ends in .db")
+        return replace(url, path=str(path))
+
+    def _opened(self) -> Connection:
+        from vecbridge.stores.milvus.connection import Connection
+
+        return Connection(_SERVERS.enter(self.url.path))
+
+
+class _EmbeddedServers:
+    """The embedded servers of this process: one a directory, for as long as a driver uses it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users: dict[str, int] = {}
+        self._inherited: list[object] = []
+
+    def enter(self, path: str) -> str:
+        """Starts the server of a directory if it is not running; its "host:port".
+
+        Raises:
+            StoreLockedError: Another process has the directory.
+        """
+        from milvus_lite.server_manager import server_manager_instance
+
+        with self._lock:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            uri = server_manager_instance.start_and_get_uri(path)
+            if uri is None:  # it logged why; another process is the one reason that a user can mend
+                raise StoreLockedError(
+                    f"milvus-lite cannot open {path}: is another process using it? One at a time can"
+                )
+            self._users[path] = self._users.get(path, 0) + 1
+            return str(uri).partition("//")[2]
+
+    def leave(self, path: str) -> None:
+        """Stops the server with its last user."""
+        from milvus_lite.server_manager import server_manager_instance
+
+        with self._lock:
+            self._users[path] -= 1
+            if not self._users[path]:
+                server_manager_instance.release_server(path)
+
+    def abandon(self, path: str) -> None:
+        """In a forked child: forgets the parent's server, so that nothing here stops it.
+
+        milvus-lite stops its servers when a process ends. In a child that would close the port on which the
+        parent listens, and unlock the directory: the lock belongs to the open file, which both share. So the
+        server is taken from those that are stopped, and kept from being destroyed. The child's descriptor of
+        the lock is closed, without unlocking; else the lock would outlive the parent.
+        """
+        from milvus_lite import server_manager
+
+        manager = server_manager.server_manager_instance
+        self._lock = threading.Lock()
+        self._users.pop(path, None)
+        manager._lock = threading.Lock()
+        entry = manager._servers.pop(path, None)
+        if entry is None:
+            return
+        _, database, _ = entry
+        self._inherited.append(entry)
+        if (descriptor := database._lock_fd) is not None:
+            database._lock_fd = None
+            with suppress(OSError):
+                os.close(descriptor)
+
+
+_SERVERS: Final = _EmbeddedServers()

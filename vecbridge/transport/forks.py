@@ -1,0 +1,119 @@
+"""Makes a fork wait for the gRPC calls in flight, and refuses gRPC where a forked child would hang.
+
+grpcio 1.78 kills the *parent* that forks while a call is in flight: it ends with SIGSEGV, each time. A fork
+between calls harms neither the parent nor a fresh channel of the child. So a fork takes place between the
+calls of the channels here: new calls wait for it, and it waits for those in flight, at most until their
+deadlines.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Final
+
+from vecbridge.errors import ConfigError
+
+_OFF: Final = frozenset({"0", "f", "false", "n", "no"})
+_GRACE_SECONDS: Final = 1.0  # gRPC ends a call a moment after its deadline
+
+
+class CallsInFlight:
+    """Counts the calls of a process; a fork waits until there are none, and calls wait for the fork."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._calls = 0
+        self._forks = 0
+        self._last_end = 0.0
+
+    def enter(self, end: float) -> None:
+        """Counts a call; waits while the process forks.
+
+        Args:
+            end: When the call ends at the latest, on the monotonic clock.
+        """
+        with self._changed:
+            while self._forks:
+                self._changed.wait()
+            self._calls += 1
+            self._last_end = max(self._last_end, end)
+
+    def leave(self) -> None:
+        """The call has ended."""
+        with self._changed:
+            self._calls -= 1
+            if not self._calls:
+                self._changed.notify_all()
+
+    def begin_fork(self) -> None:
+        """Lets no call begin, and waits for those in flight, at most until their deadlines."""
+        with self._changed:
+            self._forks += 1
+            seconds = self._last_end + _GRACE_SECONDS - time.monotonic()
+            self._changed.wait_for(lambda: not self._calls, max(seconds, 0.0))
+
+    def end_fork(self) -> None:
+        """Lets calls begin again, in the parent."""
+        with self._changed:
+            self._forks = max(self._forks - 1, 0)  # a hook that came amid a fork sees its end alone
+            self._changed.notify_all()
+
+
+class _Process:
+    """What a forked child has anew."""
+
+    calls = CallsInFlight()
+    forked = False
+    watches = False
+    lock = threading.Lock()
+
+
+def calls_in_flight() -> CallsInFlight:
+    """Those of this process."""
+    return _Process.calls
+
+
+def require_fork_support() -> None:
+    """Refuses gRPC where no deadline would end a call.
+
+    Raises:
+        ConfigError: This process was forked from one that had loaded gRPC, whose fork support is turned off.
+    """
+    value = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "")
+    if _Process.forked and value.lower() in _OFF:
+        raise ConfigError(
+            f"gRPC hangs in a forked process where GRPC_ENABLE_FORK_SUPPORT={value}: unset it, or start the "
+            "process by 'spawn'"
+        )
+
+
+def watch_forks() -> None:
+    """Registers the hooks once more, after gRPC's own; to be called when gRPC is initialized.
+
+    The last hook registered runs first before a fork. With GRPC_ENABLE_FORK_SUPPORT=1 gRPC registers one that
+    stops the threads by which calls end. The hooks of the import stay, for forks amid the first call.
+    """
+    with _Process.lock:
+        if not _Process.watches and hasattr(os, "register_at_fork"):
+            _Process.watches = True
+            _register()
+
+
+def _register() -> None:
+    os.register_at_fork(
+        before=lambda: _Process.calls.begin_fork(),
+        after_in_parent=lambda: _Process.calls.end_fork(),
+        after_in_child=_in_child,
+    )
+
+
+def _in_child() -> None:
+    _Process.forked = True
+    _Process.calls = CallsInFlight()  # the parent's may be locked by a thread that is not here
+    _Process.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    _register()

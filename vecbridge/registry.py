@@ -31,7 +31,7 @@ class Entry:
 
 BUILT_IN: Final[dict[str, Entry]] = {
     "memory": Entry("vecbridge.stores.memory:MemoryDriver"),
-    "faiss": Entry("vecbridge.stores.faiss.store:FaissStore", extra="faiss"),
+    "faiss": Entry("vecbridge.stores.faiss.driver:FaissDriver", extra="faiss"),
     "milvus": Entry("vecbridge.stores.milvus.store:MilvusStore", extra="milvus"),
     "pinecone": Entry("vecbridge.stores.pinecone.store:PineconeStore", extra="pinecone"),
     "milvus+lite": Entry("vecbridge.stores.milvus.store:MilvusLiteStore", extra="milvus"),

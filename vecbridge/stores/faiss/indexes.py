@@ -135,7 +135,9 @@ class Loaded:
         index = self.index
         distances, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         pointers = (faiss.swig_ptr(distances), faiss.swig_ptr(rows))
-        index.search_c(len(queries), faiss.swig_ptr(queries), k, *pointers, params)  # search() checks all again
+        index.search_c(
+            len(queries), faiss.swig_ptr(queries), k, *pointers, params
+        )  # search() checks all again
         if index.metric_type != faiss.METRIC_L2:
             np.negative(distances, out=distances)
         if self.first:

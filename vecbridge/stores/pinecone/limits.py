@@ -62,6 +62,7 @@ CAPABILITIES: Final[Capabilities] = PineconeCapabilities(
     request_bytes=32 << 20,
     max_top_k=10_000,
     text_bytes=40_000,
+    filter_depth=12,  # over gRPC a level is up to six nested messages, and protobuf parses a hundred
     consistency="eventual",
     parallel_requests=8,
 )

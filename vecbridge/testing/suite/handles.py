@@ -83,11 +83,10 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "GRPC_PROXY")
 
 
 def nested(levels: int) -> Filter:
-    """A filter that no merging of And and Or makes flatter."""
-    tree: Filter = field("year") == 0
+    """A filter that no merging of And and Or makes flatter; it matches years from 1."""
+    tree: Filter = field("year") > 0
     for level in range(levels):
-        kind = And if level % 2 else Or
-        tree = kind((field("year") == level, tree))
+        tree = And((field("year") > -level, tree)) if level % 2 else Or((field("year") == -level, tree))
     return tree
 
 

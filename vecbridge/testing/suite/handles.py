@@ -251,7 +251,7 @@ class TestHandles:
             lambda: photos.scan(filter=larger),
             lambda: photos.delete(filter=larger),
         ):
-            with pytest.raises(SchemaError, match=str(depth if kind == "deep" else leaves)):
+            with pytest.raises(SchemaError, match=f"at most {depth if kind == 'deep' else leaves:,}"):
                 call()
         assert ids_of(photos) == {"a", "b", "c"}
 
@@ -259,7 +259,7 @@ class TestHandles:
         flat = reduce(and_, [field("year") > -number for number in range(1000)])
         assert photos.count(flat) == 3
         for tree in (nested(50_000), ~nested(50_000)):
-            with pytest.raises(SchemaError, match=r"deep|nested"):
+            with pytest.raises(SchemaError, match="comparisons"):
                 photos.count(tree)
 
     def test_a_pickled_handle_opens_again_without_its_secrets(

@@ -81,8 +81,9 @@ class Capabilities:
         vector_lengths: Shortest and longest vector (Euclidean norm) under cosine, or None; others are
             refused, because the backend's float32 arithmetic would make their scores meaningless.
         zero_vectors: Whether vectors of zeros are kept, where the metric is not cosine.
-        filter_depth: Deepest nesting of a filter, after nested And and Or are merged.
-        filter_leaves: Most comparisons of a filter.
+        filter_depth: Levels of a filter at most, as :func:`vecbridge.filters.require_size` counts them; at
+            most ``vecbridge.filters.MAX_DEPTH``.
+        filter_leaves: Comparisons of a filter at most; an ``In`` is one.
         knobs: By kind of index, the query knobs that it takes.
         consistency: "strong" if a write is visible when it is acknowledged.
         namespaces: Whether collections can be namespaced.
@@ -209,10 +210,10 @@ class Capabilities:
         """The normalized filter, if the backend can push all of it down.
 
         Raises:
-            SchemaError: It does not fit the spec.
+            SchemaError: It does not fit the spec, or is nested deeper or larger than the backend takes.
             UnsupportedError: An operator that the backend does not have.
         """
-        normalized = filters.normalize(filter, spec)
+        normalized = filters.normalize(filter, spec, depth=self.filter_depth, leaves=self.filter_leaves)
         missing = filters.operators(normalized) - self.filter_operators
         if missing:
             raise UnsupportedError(self.backend, f"the filter operator {min(missing)}")

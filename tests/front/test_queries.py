@@ -64,7 +64,7 @@ def test_a_query_that_cannot_run_is_refused(asked: Query, error: type[VecbridgeE
     target = spec(fields={"year": "int64"}, embedder=EmbedderIdentity("x", "1", 4, "p"))
     resolver = QueryResolver(target, POOR)
     with pytest.raises(error):
-        assert resolver.target(asked) and resolver.filter(asked.filter)
+        _ = resolver.target(asked), resolver.filter(asked.filter)
 
 
 def test_a_knob_belongs_to_an_index() -> None:

@@ -1,4 +1,4 @@
-"""What the driver alone promises: keys of pages, forks, proxies, lengths of vectors, large batches, errors."""
+"""What the driver alone promises: keys of pages, forks, proxies, lengths of vectors, errors of the client."""
 
 from __future__ import annotations
 

@@ -172,6 +172,13 @@ class MilvusCollection:
             left = None if left is None else left - rows
             level = table.level if request.consistency == "latest" else table.search_level
 
+    def clear(self, deadline: Deadline) -> None:
+        """Removes every row."""
+        expression = expressions.scoped(self._layout, self._keys, None)
+        pk = self._layout.pk
+        while keys := self._table.query(expression, [pk], deadline, rows=_IDS_A_DELETION).keys():
+            self._table.write("Delete", deadline, expr=expressions.of_keys(self._layout, keys))
+
     def count(self, deadline: Deadline) -> int:
         """How many rows the namespace has."""
         return self._table.count(expressions.scoped(self._layout, self._keys, None), deadline)

@@ -288,9 +288,11 @@ def _read_key(key: Any) -> list[Bounds]:
         ValueError: It is none.
     """
     try:
-        return [(_bound(after), _bound(upto)) for after, upto in key]
-    except (TypeError, AttributeError) as exc:
-        raise ValueError(f"{key!r} is no key of a Weaviate collection") from exc
+        if isinstance(key, list):
+            return [(_bound(after), _bound(upto)) for after, upto in key]
+    except (TypeError, AttributeError):
+        pass
+    raise ValueError(f"{key!r} is no key of a Weaviate collection")
 
 
 def _bound(text: str) -> str:

@@ -123,6 +123,30 @@ def test_each_comparison_and_its_negation_with_the_values_beside(
                 assert filters.matches(normalized, record) == holds(node, record), (node, record)
 
 
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        tags.contains("sea"),
+        tags.contains("se"),
+        tags.contains(""),
+        tags.is_null(),
+        year.isin([1, 2, 3, 4, 5]),
+        year.isin([5]),
+        year.isin([]),
+    ],
+    ids=repr,
+)
+def test_each_list_and_its_negation_on_known_records(leaf: Filter) -> None:
+    lists = [["sea", "sun"], ["sun", "sea"], ["seaside"], ["se"], [""], [], None]
+    records = [
+        {"tags": each, "year": number} for number, each in zip([5, 1, 6, 3, 0, None, 5], lists, strict=True)
+    ]
+    for node in (leaf, ~leaf, ~~leaf):
+        normalized = filters.normalize(node, SPEC)
+        kept = [filters.matches(normalized, record) for record in [*records, {}]]
+        assert kept == [holds(node, record) for record in [*records, {}]]
+
+
 NOTHING, SOME = In("year", ()), IsNull("title")
 
 
@@ -326,6 +350,13 @@ def test_a_filter_that_does_not_fit_the_spec_is_refused_wherever_it_stands(condi
 def test_a_misspelt_field_suggests_the_right_one() -> None:
     with pytest.raises(SchemaError, match="did you mean 'year'"):
         filters.normalize(field("yaer") == 1, SPEC)
+
+
+def test_a_filter_on_a_vector_or_the_id_says_what_to_use() -> None:
+    with pytest.raises(SchemaError, match="'vector' is a vector: filters are on fields"):
+        filters.normalize(field("vector").is_null(), SPEC)
+    with pytest.raises(SchemaError, match="not on the id: use fetch"):
+        filters.normalize(field("id") == "a", SPEC)
 
 
 def test_repeated_values_are_kept_once() -> None:

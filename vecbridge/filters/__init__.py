@@ -7,6 +7,12 @@ only around ``In``, ``Contains`` and ``IsNull``, where it means "has a value, an
 One rule governs depth: it is that of the normal form, where And in And is one level and ``Not`` is none.
 No function here recurses before :func:`require_size` has measured the filter, so that one of any depth is
 read or refused with a typed error.
+
+Example:
+    >>> import vecbridge as vb
+    >>> condition: vb.Filter = vb.field("year").isin([2020, 2021]) | vb.field("title").is_null()
+    >>> to_dict(condition)
+    {'or': [{'field': 'year', 'op': 'in', 'value': [2020, 2021]}, {'field': 'title', 'op': 'is_null'}]}
 """
 
 from vecbridge.filters.form import from_dict, from_json, to_dict

@@ -80,8 +80,11 @@ def repair(table: Table, graph: Graph, deadline: Deadline) -> int:
     before = progress.examined
     while True:
         with graph.lock.exclusive(deadline):
-            page = table.page(table.spec.column_names[1:], _PAGE_ROWS, progress.after, deadline)
-            if len(page):
+            pages = table.pages(
+                table.spec.column_names[1:], rows=_PAGE_ROWS, deadlines=lambda: deadline,
+                bounds=(progress.after, ""), limit=1,
+            )  # fmt: skip
+            if (page := next(pages, None)) is not None:
                 _repair_page(table, page.batch(table.spec, None), page.uuids(), progress, deadline)
             elif progress.worth_another_round and progress.round < _ROUNDS:
                 progress.begin_another()
@@ -151,14 +154,14 @@ def _unlisted(table: Table, deadline: Deadline) -> list[str]:
         return []
     unlisted: list[str] = []
     for uuids in table.all_uuids(lambda: deadline):
-        listed = table.existing(uuids, deadline)
+        listed = set(table.rows(uuids, None, deadline).uuids())
         unlisted += [uuid for uuid in uuids if uuid not in listed]
     return unlisted
 
 
 def _leftovers(table: Table, batch: pa.RecordBatch, uuids: Sequence[str], deadline: Deadline) -> set[str]:
     """UUIDs of rows that are stored as they are about to be written, and that no search for them finds."""
-    known = table.existing(uuids, deadline)
+    known = set(table.rows(uuids, None, deadline).uuids())
     rows = [row for row, uuid in enumerate(uuids) if uuid in known]
     names = [vector.name for vector in table.spec.vectors]
     step = table.page_rows(names)

@@ -5,6 +5,7 @@ python docs/generate_matrix.py
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,8 +17,9 @@ PAGE = Path(__file__).with_name("support-matrix.md")
 HEAD = """\
 # What each store can do
 
-Generated from the code by `docs/generate_matrix.py`. What is declared here passes its test in the conformance
-suite; what is not raises `UnsupportedError`. Pinecone's is proven on an emulator alone: emulated, not live.
+Generated from the code by `docs/generate_matrix.py`. The conformance suite tests everything that is declared
+here; everything else raises `UnsupportedError`. Pinecone is tested only on an emulator, never on the live
+service.
 
 """
 KINDS = ("auto", "flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw")
@@ -62,11 +64,20 @@ def rows() -> dict[str, Callable[[Capabilities], str]]:
         "vectors come back bit by bit": lambda each: yes(each.lossless_vectors),
         "exact scores on quantised indexes": lambda each: yes(each.exact_scores),
         "a batch is written whole or not at all": lambda each: yes(each.atomic_batch),
-        "parallel writes are faster": lambda each: yes(each.parallel_requests > 1),
+        "write requests in flight": lambda each: str(each.parallel_requests),
+        "scans can be split": lambda each: yes(each.splits),
+        "`compact()`": lambda each: yes(each.compacts),
+        "`repair()`": lambda each: yes(each.repairs),
+        "deletes return a count": lambda each: yes(each.counts_deletes),
         "most vector fields": lambda each: limit(each.max_vectors),
         "longest vector": lambda each: limit(each.max_dim),
+        "length of vectors under cosine": lengths,
+        "vectors of zeros, not under cosine": lambda each: yes(each.zero_vectors),
         "largest k": lambda each: limit(each.max_top_k),
+        "deepest filter, levels": lambda each: limit(each.filter_depth),
+        "longest filter, comparisons": lambda each: limit(each.filter_leaves),
         "longest string, bytes": lambda each: limit(each.text_bytes),
+        "longest record without vectors, bytes": lambda each: limit(each.record_bytes),
         "most rows a request": lambda each: limit(each.request_rows),
         "most bytes a request": lambda each: limit(each.request_bytes),
     }
@@ -78,7 +89,7 @@ def listed(values: Iterable[str]) -> str:
 
 
 def all_or(values: frozenset[str], known: frozenset[str]) -> str:
-    """Values, or a word where they are all there."""
+    """Values, or "all"."""
     return "all" if values >= known else listed(sorted(values))
 
 
@@ -90,14 +101,20 @@ def knobs(capabilities: Capabilities) -> str:
     return "; ".join(pairs) or "none"
 
 
+def lengths(capabilities: Capabilities) -> str:
+    """The range of the lengths of vectors."""
+    bounds = capabilities.vector_lengths
+    return "any" if bounds is None else f"{bounds[0]:.2g} to {bounds[1]:.2g}"
+
+
 def yes(value: bool) -> str:
     """A yes or a no."""
     return "yes" if value else "no"
 
 
 def limit(value: int | None) -> str:
-    """A limit with its thousands apart."""
-    return "no limit" if value is None else f"{value:,}"
+    """A limit with commas between thousands."""
+    return "no limit" if value is None or value == sys.maxsize else f"{value:,}"
 
 
 if __name__ == "__main__":

@@ -75,9 +75,18 @@ def pytest_configure(config: pytest.Config) -> None:
     stores = config.getoption("--stores")
     wanted = [MILVUS.id, WEAVIATE.id] if stores is None else stores.split(",")
     for case, server in ((MILVUS, milvus), (WEAVIATE, weaviate)):
-        if case.id in wanted and not server.missing():
+        if case.id in wanted and _covers_tests_of(case.id, config) and not server.missing():
             with suppress(Exception):  # servers.py remembers it: only the tests that need the server fail
                 os.environ[f"{case.id.upper()}_URL"] = server.shared_url()
+
+
+def _covers_tests_of(store: str, config: pytest.Config) -> bool:
+    """Whether the paths that pytest was given contain tests that need the store's server."""
+    folders = [ROOT / "tests" / "conformance", ROOT / "tests" / "stores" / store]
+    given = [(config.invocation_params.dir / path.partition("::")[0]).resolve() for path in config.args]
+    return any(
+        folder.is_relative_to(path) or path.is_relative_to(folder) for folder in folders for path in given
+    )
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

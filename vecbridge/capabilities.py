@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vecbridge import filters
-from vecbridge.errors import DimensionMismatchError, SchemaError, UnsupportedError
+from vecbridge.errors import UnsupportedError
 from vecbridge.filters import Filter
 from vecbridge.indexes import HNSW, Auto, IndexParams, Other, Quantizer
-from vecbridge.query import FloatArray, Query
-from vecbridge.records import arrow_schema, bad_vectors, booleans, invalid, require_same_embedder, vectors
+from vecbridge.query import Query
+from vecbridge.records import booleans, invalid, vectors
 from vecbridge.schema import CollectionSpec, Field, FieldType, IdType, Metric, VectorField
 
 FILTER_OPERATORS: Final = frozenset({"==", "!=", "<", "<=", ">", ">=", "in", "contains", "is_null", "not"})
@@ -54,29 +54,6 @@ class Gap:
     blocking: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedQuery:
-    """A query that was checked against a collection and can be run as it stands.
-
-    Attributes:
-        field: The vector field to search.
-        vectors: float32, shape (n, dim), C-contiguous, finite.
-        k: Hits a query vector, at most.
-        filter: Normalized, or None.
-        include: Columns to return, or None.
-        ef: HNSW breadth, or None for the backend's default.
-        nprobe: IVF lists to visit, or None for the backend's default.
-    """
-
-    field: VectorField
-    vectors: FloatArray
-    k: int
-    filter: Filter | None
-    include: tuple[str, ...] | None
-    ef: int | None
-    nprobe: int | None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a backend can do.
@@ -104,8 +81,9 @@ class Capabilities:
         vector_lengths: Shortest and longest vector (Euclidean norm) under cosine, or None; others are
             refused, because the backend's float32 arithmetic would make their scores meaningless.
         zero_vectors: Whether vectors of zeros are kept, where the metric is not cosine.
-        filter_depth: Deepest nesting of a filter, after nested And and Or are merged.
-        filter_leaves: Most comparisons of a filter.
+        filter_depth: Levels of a filter at most, as :func:`vecbridge.filters.require_size` counts them; at
+            most ``vecbridge.filters.MAX_DEPTH``.
+        filter_leaves: Comparisons of a filter at most; an ``In`` is one.
         knobs: By kind of index, the query knobs that it takes.
         consistency: "strong" if a write is visible when it is acknowledged.
         namespaces: Whether collections can be namespaced.
@@ -228,42 +206,14 @@ class Capabilities:
         self.require(proposal)
         return proposal, gaps
 
-    def resolve(self, query: Query, spec: CollectionSpec) -> ResolvedQuery:
-        """Checks a query against the collection and the backend.
-
-        Raises:
-            DimensionMismatchError: The query vectors have another length.
-            SchemaError: NaN, Inf, a zero vector under cosine, an unknown column, a filter that does not fit.
-            EmbedderMismatchError: The query vectors are another model's.
-            UnsupportedError: A knob that the index does not take, or a k that is too large.
-        """
-        target = spec.vector_field(query.using)
-        if query.vectors.shape[1] != target.dim:
-            raise DimensionMismatchError(
-                f"the query has {query.vectors.shape[1]} dimensions, and {target.name!r} has {target.dim}"
-            )
-        for row, problem in bad_vectors(query.vectors, target.metric)[:1]:
-            raise SchemaError(f"query vector {row} {problem}")
-        require_same_embedder(target, query.embedder)
-        if self.max_top_k is not None and query.k > self.max_top_k:
-            raise UnsupportedError(self.backend, f"k={query.k}", f"at most {self.max_top_k}")
-        self.require_knobs(query, target)
-        condition = None
-        if query.filter is not None:
-            condition = self.resolve_filter(query.filter, spec)
-        if query.include is not None:
-            arrow_schema(spec, query.include)
-        include = None if query.include is None else tuple(query.include)
-        return ResolvedQuery(target, query.vectors, query.k, condition, include, query.ef, query.nprobe)
-
     def resolve_filter(self, filter: Filter, spec: CollectionSpec) -> Filter:
         """The normalized filter, if the backend can push all of it down.
 
         Raises:
-            SchemaError: It does not fit the spec.
+            SchemaError: It does not fit the spec, or is nested deeper or larger than the backend takes.
             UnsupportedError: An operator that the backend does not have.
         """
-        normalized = filters.normalize(filter, spec)
+        normalized = filters.normalize(filter, spec, depth=self.filter_depth, leaves=self.filter_leaves)
         missing = filters.operators(normalized) - self.filter_operators
         if missing:
             raise UnsupportedError(self.backend, f"the filter operator {min(missing)}")

@@ -34,7 +34,7 @@ from vecbridge.front.arguments import (
     require_query,
     require_seconds,
 )
-from vecbridge.front.connection import Connection
+from vecbridge.front.connection import unpickled
 from vecbridge.front.cursors import filter_digest
 from vecbridge.front.queries import empty_ids, no_scores, selected
 from vecbridge.front.ranking import ranked
@@ -42,7 +42,6 @@ from vecbridge.front.scanning import PAGE_ROWS, ScannedHandle
 from vecbridge.front.sending import Sender, report
 from vecbridge.query import Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
-from vecbridge.urls import StoreURL
 
 if TYPE_CHECKING:
     pass
@@ -376,10 +375,10 @@ def _joined(spec: CollectionSpec, hits: Hits, batch: pa.RecordBatch) -> Hits:
 
 
 def _reopened(
-    driver_class: type[StoreDriver], url: StoreURL, options: dict[str, Any], name: str, namespace: str
+    driver_class: type[StoreDriver], url: str, options: dict[str, Any], name: str, namespace: str
 ) -> Collection:
     """A collection that was pickled, in another process; it owns its connection there."""
-    connection = Connection(driver_class, url, options)
+    connection = unpickled(driver_class, url, options)
     described = connection.describe(name)
     if described is None:
         raise NotFoundError(f"no collection {name!r} in {url}")

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:
     from vecbridge.query import WriteReport
 
-Outcome = Literal["rejected", "unknown"]
+Certainty = Literal["rejected", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Failure:
     row: int
     id: str | int | None
     error: str
-    outcome: Outcome = "rejected"
+    outcome: Certainty = "rejected"
 
 
 class VecbridgeError(Exception):

@@ -16,7 +16,7 @@ from vecbridge.front import processes
 from vecbridge.front.arguments import IfExists, require_if_exists, require_name, require_spec
 from vecbridge.front.connection import Connection
 from vecbridge.schema import CollectionSpec, check_namespace, require_agreement, suggestion
-from vecbridge.urls import StoreURL
+from vecbridge.urls import StoreURL, parse
 
 __all__ = ["Collection", "Store"]
 
@@ -41,7 +41,9 @@ class Store:
         ['photos']
     """
 
-    def __init__(self, driver_class: type[StoreDriver], url: StoreURL, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, driver_class: type[StoreDriver], url: str | StoreURL, options: Mapping[str, Any]
+    ) -> None:
         """A store over a driver; :func:`vecbridge.connect` finds the driver by the URL's scheme.
 
         Args:
@@ -49,7 +51,7 @@ class Store:
             url: As it was given, secrets included.
             options: Keyword options; they stand above those of the URL.
         """
-        self._connection = Connection(driver_class, url, options)
+        self._connection = Connection(driver_class, parse(url), options)
         self.url: StoreURL = self._connection.driver.url
         self._creating = threading.Lock()
 

@@ -15,6 +15,7 @@ from unittest import mock
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_milvus import Milvus
 from pymilvus import MilvusClient
+from pymilvus.grpc_gen import milvus_pb2
 
 import vecbridge as vb
 from support.harness import Line, Target, compared, in_turns, seconds
@@ -28,10 +29,11 @@ from support.servers import (
     recalled,
     require,
 )
+from vecbridge.driver import Deadline
 from vecbridge.indexes import IndexParams
 from vecbridge.query import FloatArray
 from vecbridge.store import Collection
-from vecbridge.stores.milvus.collection import MilvusCollection
+from vecbridge.testing import driver_of
 from vecbridge.urls import parse
 
 INDEX = vb.HNSW(16, 200)
@@ -123,15 +125,19 @@ def _ready_made(bench: MilvusBench) -> float:
     Where it takes one at a time, as milvus-lite does, no client is faster.
     """
     with bench.collection(INDEX) as collection:
-        assert isinstance(collection, MilvusCollection)
-        call, kept = collection._table.call, []
+        channel = driver_of(collection)._table._connection._channel
+        call, kept = channel.call, []
 
-        def keep(rpc: str, request: Any) -> Any:
-            return kept.append(request) if rpc == "Upsert" else call(rpc, request)
+        def keep(rpc: str, request: Any, deadline: Deadline, what: str) -> Any:
+            if rpc != "Upsert":
+                return call(rpc, request, deadline, what)
+            kept.append(request)
+            return milvus_pb2.MutationResult()
 
-        with mock.patch.object(collection._table, "call", keep):
+        with mock.patch.object(channel, "call", keep):
             bench.write(collection)
-        taken = seconds(lambda: [call("Upsert", request) for request in kept])
+        deadline = Deadline.after(600)
+        taken = seconds(lambda: [call("Upsert", request, deadline, "Upsert") for request in kept])
         collection.flush()
         require(collection.count(), bench.rows, "written")
         return taken
@@ -195,7 +201,7 @@ def _wait_for_bounded_reads(collection: Collection) -> None:
     from vecbridge.stores.milvus import table
 
     if collection.capabilities.consistency != "strong":
-        threading.Event().wait(table._RECENT_SECONDS + 1)
+        threading.Event().wait(table.RECENT_SECONDS + 1)
 
 
 def scans(bench: MilvusBench) -> list[Line]:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vecbridge.bulk.deadletters import DeadLetterFile
 from vecbridge.bulk.journal import Header, Journal, Settled
-from vecbridge.bulk.letterbox import Letterbox
 from vecbridge.errors import ConfigError, JournalError
 from vecbridge.sources.deadletters import DeadLetter
 
@@ -27,13 +27,13 @@ class OpenJournal(Journal):
         self.settle(Settled(number, 1, "", 1, 0, 0, 0))
 
 
-class OpenDeadLetters(Letterbox):
+class OpenDeadLetters(DeadLetterFile):
     """A dead-letter file."""
 
     busy = ConfigError
 
     def add(self, number: int) -> None:
-        self.post([DeadLetter(number, None, "no")])
+        self.append([DeadLetter(number, None, "no")])
 
 
 KINDS: dict[str, Any] = {"journal": OpenJournal, "dead letters": OpenDeadLetters}

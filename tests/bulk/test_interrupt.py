@@ -90,7 +90,7 @@ def test_the_real_pause_ends_at_once_when_the_run_has_ended() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(delivery.StoppedError):
-        delivery.Patience(stop).wait(vb.UnavailableError("down"))
+        delivery.Backoff(stop).wait(vb.UnavailableError("down"))
 
 
 KILLED = """

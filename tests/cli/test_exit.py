@@ -32,6 +32,10 @@ USAGE = [
     (["search", "x", "--store", "memory://#a", "--where", "year >"], "--where"),
     (["search", "x", "--store", "memory://#a", "--filter", "{"], "--filter: not JSON"),
     (["search", "x", "--store", "memory://#a", "--filter", '{"a": 1}'], "--filter: not a filter"),
+    (
+        ["search", "x", "--store", "memory://#a", "--filter", '{"not":' * 9999],
+        "--filter: the filter is nested",
+    ),
     (["index", "nowhere", "--store", "memory://#a"], "nowhere"),
     (["index", ".", "--store", "memory://#a", "--index", "hnsw(q=1)"], "hnsw has no 'q'"),
     (["index", ".", "--store", "memory://#a", "--index", "tree"], "--index 'tree'"),

@@ -5,23 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vecbridge.capabilities import FIELD_TYPES, FILTER_OPERATORS, Capabilities
 from vecbridge.errors import (
-    DimensionMismatchError,
-    EmbedderMismatchError,
-    SchemaError,
     UnsupportedError,
-    VecbridgeError,
 )
-from vecbridge.filters import TYPE_OPERATORS, And, field
-from vecbridge.indexes import HNSW, IVFPQ, Auto, Flat, IVFFlat, Other
-from vecbridge.query import Query
-from vecbridge.schema import CollectionSpec, EmbedderIdentity, Metric, VectorField
+from vecbridge.filters import TYPE_OPERATORS
+from vecbridge.indexes import HNSW, IVFPQ, Auto, Flat, Other
+from vecbridge.schema import CollectionSpec, Metric, VectorField
 from vecbridge.testing import strategies
 from vecbridge.testing.checks import FIELDS, INDEXES
 
@@ -120,54 +114,6 @@ def test_nearest_gives_up_as_little_as_it_can() -> None:
     assert proposal == spec(index=HNSW(m=32), fields=FIELDS)
     assert poorer.nearest(spec(index=Flat()))[0] == spec(index=Auto())
     assert FULL.nearest(spec(index=HNSW(quantizer="pq")))[1] == []
-
-
-def test_a_query_is_resolved_to_what_can_run() -> None:
-    target = spec(index=HNSW(), fields={"year": "int64"})
-    asked = Query([1, 2, 3, 4], k=5, filter=~(field("year") < 1), include=["year"], ef=9)
-    found = FULL.resolve(asked, target)
-    assert (found.field, found.k, found.include, found.ef, found.nprobe) == (
-        target.vector,
-        5,
-        ("year",),
-        9,
-        None,
-    )
-    assert found.filter == (field("year") >= 1)
-
-
-@pytest.mark.parametrize(
-    ("asked", "error"),
-    [
-        (Query([1, 2]), DimensionMismatchError),
-        (Query([1, 2, 3, np.nan]), SchemaError),
-        (Query([1, 2, 3, 1e39]), SchemaError),
-        (Query([[1, 2, 3, 4], [0, 0, 0, 0]]), SchemaError),
-        (Query([1, 2, 3, 4], using="image"), SchemaError),
-        (Query([1, 2, 3, 4], include=["nope"]), SchemaError),
-        (Query([1, 2, 3, 4], filter=field("nope") == 1), SchemaError),
-        (Query([1, 2, 3, 4], filter=field("year") > 1), UnsupportedError),
-        (Query([1, 2, 3, 4], filter=And((field("year") == 1, ~field("year").isin([2])))), UnsupportedError),
-        (Query([1, 2, 3, 4], k=101), UnsupportedError),
-        (Query([1, 2, 3, 4], ef=10), UnsupportedError),
-        (Query([1, 2, 3, 4], nprobe=10), UnsupportedError),
-        (Query([1, 2, 3, 4], embedder=EmbedderIdentity("x", "2", 4, "p")), EmbedderMismatchError),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_a_query_that_cannot_run_is_refused(asked: Query, error: type[VecbridgeError]) -> None:
-    target = spec(fields={"year": "int64"}, embedder=EmbedderIdentity("x", "1", 4, "p"))
-    with pytest.raises(error):
-        POOR.resolve(asked, target)
-
-
-def test_a_knob_belongs_to_an_index() -> None:
-    vector = [1, 2, 3, 4]
-    assert FULL.resolve(Query(vector, ef=5), spec(index=HNSW())).ef == 5
-    assert FULL.resolve(Query(vector, nprobe=5), spec(index=IVFFlat())).nprobe == 5
-    for asked, index in ((Query(vector, ef=5), IVFFlat()), (Query(vector, nprobe=5), HNSW())):
-        with pytest.raises(UnsupportedError, match="this index takes"):
-            FULL.resolve(asked, spec(index=index))
 
 
 def test_the_error_names_the_nearest_as_the_way_out() -> None:

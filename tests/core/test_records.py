@@ -161,8 +161,25 @@ def test_another_layout_of_the_same_values_is_taken(name: str, array: pa.Array) 
 def test_a_value_of_another_type_is_refused_with_its_row(name: str, value: Any) -> None:
     with pytest.raises(InvalidRecordError) as caught:
         rows(3, **{name: [None, value, None]})
-    assert [each.row for each in caught.value.rows] == [1]
+    assert [(each.row, each.id) for each in caught.value.rows] == [(1, "r001")]
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [[7, 8, 9], np.array([7, 8, 9]), pa.array([7, 8, 9]), pa.chunked_array([[7], [8, 9]]), range(7, 10)],
+)
+def test_a_wrong_value_is_named_by_its_id_however_the_ids_are_given(ids: Any) -> None:
+    spec = CollectionSpec.single("photos", dim=3, id_type="int64", fields={"year": "int64"})
+    with pytest.raises(InvalidRecordError, match=r"row 1 \(id 8\)") as caught:
+        records.batch(spec, id=ids, vector=points(3, 3), year=[1, "x", 3, "beyond the ids"])
+    assert [(each.row, each.id) for each in caught.value.rows] == [(1, 8), (3, None)]
+
+
+def test_a_wrong_id_has_no_id() -> None:
+    with pytest.raises(InvalidRecordError) as caught:
+        records.batch(SPEC, id=["a", 5], vector=points(2, 3))
+    assert [(each.row, each.id) for each in caught.value.rows] == [(1, None)]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A file of lines that only grows, each line durable before the next thing happens."""
+"""An append-only file of lines, for one writer; a line is on the disk when ``append`` returns."""
 
 from __future__ import annotations
 

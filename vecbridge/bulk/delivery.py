@@ -1,4 +1,4 @@
-"""One request of a bulk write: sent, sent again, cut in halves, until each row is acknowledged or refused."""
+"""Delivers one part of a batch: retries transient errors, bisects refused parts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pyarrow as pa
 from vecbridge.errors import (
     AuthError,
     BackendError,
+    Certainty,
     CorruptStoreError,
     DeadlineError,
     Failure,
     InvalidRecordError,
-    Outcome,
     PartialWriteError,
     RateLimitedError,
     StorageFullError,
@@ -38,12 +38,12 @@ Rows: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 
 
 class StoppedError(Exception):
-    """The run is over for another reason; nothing more is sent."""
+    """The run has ended; nothing more is sent."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Records to send.
+    """Records that are written by one upsert.
 
     Attributes:
         checked: The records.
@@ -66,19 +66,19 @@ class Part:
         return Part(self.checked.take(positions), self.rows[positions])
 
     def slice(self, start: int, length: int) -> Part:
-        """Neighbouring records, as a view."""
+        """Adjacent records, as a view."""
         return Part(self.checked.slice(start, length), self.rows[start : start + length])
 
 
 @dataclass(slots=True, eq=False)
-class Request:
-    """A part on its way; only the thread that delivers it writes here.
+class Delivery:
+    """A part, and what became of its rows; written to by the one thread that delivers it.
 
     Attributes:
-        part: What is to be sent.
+        part: What is to be written.
         written: Rows acknowledged so far.
         calls: Upserts so far.
-        failures: Rows given up; ``row`` is the position in the batch of the source.
+        failures: Rows that could not be written; ``row`` is the position in the batch of the source.
     """
 
     part: Part
@@ -88,26 +88,25 @@ class Request:
 
     @property
     def retried(self) -> int:
-        """Attempts beyond the first."""
+        """Upserts beyond the first."""
         return max(self.calls - 1, 0)
 
-    def refuse(self, part: Part, errors: Mapping[int, str], outcome: Outcome = "rejected") -> Part:
-        """Gives rows up, by position in the part, and returns the others."""
+    def fail(self, part: Part, errors: Mapping[int, str], certainty: Certainty = "rejected") -> Part:
+        """Records rows as failed, by position in the part, and returns the others."""
         for position, error in sorted(errors.items()):
-            key = part.ids[position].as_py()
-            self.failures.append(Failure(int(part.rows[position]), key, error, outcome))
+            row, id = int(part.rows[position]), part.ids[position].as_py()
+            self.failures.append(Failure(row, id, error, certainty))
         return part.take(np.setdiff1d(np.arange(len(part)), list(errors)))
 
 
-class Patience:
-    """How often, and how long, one part is sent again: exponential backoff with full jitter.
+class Backoff:
+    """The pauses between the attempts to write one part: exponential backoff with full jitter.
 
     The delays are those of "Exponential Backoff And Jitter" (M. Brooker, AWS Architecture Blog, 2015), which
-    found full jitter to cost the fewest calls; a service that says when to come back is waited for at least
-    so long.
+    found full jitter to cost the fewest calls. The time to wait that a service names is added to the delay.
 
     Args:
-        stop: Ends a wait early.
+        stop: Ends a pause early.
     """
 
     def __init__(self, stop: threading.Event) -> None:
@@ -143,28 +142,28 @@ def pause(stop: threading.Event, seconds: float) -> None:
         raise StoppedError
 
 
-def deliver(collection: Collection, request: Request, stop: threading.Event) -> bool:
-    """Sends one request until each of its rows is acknowledged or given up.
+def deliver(collection: Collection, delivery: Delivery, stop: threading.Event) -> bool:
+    """Writes one part: afterwards each of its rows is acknowledged or failed.
 
-    Rows that the backend names are set aside; where it refuses a request and names none, the request is cut
-    in halves down to the rows at fault. What may succeed later is sent again.
+    Transient errors are retried. Rows that the backend names as bad are recorded as failed; where it refuses
+    a part and names no row, the part is halved until single rows are refused.
 
     Args:
-        collection: Where it goes.
-        request: What is sent; its counts are kept up to date.
-        stop: Ends the run; an error here sets it, so that no other request is begun.
+        collection: Where to write.
+        delivery: What to write; its counts are kept up to date.
+        stop: Ends the run; an error here sets it, so that no other part is begun.
 
     Returns:
-        True; False if the run ended before, and rows are neither acknowledged nor given up.
+        True; False if the run ended first, and rows are neither acknowledged nor failed.
 
     Raises:
         BackendError: No retry can help, or none was left.
         VecbridgeError: What else the collection raises.
     """
-    parts = [request.part]
+    parts = [delivery.part]
     try:
         while parts:
-            parts = _send(collection, request, parts[0], stop) + parts[1:]
+            parts = _write(collection, delivery, parts[0], stop) + parts[1:]
     except StoppedError:
         return False
     except BaseException:
@@ -173,58 +172,58 @@ def deliver(collection: Collection, request: Request, stop: threading.Event) -> 
     return True
 
 
-def _send(collection: Collection, request: Request, part: Part, stop: threading.Event) -> list[Part]:
-    """Sends one part until it is settled; returns the halves where it has to be cut."""
-    patience = Patience(stop)
+def _write(collection: Collection, delivery: Delivery, part: Part, stop: threading.Event) -> list[Part]:
+    """Writes one part, with retries; returns its two halves where it must be bisected, else nothing."""
+    backoff = Backoff(stop)
     while len(part):
         if stop.is_set():
             raise StoppedError
-        request.calls += 1
+        delivery.calls += 1
         try:
             collection.upsert(part.checked)
         except InvalidRecordError as exc:
             if not exc.rows:
-                return _cut(request, part, str(exc))
-            part = request.refuse(part, {each.row: each.error for each in exc.rows})
+                return _halves(delivery, part, str(exc))
+            part = delivery.fail(part, {failure.row: failure.error for failure in exc.rows})
         except PartialWriteError as exc:
-            left = _unacknowledged(exc, part)
-            reason = _reason_to_wait(exc)
-            if len(left) < len(part):
-                request.written += len(part) - len(left)
-                part, patience = part.take(np.array(sorted(left))), Patience(stop)
-            elif reason is None:
-                return _cut(request, part, left[0].error, left[0].outcome)
-            if reason is not None:
-                patience.wait(reason)
+            missing = _unacknowledged(exc, part)
+            transient = _transient_cause(exc)
+            if len(missing) < len(part):  # there was progress, so that all attempts are left for the rest
+                delivery.written += len(part) - len(missing)
+                part, backoff = part.take(np.array(sorted(missing))), Backoff(stop)
+            elif transient is None:
+                return _halves(delivery, part, missing[0].error, missing[0].outcome)
+            if transient is not None:
+                backoff.wait(transient)
         except FATAL:
             raise
         except BackendError as exc:
             if isinstance(exc, TooLargeError) or not exc.retryable:
-                return _cut(request, part, str(exc))
-            patience.wait(exc)
+                return _halves(delivery, part, str(exc))
+            backoff.wait(exc)
         else:
-            request.written += len(part)
+            delivery.written += len(part)
             return []
     return []
 
 
-def _cut(request: Request, part: Part, error: str, outcome: Outcome = "rejected") -> list[Part]:
-    """The halves of a part that was refused; a single row is given up."""
+def _halves(delivery: Delivery, part: Part, error: str, certainty: Certainty = "rejected") -> list[Part]:
+    """The halves of a part that was refused; a single row is recorded as failed."""
     if len(part) == 1:
-        request.refuse(part, {0: error}, outcome)
+        delivery.fail(part, {0: error}, certainty)
         return []
     middle = len(part) // 2
     return [part.slice(0, middle), part.slice(middle, len(part) - middle)]
 
 
 def _unacknowledged(exc: PartialWriteError, part: Part) -> dict[int, Failure]:
-    """By position in the part, what went wrong; where the backend names no row, all are in doubt."""
-    named = {each.row: each for each in exc.report.failures}
+    """The rows without an acknowledgement, by position in the part; all, where the error names none."""
+    named = {failure.row: failure for failure in exc.report.failures}
     return named or {row: Failure(row, None, str(exc), "unknown") for row in range(len(part))}
 
 
-def _reason_to_wait(exc: PartialWriteError) -> BackendError | None:
-    """Why the rows that are not acknowledged may be taken later; None where they were refused as they are.
+def _transient_cause(exc: PartialWriteError) -> BackendError | None:
+    """The error after which the unacknowledged rows are sent again; None if they were refused for good.
 
     Raises:
         BackendError: The cause, if no retry can help.
@@ -234,5 +233,7 @@ def _reason_to_wait(exc: PartialWriteError) -> BackendError | None:
         raise cause
     if isinstance(cause, BackendError):
         return cause if cause.retryable else None
-    refused = exc.report.failures and all(each.outcome == "rejected" for each in exc.report.failures)
-    return None if refused else DeadlineError(f"it is not known whether all rows were written: {exc}")
+    failures = exc.report.failures
+    if failures and all(failure.outcome == "rejected" for failure in failures):
+        return None
+    return DeadlineError(f"it is not known whether all rows were written: {exc}")

@@ -1,4 +1,4 @@
-"""What a bulk write takes in: batches from any source, and of each batch the rows that may be sent."""
+"""The input of a bulk write: batches from any source, and of each batch the rows that can be written."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from vecbridge.schema import CollectionSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sifted:
+class Validated:
     """A batch of the source after its check.
 
     Attributes:
-        part: The rows to send, in canonical form, each id once.
-        failures: The rows that no backend may take.
+        part: The good rows, in canonical form, each id once.
+        failures: The bad rows.
         duplicates: Rows left out because a later row has their id.
     """
 
@@ -31,43 +31,44 @@ class Sifted:
 
 
 def record_batches(batches: Iterable[pa.RecordBatch | pa.Table]) -> Iterator[pa.RecordBatch]:
-    """The batches that have rows, one at a time; tables in their chunks.
+    """Record batches, one at a time; tables are taken in their chunks, and empty batches are skipped.
 
     Raises:
-        ConfigError: Something else came.
+        ConfigError: Neither a batch nor a table.
     """
     if isinstance(batches, pa.RecordBatch | pa.Table):
         batches = [batches]
-    for each in batches:
-        if isinstance(each, pa.Table):
-            yield from (chunk for chunk in each.to_batches() if chunk.num_rows)
-        elif not isinstance(each, pa.RecordBatch):
-            raise ConfigError(f"batches: pyarrow.RecordBatch or Table is wanted, not {type(each).__name__}")
-        elif each.num_rows:
-            yield each
+    for batch in batches:
+        if isinstance(batch, pa.Table):
+            yield from (chunk for chunk in batch.to_batches() if chunk.num_rows)
+        elif not isinstance(batch, pa.RecordBatch):
+            raise ConfigError(f"batches: pyarrow.RecordBatch or Table is wanted, not {type(batch).__name__}")
+        elif batch.num_rows:
+            yield batch
 
 
-def sift(batch: pa.RecordBatch, spec: CollectionSpec) -> Sifted:
-    """Parts the rows that may be sent from those that may not.
+def validate(batch: pa.RecordBatch, spec: CollectionSpec) -> Validated:
+    """Separates the rows that can be written from those that cannot.
 
-    A row that is refused replaces nothing: the last good row of an id wins.
+    Of the good rows with the same id the last wins; a bad row replaces nothing.
 
     Raises:
-        EmbedderMismatchError: The batch bears another model than the collection.
+        EmbedderMismatchError: The batch's vectors come from another model than the collection's.
     """
     rows = np.arange(batch.num_rows)
     try:
-        return Sifted(Part(records.checked(batch, spec), rows), (), 0)
+        return Validated(Part(records.checked(batch, spec), rows), (), 0)
     except InvalidRecordError:
-        problems = _problems(batch, spec)  # check() refuses repeats too, and names one problem a row
+        problems = _problems(batch, spec)  # the error names repeated ids too, and one problem a row
     good = np.setdiff1d(rows, list(problems))
-    keys = batch.column("id").to_pylist() if "id" in batch.schema.names else [None] * len(rows)
-    last = np.array(sorted({keys[row]: row for row in good.tolist()}.values()), np.int64)
-    failures = tuple(Failure(row, _plain(keys[row]), error) for row, error in sorted(problems.items()))
-    return Sifted(Part(_checked(batch, spec, last), last), failures, len(good) - len(last))
+    ids = batch.column("id").to_pylist() if "id" in batch.schema.names else [None] * len(rows)
+    last = np.array(sorted({ids[row]: row for row in good.tolist()}.values()), np.int64)
+    failures = tuple(Failure(row, _plain(ids[row]), error) for row, error in sorted(problems.items()))
+    return Validated(Part(_checked_rows(batch, spec, last), last), failures, len(good) - len(last))
 
 
-def _checked(batch: pa.RecordBatch, spec: CollectionSpec, rows: Rows) -> records.Checked:
+def _checked_rows(batch: pa.RecordBatch, spec: CollectionSpec, rows: Rows) -> records.Checked:
+    """Some rows of a batch, all of them good; the batch may not fit the spec if there are none."""
     if not len(rows):
         batch = pa.RecordBatch.from_pylist([], schema=records.arrow_schema(spec))
         return records.checked(batch, spec)
@@ -75,34 +76,38 @@ def _checked(batch: pa.RecordBatch, spec: CollectionSpec, rows: Rows) -> records
 
 
 def _problems(batch: pa.RecordBatch, spec: CollectionSpec) -> dict[int, str]:
-    """What is wrong with each row by itself, repeated ids apart; linear in the rows, however many repeat."""
+    """What is wrong with each row by itself, repeated ids apart.
+
+    Linear in the rows, however many repeat: the other columns are checked under ids that are made up, and
+    each distinct id is checked once.
+    """
     position = batch.schema.get_field_index("id")
     if position < 0 or pa.types.is_nested(batch.column(position).type):
-        return _refusals(batch, spec)  # all rows, for the shape of the batch
+        return _errors(batch, spec)  # all rows, for the shape of the batch
     numbers = np.arange(batch.num_rows)
-    stand_ins = pa.array(map(str, numbers)) if spec.id_type == "string" else pa.array(numbers)
-    found = _refusals(batch.set_column(position, "id", stand_ins), spec)
-    return found | _id_problems(batch.column(position), spec)
+    distinct = pa.array(map(str, numbers)) if spec.id_type == "string" else pa.array(numbers)
+    problems = _errors(batch.set_column(position, "id", distinct), spec)
+    return problems | _id_problems(batch.column(position), spec)
 
 
 def _id_problems(ids: pa.Array, spec: CollectionSpec) -> dict[int, str]:
-    keys = ids.to_pylist()
-    firsts = {key: row for row, key in reversed(list(enumerate(keys)))}
+    values = ids.to_pylist()
+    firsts = {value: row for row, value in reversed(list(enumerate(values)))}
     distinct = ids.take(pa.array(firsts.values(), pa.int64()))
     ones = records.vector_array(np.ones((len(distinct), 1), np.float32))
     ids_alone = CollectionSpec.single(spec.name, dim=1, id_type=spec.id_type)
-    refused = _refusals(pa.RecordBatch.from_pydict({"id": distinct, "vector": ones}), ids_alone)
-    errors = {key: refused[row] for row, key in enumerate(firsts) if row in refused}
-    return {row: errors[key] for row, key in enumerate(keys) if key in errors}
+    errors = _errors(pa.RecordBatch.from_pydict({"id": distinct, "vector": ones}), ids_alone)
+    by_value = {value: errors[row] for row, value in enumerate(firsts) if row in errors}
+    return {row: by_value[value] for row, value in enumerate(values) if value in by_value}
 
 
-def _refusals(batch: pa.RecordBatch, spec: CollectionSpec) -> dict[int, str]:
+def _errors(batch: pa.RecordBatch, spec: CollectionSpec) -> dict[int, str]:
     try:
         records.check(batch, spec)
     except InvalidRecordError as exc:
-        return {each.row: each.error for each in exc.rows}
+        return {failure.row: failure.error for failure in exc.rows}
     return {}
 
 
-def _plain(key: Any) -> str | int | None:
-    return key if isinstance(key, str | int) else None
+def _plain(value: Any) -> str | int | None:
+    return value if isinstance(value, str | int) else None

@@ -55,7 +55,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Which run a journal belongs to; nothing in it is secret.
+    """Which run a journal belongs to; it contains no secrets.
 
     Attributes:
         source: What is read, as the caller names it.
@@ -113,12 +113,12 @@ class Journal:
         return str(self._file.path)
 
     def require_target(self, collection: Collection) -> None:
-        """Refuses to skip what was written into a collection that has been dropped since.
+        """Refuses a collection that has been dropped since: its rows would be skipped.
 
         Raises:
             JournalError: Rows were acknowledged, and the collection is empty.
         """
-        written = sum(each.written for each in self._settled.values())
+        written = sum(settled.written for settled in self._settled.values())
         # where writes become visible late, an empty answer proves nothing
         if written and collection.capabilities.consistency == "strong" and not collection.count():
             raise JournalError(
@@ -127,20 +127,20 @@ class Journal:
             )
 
     def recall(self, batch: int, rows: int, digest: str) -> Settled | None:
-        """What an earlier run made of a batch; None if it did not settle it.
+        """The entry of a batch that an earlier run settled; None if it did not.
 
         Raises:
             JournalError: The batch is another one than at that time.
         """
-        found = self._settled.pop(batch, None)
-        if found is not None and (found.rows, found.digest) != (rows, digest):
+        settled = self._settled.pop(batch, None)
+        if settled is not None and (settled.rows, settled.digest) != (rows, digest):
             raise JournalError(
                 f"{self.path}: batch {batch} of the source has changed since: write it with a new journal"
             )
-        return found
+        return settled
 
     def settle(self, settled: Settled) -> None:
-        """Notes a batch; it is on the disk when this returns.
+        """Adds the entry of a batch; it is on the disk when this returns.
 
         Raises:
             ConfigError: The journal was opened by the process that this one was forked from.
@@ -150,7 +150,7 @@ class Journal:
         self._file.append(_line(asdict(settled)))
 
     def finish(self) -> None:
-        """Notes that the source has ended.
+        """Adds the entry that says that the source has ended.
 
         Raises:
             StorageFullError: The disk is full.
@@ -219,21 +219,21 @@ def digest(batch: pa.RecordBatch) -> str:
     state = hashlib.sha256()
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         state.update(f"{name}\0{column.type}\0".encode())
-        _feed(state, column)
+        _update(state, column)
     return state.hexdigest()[:32]
 
 
-def _feed(state: Any, column: pa.Array) -> None:
+def _update(state: Any, column: pa.Array) -> None:
     type = column.type
     state.update(np.array([len(column), column.null_count]).tobytes())
     if column.null_count:
         state.update(np.packbits(pc.is_valid(column).to_numpy(zero_copy_only=False)).tobytes())
         column = column.drop_null()  # what lies below a null is anything
     if pa.types.is_fixed_size_list(type):
-        _feed(state, column.flatten())
+        _update(state, column.flatten())
     elif pa.types.is_list(type):
         state.update(pc.list_value_length(column).to_numpy().tobytes())
-        _feed(state, column.flatten())
+        _update(state, column.flatten())
     elif pa.types.is_string(type):
         state.update(pc.binary_length(column).to_numpy().tobytes())
         whole = pa.ListArray.from_arrays(pa.array([0, len(column)], pa.int32()), column)

@@ -1,4 +1,4 @@
-"""The writer itself: what it takes from the source, what it has in flight, what it notes down."""
+"""A bulk write: reads the source, keeps a few upserts in flight, and records what became of each row."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vecbridge import records
-from vecbridge.bulk.delivery import Part, Request, deliver
-from vecbridge.bulk.intake import Sifted, record_batches, sift
+from vecbridge.bulk.deadletters import DeadLetterFile, row_values
+from vecbridge.bulk.delivery import Delivery, Part, deliver
+from vecbridge.bulk.intake import Validated, record_batches, validate
 from vecbridge.bulk.journal import Header, Journal, Settled, digest
-from vecbridge.bulk.letterbox import Letterbox, record
 from vecbridge.errors import (
     ConfigError,
     Failure,
@@ -29,7 +29,7 @@ from vecbridge.query import WriteReport
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.store import Collection
 
-MAX_PART_ROWS: Final = 10_000  # what a retry sends again, at most
+MAX_PART_ROWS: Final = 10_000  # rows that a retry sends again, at most
 KEPT_FAILURES: Final = 100
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
@@ -42,8 +42,8 @@ class Progress:
     Attributes:
         rows: Rows taken from the source.
         written: Rows acknowledged.
-        failed: Rows set aside.
-        retried: Attempts beyond the first.
+        failed: Rows that could not be written.
+        retried: Upserts beyond the first of each part.
         duplicates: Rows that a later row of their batch replaced.
         skipped: Rows of batches that an earlier run settled.
     """
@@ -57,7 +57,7 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Rows of which is known what became of them."""
+        """Rows that are settled: written, failed or replaced."""
         return self.written + self.failed + self.duplicates
 
 
@@ -72,20 +72,20 @@ def write(
     progress: Callable[[Progress], None] | None = None,
     source: str = "",
 ) -> WriteReport:
-    """Writes many batches: in parallel where that is faster, and holding a few of them at a time.
+    """Writes many batches, in parallel where that is faster; a few of them are in memory at a time.
 
-    What may succeed later is sent again, with growing pauses. Rows that cannot be stored are set aside, and
-    the others are written. Of rows with the same id the last wins, whatever the number of workers.
+    Transient errors are retried, with growing pauses. Rows that cannot be stored become dead letters, and the
+    others are written. Of rows with the same id the last wins, whatever the number of workers.
 
     Args:
         collection: Where they go.
         batches: As :func:`vecbridge.batch` builds them, or tables; read lazily, in the caller's thread.
-        workers: Requests at a time, at most; one where the backend gains nothing from more.
-        journal: A file that notes which batches are settled. The same call after a crash or an error
+        workers: Upserts at a time, at most; one where the backend gains nothing from more.
+        journal: A file that records which batches are settled. The same call after a crash or an error
             continues there: it reads the source again and sends only what is not settled.
-        dead_letters: A file to which the rows set aside are appended, a line of JSON each, with the reason;
-            ``vecbridge load`` reads it.
-        max_failures: More rows set aside than this end the write.
+        dead_letters: A file to which the rows that cannot be stored are appended, a line of JSON each, with
+            the reason; ``vecbridge load`` reads it.
+        max_failures: More failed rows than this end the write.
         progress: Called in the caller's thread as rows are settled.
         source: What the journal calls the source; a journal continues only for the same one.
 
@@ -98,7 +98,7 @@ def write(
         ConfigError: An argument that cannot be right, or a dead-letter file that cannot be used.
         JournalError: The journal is another run's or a finished one, or the source has changed.
         EmbedderMismatchError: Vectors from another model than the collection's.
-        PartialWriteError: More than ``max_failures`` rows were set aside; carries the report.
+        PartialWriteError: More than ``max_failures`` rows failed; carries the report.
         StorageFullError: No room for the rows, the journal or the dead letters.
         BackendError: The backend refuses every request, or retries ran out. What was acknowledged until then
             stays, and the journal knows it.
@@ -116,16 +116,15 @@ def write(
     if max_failures is not None and max_failures < 0:
         raise ConfigError(f"max_failures={max_failures}: a whole number from 0, or None")
     with ExitStack() as stack:
-        log = letterbox = None
+        opened = dead_letter_file = None
         if journal is not None:
             options = {"dead_letters": dead_letters is not None}
-            log = stack.enter_context(Journal(journal, Header.of(collection, source, options)))
-            log.require_target(collection)
+            opened = stack.enter_context(Journal(journal, Header.of(collection, source, options)))
+            opened.require_target(collection)
         if dead_letters is not None:
-            letterbox = stack.enter_context(
-                Letterbox(dead_letters, continuing=log is not None and log.continues)
-            )
-        run = _Run(collection, log, letterbox, max_failures, progress, source)
+            continuing = opened is not None and opened.continues
+            dead_letter_file = stack.enter_context(DeadLetterFile(dead_letters, continuing=continuing))
+        run = _Run(collection, opened, dead_letter_file, max_failures, progress, source)
         return run.write(batches, workers if collection.capabilities.parallel_requests > 1 else 1)
 
 
@@ -137,65 +136,66 @@ class _Batch:
         number: Its number in the source.
         first_row: Position of its first row in the source.
         raw: As it came.
-        sifted: As it was checked.
+        validated: Its good and its bad rows.
         digest: Of its content; "" without a journal.
-        requests: What is sent of it.
-        waiting: How many of them are not done.
+        deliveries: The parts in which it is written.
+        unfinished: How many of them are not delivered yet.
     """
 
     number: int
     first_row: int
     raw: pa.RecordBatch
-    sifted: Sifted
+    validated: Validated
     digest: str
-    requests: list[Request]
-    waiting: int
+    deliveries: list[Delivery]
+    unfinished: int
 
     def settled(self) -> Settled:
+        """Its entry in the journal."""
         return Settled(
             batch=self.number,
             rows=self.raw.num_rows,
             digest=self.digest,
-            written=sum(each.written for each in self.requests),
-            failed=len(self.sifted.failures) + sum(len(each.failures) for each in self.requests),
-            retried=sum(each.retried for each in self.requests),
-            duplicates=self.sifted.duplicates,
+            written=sum(delivery.written for delivery in self.deliveries),
+            failed=len(self.failures()),
+            retried=sum(delivery.retried for delivery in self.deliveries),
+            duplicates=self.validated.duplicates,
         )
 
     def failures(self) -> list[Failure]:
-        """The rows set aside, by position in the batch."""
-        refused = [failure for each in self.requests for failure in each.failures]
-        return sorted([*self.sifted.failures, *refused], key=lambda failure: failure.row)
+        """The rows that could not be written, by position in the batch."""
+        refused = [failure for delivery in self.deliveries for failure in delivery.failures]
+        return sorted([*self.validated.failures, *refused], key=lambda failure: failure.row)
 
     def overlaps(self, ids: pa.Array) -> bool:
-        """Whether one of these ids is on its way here."""
-        return bool(pc.any(pc.is_in(ids, value_set=self.sifted.part.ids)).as_py())
+        """Whether one of these ids is among its own."""
+        return bool(pc.any(pc.is_in(ids, value_set=self.validated.part.ids)).as_py())
 
 
-def _show_nothing(progress: Progress) -> None:
-    """What a write does whose progress nobody follows."""
+def _no_progress(progress: Progress) -> None:
+    """Default progress callback: does nothing."""
 
 
 class _Run:
-    """One call of :func:`write`. Workers only send; everything else happens in the caller's thread."""
+    """One call of :func:`write`. Workers only deliver; everything else happens in the caller's thread."""
 
     def __init__(
         self,
         collection: Collection,
         journal: Journal | None,
-        letterbox: Letterbox | None,
+        dead_letters: DeadLetterFile | None,
         max_failures: int | None,
         progress: Callable[[Progress], None] | None,
         source: str,
     ) -> None:
         self._collection = collection
         self._journal = journal
-        self._letterbox = letterbox
+        self._dead_letters = dead_letters
         self._max_failures = max_failures
-        self._show = progress or _show_nothing
+        self._report_progress = progress or _no_progress
         self._source = source
         self._stop = threading.Event()
-        self._pending: dict[Future[bool], tuple[_Batch, Request]] = {}
+        self._in_flight: dict[Future[bool], tuple[_Batch, Delivery]] = {}
         self._progress = Progress()
         self._failures: list[Failure] = []
 
@@ -203,100 +203,101 @@ class _Run:
         with ThreadPoolExecutor(workers, thread_name_prefix="vecbridge-write") as pool:
             try:
                 for number, batch in enumerate(record_batches(batches)):
-                    self._take_in(number, batch, pool, workers)
-                    self._show(self._progress)
-                while self._pending:
-                    self._collect()
+                    self._start(number, batch, pool, workers)
+                    self._report_progress(self._progress)
+                while self._in_flight:
+                    self._wait_for_delivery()
             except BaseException as exc:
-                if not isinstance(exc, Exception):  # Ctrl-C: what waits for another attempt is left
+                if not isinstance(exc, Exception):  # Ctrl-C: no further attempts
                     self._stop.set()
-                self._wind_up()
+                self._drain()
                 exc.add_note(f"{self._progress.written} rows were acknowledged until then")
                 raise
         if self._journal is not None:
             self._journal.finish()
         return self._report()
 
-    def _take_in(self, number: int, raw: pa.RecordBatch, pool: ThreadPoolExecutor, workers: int) -> None:
+    def _start(self, number: int, raw: pa.RecordBatch, pool: ThreadPoolExecutor, workers: int) -> None:
+        """Validates a batch of the source and hands its parts to the workers."""
         first_row = self._progress.rows
         self._count(rows=raw.num_rows)
         fingerprint = ""
         if self._journal is not None:
             fingerprint = digest(raw)
-            known = self._journal.recall(number, raw.num_rows, fingerprint)
-            if known is not None:
-                self._skip(known)
+            settled = self._journal.recall(number, raw.num_rows, fingerprint)
+            if settled is not None:
+                self._skip(settled)
                 return
-        sifted = sift(raw, self._collection.spec)
-        requests = [Request(part) for part in self._parts(sifted.part)]
-        batch = _Batch(number, first_row, raw, sifted, fingerprint, requests, len(requests))
+        validated = validate(raw, self._collection.spec)
+        deliveries = [Delivery(part) for part in self._parts(validated.part)]
+        batch = _Batch(number, first_row, raw, validated, fingerprint, deliveries, len(deliveries))
         if workers > 1:  # a single worker keeps the order by itself
-            self._let_pass(sifted.part)
-        for request in requests:
-            self._pending[pool.submit(deliver, self._collection, request, self._stop)] = (batch, request)
-            while len(self._pending) > workers:
-                self._collect()
-        if not requests:
+            self._wait_for_conflicts(validated.part)
+        for delivery in deliveries:
+            self._in_flight[pool.submit(deliver, self._collection, delivery, self._stop)] = (batch, delivery)
+            while len(self._in_flight) > workers:
+                self._wait_for_delivery()
+        if not deliveries:
             self._settle(batch)
 
     def _parts(self, part: Part) -> Iterator[Part]:
-        """What one upsert takes: as many requests as the store has in flight at a time."""
+        """Cuts a batch into upserts: each as many requests as the store has in flight at a time."""
         limits = self._collection.capabilities
         at_once = limits.parallel_requests
-        rows = records.ranges(
+        ranges = records.ranges(
             part.checked.batch,
             max_rows=min(limits.request_rows * at_once, MAX_PART_ROWS),
             max_bytes=None if limits.request_bytes is None else limits.request_bytes * at_once,
         )
-        return (part.slice(each.start, len(each)) for each in rows)
+        return (part.slice(rows.start, len(rows)) for rows in ranges)
 
-    def _let_pass(self, part: Part) -> None:
-        """Waits for batches on their way that share an id with this one: the later row must arrive later."""
-        while any(batch.overlaps(part.ids) for batch in {batch for batch, _ in self._pending.values()}):
-            self._collect()
+    def _wait_for_conflicts(self, part: Part) -> None:
+        """Waits until no request in flight holds any of these ids, so that the last write wins."""
+        while any(batch.overlaps(part.ids) for batch in {batch for batch, _ in self._in_flight.values()}):
+            self._wait_for_delivery()
 
-    def _collect(self) -> None:
-        """Waits for a request, and settles the batch that is complete with it."""
-        done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
-        for future in [each for each in self._pending if each in done]:  # in the order of the source
+    def _wait_for_delivery(self) -> None:
+        """Waits until at least one part is delivered; settles the batches that this completes."""
+        done, _ = wait(self._in_flight, return_when=FIRST_COMPLETED)
+        for future in [future for future in self._in_flight if future in done]:  # in the order of the source
             future.result()
             self._complete(future)
-            self._show(self._progress)
+            self._report_progress(self._progress)
 
     def _complete(self, future: Future[bool]) -> None:
-        batch, request = self._pending.pop(future)
-        self._count(written=request.written, retried=request.retried)
+        batch, delivery = self._in_flight.pop(future)
+        self._count(written=delivery.written, retried=delivery.retried)
         if future.exception() is not None or not future.result():
             return
-        self._count(failed=len(request.failures))
-        batch.waiting -= 1
-        if not batch.waiting:
+        self._count(failed=len(delivery.failures))
+        batch.unfinished -= 1
+        if not batch.unfinished:
             self._settle(batch)
 
     def _settle(self, batch: _Batch) -> None:
-        """Puts the dead letters of a batch on the disk, then its line of the journal."""
-        self._count(failed=len(batch.sifted.failures), duplicates=batch.sifted.duplicates)
+        """Appends the dead letters of a batch, then its entry in the journal: a crash must not lose any."""
+        self._count(failed=len(batch.validated.failures), duplicates=batch.validated.duplicates)
         failures = batch.failures()
         room = KEPT_FAILURES - len(self._failures)
-        self._failures += [replace(each, row=batch.first_row + each.row) for each in failures[:room]]
-        if self._letterbox is not None:
-            self._letterbox.post(self._letter(batch, each) for each in failures)
+        self._failures += [replace(failure, row=batch.first_row + failure.row) for failure in failures[:room]]
+        if self._dead_letters is not None:
+            self._dead_letters.append(self._dead_letter(batch, failure) for failure in failures)
         if self._journal is not None:
             self._journal.settle(batch.settled())
         self._require_few_failures()
 
-    def _letter(self, batch: _Batch, failure: Failure) -> DeadLetter:
+    def _dead_letter(self, batch: _Batch, failure: Failure) -> DeadLetter:
         place = f"row {batch.first_row + failure.row}" + (f" of {self._source}" if self._source else "")
-        columns = record(batch.raw, failure.row, self._collection.spec)
-        return DeadLetter(failure.id, place, failure.error, columns)
+        values = row_values(batch.raw, failure.row, self._collection.spec)
+        return DeadLetter(failure.id, place, failure.error, values)
 
-    def _skip(self, known: Settled) -> None:
+    def _skip(self, settled: Settled) -> None:
         self._count(
-            written=known.written,
-            failed=known.failed,
-            retried=known.retried,
-            duplicates=known.duplicates,
-            skipped=known.rows,
+            written=settled.written,
+            failed=settled.failed,
+            retried=settled.retried,
+            duplicates=settled.duplicates,
+            skipped=settled.rows,
         )
         self._require_few_failures()
 
@@ -304,11 +305,11 @@ class _Run:
         if self._max_failures is not None and self._progress.failed > self._max_failures:
             raise PartialWriteError(self._report())
 
-    def _wind_up(self) -> None:
-        """Waits for the requests under way, and notes what they have settled."""
-        wait(self._pending)
-        for future in list(self._pending):
-            with suppress(VecbridgeError):  # such as a full disk: the error under way says so already
+    def _drain(self) -> None:
+        """After an error: waits for the deliveries in flight, and records what they have settled."""
+        wait(self._in_flight)
+        for future in list(self._in_flight):
+            with suppress(VecbridgeError):  # such as a full disk: the first error says so already
                 self._complete(future)
 
     def _count(self, **more: int) -> None:

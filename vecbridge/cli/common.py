@@ -184,15 +184,11 @@ def read_include(given: Sequence[str], spec: CollectionSpec) -> list[str]:
 
 
 def _json_filter(text: str) -> Filter:
-    import json
-
     from vecbridge.errors import SchemaError
-    from vecbridge.filters import from_dict
+    from vecbridge.filters import from_json
 
     try:
-        return from_dict(json.loads(text))
-    except ValueError as exc:
-        raise ConfigError(f"--filter: not JSON: {exc}") from None
+        return from_json(text)
     except SchemaError as exc:
         raise ConfigError(f"--filter: {exc}") from None
 

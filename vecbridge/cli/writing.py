@@ -122,11 +122,11 @@ class SourceFailures:
 
     def save(self) -> None:
         """Appends them to the file; removes the file if this run created it and it is empty."""
-        from vecbridge.bulk.letterbox import Letterbox
+        from vecbridge.bulk.deadletters import DeadLetterFile
 
         if self._pending:
-            with Letterbox(self.path, continuing=True) as box:
-                box.post(self._pending)
+            with DeadLetterFile(self.path, continuing=True) as file:
+                file.append(self._pending)
             self._pending = []
         if not self._existed and self.path.exists() and not self.path.stat().st_size:
             self.path.unlink()

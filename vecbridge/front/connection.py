@@ -14,7 +14,7 @@ from vecbridge.driver import Deadline, Described, StoreDriver
 from vecbridge.errors import BackendError, ConfigError, StoreLockedError, VecbridgeError
 from vecbridge.front import processes
 from vecbridge.front.sending import RequestSlots
-from vecbridge.urls import StoreURL, read_options
+from vecbridge.urls import StoreURL, parse, read_options
 
 Result = TypeVar("Result")
 
@@ -162,7 +162,7 @@ class Connection:
         if self._finalizer.detach() is not None:
             self.driver.close()
 
-    def pickled(self) -> tuple[type[StoreDriver], StoreURL, dict[str, Any]]:
+    def pickled(self) -> tuple[type[StoreDriver], str, dict[str, Any]]:
         """What another process needs to connect: no secrets, which it reads from its own environment.
 
         Raises:
@@ -172,7 +172,12 @@ class Connection:
         if driver_class.on_fork == "keep":
             raise ConfigError(f"{url} lives in the memory of one process: it cannot be pickled")
         plain = {name: value for name, value in options.items() if not _is_secret(driver_class, name)}
-        return driver_class, url.without_password(), plain
+        return driver_class, str(url.without_password()), plain
+
+
+def unpickled(driver_class: type[StoreDriver], url: str, options: dict[str, Any]) -> Connection:
+    """The connection that :meth:`Connection.pickled` described, in another process."""
+    return Connection(driver_class, parse(url), options)
 
 
 def _is_secret(driver_class: type[StoreDriver], option: str) -> bool:

@@ -51,7 +51,7 @@ def arrow_schema(spec: CollectionSpec, include: Sequence[str] | None = None) -> 
     for vector in spec.vectors:
         item = pa.field("item", pa.float32(), nullable=False)
         columns.append(pa.field(vector.name, pa.list_(item, vector.dim), nullable=False))
-    columns += [pa.field(each.name, _ARROW[each.type]) for each in spec.fields]
+    columns += [pa.field(field.name, _ARROW[field.type]) for field in spec.fields]
     if include is None:
         return pa.schema(columns)
     for name in include:
@@ -128,9 +128,9 @@ def id_array(spec: CollectionSpec, ids: Iterable[str | int]) -> pa.Array:
         raise SchemaError(f"ids={ids!r}: a list of ids")
     values = ids.to_pylist() if isinstance(ids, pa.Array | pa.ChunkedArray) else list(ids)
     wanted = str if spec.id_type == "string" else (int, np.integer)
-    for each in values:
-        if not isinstance(each, wanted) or isinstance(each, bool):
-            raise SchemaError(f"id {each!r}: {spec.name!r} has {spec.id_type} ids")
+    for value in values:
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise SchemaError(f"id {value!r}: {spec.name!r} has {spec.id_type} ids")
     try:
         return pa.array(list(dict.fromkeys(values)), pa.string() if spec.id_type == "string" else pa.int64())
     except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError) as exc:

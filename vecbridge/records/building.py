@@ -50,20 +50,22 @@ def batch(spec: CollectionSpec, /, **columns: Any) -> pa.RecordBatch:
     if "id" not in columns:
         raise InvalidRecordError("column 'id' is missing", [])
     columns = {name: _sized(name, values) for name, values in columns.items()}
-    rows = len(columns["id"])
-    require_known(spec, columns, rows)
-    types = {each.name: each for each in arrow_schema(spec)}
-    jsons = {each.name for each in spec.fields if each.type == "json"}
+    ids = columns["id"]
+    require_known(spec, columns, len(ids))
+    types = {column.name: column.type for column in arrow_schema(spec)}
+    vectors = {field.name for field in spec.vectors}
+    jsons = {field.name for field in spec.fields if field.type == "json"}
     arrays = {}
     for name, values in columns.items():
-        if name in {each.name for each in spec.vectors}:
-            arrays[name] = _vector_column(spec.vector_field(name), values, rows)
+        if name in vectors:
+            arrays[name] = _vector_column(spec.vector_field(name), values, len(ids))
         else:
             if name in jsons and not isinstance(values, pa.Array | pa.ChunkedArray):
-                values = _json_texts(name, values)
-            arrays[name] = _scalar_column(name, values, types[name].type, rows)
-        if len(arrays[name]) != rows:
-            raise whole_batch(f"column {name!r} has {len(arrays[name])} rows, and 'id' {rows}", rows)
+                values = _json_texts(name, values, ids)
+            arrays[name] = _scalar_column(name, values, types[name], ids)
+        if len(arrays[name]) != len(ids):
+            problem = f"column {name!r} has {len(arrays[name])} rows, and 'id' {len(ids)}"
+            raise whole_batch(problem, len(ids))
     return check(pa.RecordBatch.from_pydict(arrays), spec)
 
 
@@ -78,7 +80,7 @@ def _vector_column(field: VectorField, values: Any, rows: int) -> pa.Array:
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     try:
-        with np.errstate(over="ignore"):  # what overflows becomes Inf, which check() refuses by row
+        with np.errstate(over="ignore"):  # an overflow becomes Inf, and check() names its row
             array = np.ascontiguousarray(values, dtype=np.float32)
     except (TypeError, ValueError) as exc:
         raise whole_batch(f"vector {field.name!r}: {exc}", rows) from exc
@@ -89,50 +91,54 @@ def _vector_column(field: VectorField, values: Any, rows: int) -> pa.Array:
     return vector_array(array)
 
 
-def _scalar_column(name: str, values: Any, wanted: pa.DataType, rows: int) -> pa.Array:
+def _scalar_column(name: str, values: Any, wanted: pa.DataType, ids: Any) -> pa.Array:
     if isinstance(values, pa.ChunkedArray):
         return values.combine_chunks()
     if isinstance(values, pa.Array):
         return values
     try:
         if isinstance(values, np.ndarray) and values.dtype != object:
-            return cast_column(name, pa.array(values), wanted, rows)
+            return cast_column(name, pa.array(values), wanted, len(ids))
         _refuse_coercion(values, wanted)
         return pa.array(values, wanted)
     except _CONVERSION_ERRORS as exc:
-        raise _column_error(name, values, wanted, exc) from exc
+        raise _column_error(name, values, wanted, ids, exc) from exc
 
 
 def _refuse_coercion(values: Iterable[Any], wanted: pa.DataType) -> None:
     """Arrow takes True for 1, b"a" for "a" and an inexact int for a float; the contract does not."""
-    for each in values:
-        if isinstance(each, bool | np.bool_) and not pa.types.is_boolean(wanted):
-            raise TypeError(f"{each!r} is a bool")
-        if isinstance(each, bytes):
-            raise TypeError(f"{each!r} is bytes, not str")
-        if pa.types.is_list(wanted) and each is not None:
-            if isinstance(each, str):
-                raise TypeError(f"{each!r} is a str, not a list of them")
-            _refuse_coercion(each, wanted.value_type)
-        if pa.types.is_float64(wanted) and isinstance(each, int) and int(float(each)) != each:
-            raise TypeError(f"{each!r} has no exact float64")
-        if pa.types.is_int64(wanted) and isinstance(each, float | np.floating):
-            raise TypeError(f"{each!r} is a float")
+    for value in values:
+        if isinstance(value, bool | np.bool_) and not pa.types.is_boolean(wanted):
+            raise TypeError(f"{value!r} is a bool")
+        if isinstance(value, bytes):
+            raise TypeError(f"{value!r} is bytes, not str")
+        if pa.types.is_list(wanted) and value is not None:
+            if isinstance(value, str):
+                raise TypeError(f"{value!r} is a str, not a list of them")
+            _refuse_coercion(value, wanted.value_type)
+        if pa.types.is_float64(wanted) and isinstance(value, int) and int(float(value)) != value:
+            raise TypeError(f"{value!r} has no exact float64")
+        if pa.types.is_int64(wanted) and isinstance(value, float | np.floating):
+            raise TypeError(f"{value!r} is a float")
 
 
-def _column_error(name: str, values: Any, wanted: pa.DataType, exc: Exception) -> InvalidRecordError:
+def _column_error(
+    name: str, values: Any, wanted: pa.DataType, ids: Any, exc: Exception
+) -> InvalidRecordError:
     """Finds the rows of a Python column that Arrow cannot take."""
     problems: dict[int, str] = {}
     for row, value in enumerate(values):
         try:
             _refuse_coercion([value], wanted)
             pa.array([value], wanted)
-        except _CONVERSION_ERRORS as one:
-            problems[row] = f"column {name!r} is {wanted}: {one}"
-    return invalid(problems, None) if problems else whole_batch(f"column {name!r}: {exc}", len(values))
+        except _CONVERSION_ERRORS as problem:
+            problems[row] = f"column {name!r} is {wanted}: {problem}"
+    if not problems:
+        return whole_batch(f"column {name!r}: {exc}", len(values))
+    return invalid(problems, None if name == "id" else ids)
 
 
-def _json_texts(name: str, values: Iterable[Any]) -> list[str | None]:
+def _json_texts(name: str, values: Iterable[Any], ids: Any) -> list[str | None]:
     texts: list[str | None] = []
     problems: dict[int, str] = {}
     for row, value in enumerate(values):
@@ -144,5 +150,5 @@ def _json_texts(name: str, values: Iterable[Any]) -> list[str | None]:
         except (TypeError, ValueError, RecursionError) as exc:
             problems[row] = f"field {name!r} is no JSON: {exc}"
     if problems:
-        raise invalid(problems, None)
+        raise invalid(problems, ids)
     return texts

@@ -1,4 +1,4 @@
-"""What no backend may take, refused with the same error everywhere, before a byte is sent."""
+"""Checks a batch against a spec, with the same errors on every backend, before anything is sent."""
 
 from __future__ import annotations
 
@@ -109,16 +109,17 @@ def bad_vectors(values: FloatArray, metric: Metric) -> list[tuple[int, str]]:
         metric: Under cosine a zero vector has no direction.
     """
     squares = np.einsum("ij,ij->i", values, values)
-    found: list[tuple[int, str]] = []
     ends = squares.tolist() if len(squares) <= _FEW else (squares.min(), squares.max())
-    if all(0 < each < np.inf for each in ends):  # neither holds for NaN
-        return found
-    for row in np.flatnonzero(~((squares > 0) & (squares < np.inf))).tolist():  # huge and tiny ones, too
+    if all(0 < square < np.inf for square in ends):  # neither holds for NaN
+        return []
+    problems: list[tuple[int, str]] = []
+    # a finite vector may have a square that is 0 or Inf in float32: only these rows are looked at one by one
+    for row in np.flatnonzero(~((squares > 0) & (squares < np.inf))).tolist():
         if not np.isfinite(values[row]).all():
-            found.append((row, "has NaN or Inf"))
+            problems.append((row, "has NaN or Inf"))
         elif metric is Metric.COSINE and not values[row].any():
-            found.append((row, "is zero, which has no direction under cosine"))
-    return found
+            problems.append((row, "is zero, which has no direction under cosine"))
+    return problems
 
 
 def require_known(spec: CollectionSpec, names: Iterable[str], rows: int) -> None:
@@ -132,15 +133,15 @@ def require_known(spec: CollectionSpec, names: Iterable[str], rows: int) -> None
         if name in seen:
             raise whole_batch(f"column {name!r} comes twice", rows)
         seen.add(name)
-    for name in ("id", *(each.name for each in spec.vectors)):
+    for name in ("id", *(vector.name for vector in spec.vectors)):
         if name not in seen:
             raise whole_batch(f"column {name!r} is missing", rows)
 
 
 def _require_same_embedder(batch: pa.RecordBatch, spec: CollectionSpec) -> None:
     identity = stamped(batch)
-    for each in spec.vectors:
-        require_same_embedder(each, identity)
+    for vector in spec.vectors:
+        require_same_embedder(vector, identity)
 
 
 def _check_ids(batch: pa.RecordBatch, spec: CollectionSpec, problems: dict[int, str]) -> pa.Array:
@@ -266,17 +267,30 @@ def _note(problems: dict[int, str], mask: pa.Array, problem: str) -> None:
             problems.setdefault(row, problem)
 
 
-def invalid(problems: Mapping[int, str], ids: pa.Array | None) -> InvalidRecordError:
-    """The error that names the rows at fault, the first three of them in its message."""
-    failures = []
-    for row in sorted(problems):
-        key = ids[row].as_py() if ids is not None else None
-        failures.append(Failure(row, key, problems[row]))
-    shown = "; ".join(f"row {each.row} (id {each.id!r}): {each.error}" for each in failures[:3])
+def invalid(problems: Mapping[int, str], ids: Any) -> InvalidRecordError:
+    """The error that names the bad rows, the first three of them in its message.
+
+    Args:
+        problems: By row, what is wrong with it.
+        ids: The ids of the batch, as an Arrow array or as the caller gave them; None if they are not known.
+    """
+    failures = [Failure(row, _id_at(ids, row), problems[row]) for row in sorted(problems)]
+    shown = "; ".join(f"row {failure.row} (id {failure.id!r}): {failure.error}" for failure in failures[:3])
     more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
     return InvalidRecordError(f"{len(failures)} bad rows: {shown}{more}", failures)
 
 
+def _id_at(ids: Any, row: int) -> str | int | None:
+    if ids is None or row >= len(ids):
+        return None
+    value = ids[row]
+    if isinstance(value, pa.Scalar):
+        value = value.as_py()
+    elif isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, str | int) else None
+
+
 def whole_batch(problem: str, rows: int) -> InvalidRecordError:
-    """An error in the shape of the batch: no row of it can be taken."""
+    """The error for a batch whose shape is wrong: it names every row."""
     return InvalidRecordError(problem, [Failure(row, None, problem) for row in range(rows)])

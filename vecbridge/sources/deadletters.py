@@ -1,4 +1,4 @@
-"""Dead letters: what could not be read or written, one JSON line each, and why."""
+"""Dead letters: records that could not be read or written, and why; one line of JSON each."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One record that was set aside.
+    """One record that could not be read or written.
 
     Attributes:
-        id: The id that it has, or would have had; None where it has none.
-        source: Where it stands, such as ``photos/a.jpg`` or ``rows.jsonl:17``.
+        id: Its id, or the id that it would have had; None if there is none.
+        source: Where it comes from, such as ``photos/a.jpg`` or ``rows.jsonl:17``.
         error: What is wrong with it, in a sentence.
-        record: Its columns, where they could be read; ``vecbridge load`` takes them from there once mended.
+        record: Its columns, if they could be read; ``vecbridge load`` reads them from here once mended.
     """
 
     id: str | int | None
@@ -47,7 +47,7 @@ OnDeadLetter = Callable[[DeadLetter], None]
 
 
 def printable(path: str) -> str:
-    r"""A path for a message: bytes that are no UTF-8 are written ``\xff``."""
+    r"""A path as text for a message; bytes that are not UTF-8 appear as ``\xff``."""
     try:
         return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # surrogates that stand for no byte
@@ -58,7 +58,7 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {key: _without_nan(each) for key, each in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
+        return [_without_nan(item) for item in value]
     return value

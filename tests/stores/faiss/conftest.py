@@ -10,7 +10,7 @@ import pytest
 faiss = pytest.importorskip("faiss", reason="pip install 'vecbridge[faiss]'")
 
 from tests.stores.faiss.helpers import faiss_store
-from vecbridge.stores.faiss.store import FaissStore
+from vecbridge.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(place: Path) -> Iterator[FaissStore]:
+def store(place: Path) -> Iterator[Store]:
     """An empty store."""
     with faiss_store(place) as store:
         yield store

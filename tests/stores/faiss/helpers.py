@@ -10,21 +10,31 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vecbridge.collection import Collection
 from vecbridge.query import FloatArray, Query
 from vecbridge.records import batch, vectors
 from vecbridge.registry import connect
 from vecbridge.schema import CollectionSpec, Metric
-from vecbridge.stores.faiss.collection import FaissCollection
-from vecbridge.stores.faiss.store import FaissStore
+from vecbridge.store import Store
+from vecbridge.stores.faiss.driver import FaissDriver
+from vecbridge.stores.faiss.view import Reader
+from vecbridge.testing import driver_of
 
 DIM = 8
 
 
-def faiss_store(root: Path, **options: Any) -> FaissStore:
+def faiss_store(root: Path, **options: Any) -> Store:
     """A store in a directory."""
     store = connect(f"faiss://{root}", **options)
-    assert isinstance(store, FaissStore)
+    assert isinstance(driver_of(store), FaissDriver)
     return store
+
+
+def reader_of(collection: Collection) -> Reader:
+    """What the driver of a collection has read."""
+    reader = driver_of(collection).reader
+    assert isinstance(reader, Reader)
+    return reader
 
 
 def small(name: str = "photos", **changes: Any) -> CollectionSpec:
@@ -53,7 +63,7 @@ def names(count: int, start: int = 0) -> list[str]:
     return [f"r{number:06d}" for number in range(start, start + count)]
 
 
-def contents(collection: FaissCollection) -> list[dict[str, Any]]:
+def contents(collection: Collection) -> list[dict[str, Any]]:
     """Every record, by id; fails where an id comes twice."""
     found = [record for page in collection.scan() for record in page.batch.to_pylist()]
     assert len({each["id"] for each in found}) == len(found)
@@ -61,7 +71,7 @@ def contents(collection: FaissCollection) -> list[dict[str, Any]]:
     return sorted(found, key=lambda each: each["id"])
 
 
-def scanned(collection: FaissCollection, **options: Any) -> list[Any]:
+def scanned(collection: Collection, **options: Any) -> list[Any]:
     """Ids in the order of a scan."""
     return [key for page in collection.scan(include=[], **options) for key in page.batch["id"].to_pylist()]
 
@@ -87,7 +97,7 @@ def true_score(metric: str, query: FloatArray, stored: FloatArray) -> float:
     return dot / float(np.linalg.norm(q) * np.linalg.norm(x)) if metric == Metric.COSINE else dot
 
 
-def found(collection: FaissCollection, queries: FloatArray, k: int, **options: Any) -> list[list[Any]]:
+def found(collection: Collection, queries: FloatArray, k: int, **options: Any) -> list[list[Any]]:
     """The ids of the hits."""
     return [list(hits.ids) for hits in collection.search(Query(queries, k, **options))]
 
@@ -113,6 +123,6 @@ def one(root: Path, pattern: str) -> Path:
     return path
 
 
-def vectors_of(collection: FaissCollection, ids: Sequence[Any]) -> FloatArray:
+def vectors_of(collection: Collection, ids: Sequence[Any]) -> FloatArray:
     """Stored vectors, in the order asked."""
     return vectors(collection.fetch(ids))

@@ -20,9 +20,9 @@ import pytest
 
 from tests.stores.faiss import workload
 from tests.stores.faiss.helpers import faiss_store
+from vecbridge.collection import Collection
 from vecbridge.query import Query
 from vecbridge.records import vectors
-from vecbridge.stores.faiss.collection import FaissCollection
 
 KILLS = 20
 SEED = 20
@@ -74,7 +74,7 @@ def kill_a_writer(place: Path, first: int, rng: random.Random) -> int:
     return last
 
 
-def stored(photos: FaissCollection) -> dict[int, int]:
+def stored(photos: Collection) -> dict[int, int]:
     """Version by key, as a scan shows it; every record whole, every id once, and fetch and count agree."""
     state: dict[int, int] = {}
     for page in photos.scan():
@@ -88,7 +88,7 @@ def stored(photos: FaissCollection) -> dict[int, int]:
     return state
 
 
-def require_index_and_catalogue_agree(photos: FaissCollection, state: dict[int, int]) -> None:
+def require_index_and_catalogue_agree(photos: Collection, state: dict[int, int]) -> None:
     """What a search finds is what the catalogue holds, and it finds every row by its own vector."""
     keys = np.array(sorted(state), np.int64)
     sample = keys[:: max(1, len(keys) // 200)]

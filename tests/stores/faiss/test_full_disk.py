@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,16 @@ from tests.stores.faiss.helpers import (
     names,
     one,
     random_vectors,
+    reader_of,
     rows,
     small,
 )
-from vecbridge.errors import StorageFullError
+from vecbridge.collection import Collection
+from vecbridge.errors import BackendError, ConfigError, StorageFullError
 from vecbridge.indexes import HNSW, Flat, IndexParams, IVFFlat
-from vecbridge.stores.faiss import files, shard
-from vecbridge.stores.faiss.collection import FaissCollection
+from vecbridge.store import Store
+from vecbridge.stores.faiss import errors, writer
+from vecbridge.testing import driver_of
 
 DISK = 8 << 20
 DIM = 64
@@ -91,7 +94,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     before = signal.getsignal(signal.SIGXFSZ)
     if not disk.mounted:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        monkeypatch.setattr(files, "_FULL", {*files._FULL, errno.EFBIG})
+        monkeypatch.setattr(errors, "_FULL", {*errors._FULL, errno.EFBIG})
     yield disk
     disk.remove()
     signal.signal(signal.SIGXFSZ, before)
@@ -188,7 +191,7 @@ class TestWriting:
     def test_a_commit_stands_though_its_log_cannot_be_written_anew(
         self, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(shard, "_REWRITE_FRAMES", 4)
+        monkeypatch.setattr(writer, "_REWRITE_FRAMES", 4)
 
         def full(*_: Any) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -196,7 +199,7 @@ class TestWriting:
         with faiss_store(disk.root / "s") as store:
             photos = store.create(spec())
             with monkeypatch.context() as context:
-                context.setattr(shard, "_write_log", full)
+                context.setattr(writer, "write_log", full)
                 for start in range(0, 60, 10):
                     photos.upsert(some(start, 10))
                     assert len(contents(photos)) == start + 10
@@ -217,7 +220,7 @@ def index(request: pytest.FixtureRequest) -> IndexParams:
 class TestDerived:
     """Indexes and compaction need room of their own."""
 
-    def filled(self, disk: Disk, photos: FaissCollection, count: int, leave: int, index: IndexParams) -> None:
+    def filled(self, disk: Disk, photos: Collection, count: int, leave: int, index: IndexParams) -> None:
         photos.upsert(some(0, count, index))
         disk.fill(leave, growing="no such file")
 
@@ -273,7 +276,7 @@ class TestDerived:
             with faiss_store(disk.root / "s") as others:
                 mine = others.open("photos")
                 assert mine.status().index == "building"
-                view = mine._shard.view()
+                view = reader_of(mine).view()
                 assert sum(each.rows for each in view.indexes["vector"]) == 1000
 
     @pytest.mark.parametrize("share", [0.05, 0.6, 0.95])
@@ -301,13 +304,26 @@ class TestDerived:
             assert photos.status().details["dead_rows"] == 0
 
 
-def test_every_error_of_a_full_file_system_is_told_apart(tmp_path: Path) -> None:
-    def raised(number: int) -> Callable[[], None]:
-        def fail() -> None:
-            raise OSError(number, os.strerror(number))
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, StorageFullError),
+        (errno.EDQUOT, StorageFullError),
+        (errno.EACCES, ConfigError),
+        (errno.EROFS, ConfigError),
+        (errno.EIO, BackendError),
+    ],
+)
+def test_every_error_of_a_file_system_is_told_apart(store: Store, number: int, kind: type[Exception]) -> None:
+    error = driver_of(store).error(OSError(number, os.strerror(number), "/some/file"), "upsert")
+    assert type(error) is kind
+    assert str(error).startswith("upsert: ")
+    assert os.strerror(number) in str(error)
+    assert getattr(error, "unsent", None) is (None if kind is ConfigError else kind is StorageFullError)
 
-        return fail
 
-    for number in (errno.ENOSPC, errno.EDQUOT):
-        with pytest.raises(StorageFullError), files.mapped_errors("write"):
-            raised(number)()
+def test_an_error_of_faiss_is_told_from_a_fault_of_ours(store: Store) -> None:
+    error = driver_of(store).error(RuntimeError("Error in faiss::IndexIVF"), "search")
+    assert type(error) is BackendError
+    assert "FAISS" in str(error)
+    assert driver_of(store).error(KeyError("vector"), "search") is None

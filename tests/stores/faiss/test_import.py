@@ -21,8 +21,8 @@ from vecbridge.errors import (
 from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IVFFlat
 from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec, Metric, VectorField
-from vecbridge.stores.faiss import bare
-from vecbridge.stores.faiss.store import FaissStore
+from vecbridge.store import Store
+from vecbridge.stores.faiss import bare, import_index
 
 COUNT = 700
 DIM = 8
@@ -76,11 +76,11 @@ class TestVectors:
     @pytest.mark.parametrize("metric", ["l2", "ip"])
     @pytest.mark.parametrize("factory", WHOLE)
     def test_every_row_of_a_whole_index_is_imported_bit_by_bit(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray, factory: str, metric: str
+        self, store: Store, tmp_path: Path, values: FloatArray, factory: str, metric: str
     ) -> None:
         ids = np.random.default_rng(0).permutation(COUNT) if factory.startswith("IDMap") else None
         path = written(tmp_path, factory, values, metric=metric, ids=ids)
-        photos = store.import_index(path, name="theirs")
+        photos = import_index(store, path, name="theirs")
         assert photos.count() == COUNT
         order = range(COUNT) if ids is None else ids.tolist()
         assert np.array_equal(vectors_of(photos, list(order)), values)
@@ -96,51 +96,49 @@ class TestVectors:
 
     @pytest.mark.parametrize("factory", LOSSY)
     def test_a_lossy_index_is_refused_and_nothing_is_made(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray, factory: str
+        self, store: Store, tmp_path: Path, values: FloatArray, factory: str
     ) -> None:
         path = written(tmp_path, factory, values)
         with pytest.raises(UnsupportedError, match=r"lost the vectors.*vectors="):
-            store.import_index(path, name="theirs")
+            import_index(store, path, name="theirs")
         assert store.collections() == []
 
     @pytest.mark.parametrize("factory", LOSSY)
     def test_a_lossy_index_is_imported_with_the_vectors_beside_it(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray, factory: str
+        self, store: Store, tmp_path: Path, values: FloatArray, factory: str
     ) -> None:
         path = written(tmp_path, factory, values)
-        photos = store.import_index(path, name="theirs", vectors=values)
+        photos = import_index(store, path, name="theirs", vectors=values)
         assert np.array_equal(vectors_of(photos, list(range(COUNT))), values)
 
     def test_a_graph_that_was_written_without_its_vectors_is_lossy(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray
+        self, store: Store, tmp_path: Path, values: FloatArray
     ) -> None:
         graph = faiss.IndexHNSWFlat(DIM, 8)
         graph.add(values)
         faiss.write_index(graph, str(tmp_path / "graph"), faiss.IO_FLAG_SKIP_STORAGE)
         with pytest.raises(UnsupportedError, match="vectors="):
-            store.import_index(tmp_path / "graph", name="theirs")
-        assert store.import_index(tmp_path / "graph", name="theirs", vectors=values).count() == COUNT
+            import_index(store, tmp_path / "graph", name="theirs")
+        assert import_index(store, tmp_path / "graph", name="theirs", vectors=values).count() == COUNT
 
     def test_rows_are_read_block_by_block(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray, monkeypatch: pytest.MonkeyPatch
+        self, store: Store, tmp_path: Path, values: FloatArray, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(bare, "_BLOCK_BYTES", 64 * 4 * DIM)
         path = written(tmp_path, "IVF4,Flat", values, ids=5 * np.arange(COUNT)[::-1])
-        photos = store.import_index(path, name="theirs")
+        photos = import_index(store, path, name="theirs")
         assert np.array_equal(vectors_of(photos, list(range(5 * COUNT - 5, -1, -5))), values)
 
-    def test_an_index_without_rows_is_a_collection_without_rows(
-        self, store: FaissStore, tmp_path: Path
-    ) -> None:
+    def test_an_index_without_rows_is_a_collection_without_rows(self, store: Store, tmp_path: Path) -> None:
         for position, factory in enumerate(["Flat", "HNSW8", "IDMap,Flat"]):
             index = faiss.index_factory(DIM, factory)
             faiss.write_index(index, str(tmp_path / "empty"))
-            assert contents(store.import_index(tmp_path / "empty", name=f"empty{position}")) == []
+            assert contents(import_index(store, tmp_path / "empty", name=f"empty{position}")) == []
 
-    def test_the_file_is_left_as_it_is(self, store: FaissStore, tmp_path: Path, values: FloatArray) -> None:
+    def test_the_file_is_left_as_it_is(self, store: Store, tmp_path: Path, values: FloatArray) -> None:
         path = written(tmp_path, "IVF4,Flat", values)
         before = path.read_bytes()
-        photos = store.import_index(path, name="theirs")
+        photos = import_index(store, path, name="theirs")
         photos.delete([0])
         photos.wait_ready()
         assert path.read_bytes() == before
@@ -151,35 +149,35 @@ class TestIds:
 
     EXTREMES = (-(2**63), 2**63 - 1, 0, -1)
 
-    def test_an_id_map_keeps_its_ids_to_the_ends_of_int64(self, store: FaissStore, tmp_path: Path) -> None:
+    def test_an_id_map_keeps_its_ids_to_the_ends_of_int64(self, store: Store, tmp_path: Path) -> None:
         values = random_vectors(4, DIM)
         path = written(tmp_path, "IDMap,Flat", values, ids=self.EXTREMES)
-        photos = store.import_index(path, name="theirs")
+        photos = import_index(store, path, name="theirs")
         assert np.array_equal(vectors_of(photos, self.EXTREMES), values)
 
     def test_string_ids_are_the_numbers_as_text(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray
+        self, store: Store, tmp_path: Path, values: FloatArray
     ) -> None:
         path = written(tmp_path, "IDMap,Flat", values, ids=np.arange(COUNT) * 3)
-        photos = store.import_index(path, small())
+        photos = import_index(store, path, small())
         assert np.array_equal(vectors_of(photos, ["0", "3", "2097"]), values[[0, 1, 699]])
 
     @pytest.mark.parametrize("factory", ["Flat", "HNSW8", "IVF4,Flat"])
     def test_ids_may_be_given_by_position(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray, factory: str
+        self, store: Store, tmp_path: Path, values: FloatArray, factory: str
     ) -> None:
         path = written(tmp_path, factory, values)
-        photos = store.import_index(path, small(), ids=names(COUNT))
+        photos = import_index(store, path, small(), ids=names(COUNT))
         assert np.array_equal(vectors_of(photos, names(COUNT)), values)
         [record] = photos.fetch(["r000003"]).to_pylist()
         assert (record["n"], record["s"]) == (None, None)
 
     def test_ids_given_are_looked_up_by_the_ids_of_the_index(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray
+        self, store: Store, tmp_path: Path, values: FloatArray
     ) -> None:
         order = np.random.default_rng(0).permutation(COUNT)
         path = written(tmp_path, "IDMap,Flat", values, ids=order)
-        photos = store.import_index(path, small(), ids=names(COUNT))
+        photos = import_index(store, path, small(), ids=names(COUNT))
         assert np.array_equal(vectors_of(photos, [names(COUNT)[place] for place in order]), values)
 
     @pytest.mark.parametrize(
@@ -191,26 +189,24 @@ class TestIds:
         ],
     )
     def test_ids_that_do_not_fit_are_refused(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray, ids: Any, problem: str
+        self, store: Store, tmp_path: Path, values: FloatArray, ids: Any, problem: str
     ) -> None:
         path = written(tmp_path, "Flat", values)
         with pytest.raises(SchemaError, match=problem):
-            store.import_index(path, small(), ids=ids)
+            import_index(store, path, small(), ids=ids)
         assert store.collections() == []
 
     def test_ids_beside_an_index_that_has_others_are_refused(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray
+        self, store: Store, tmp_path: Path, values: FloatArray
     ) -> None:
         path = written(tmp_path, "IDMap,Flat", values, ids=np.arange(COUNT) + 1)
         with pytest.raises(SchemaError, match="ids of its own"):
-            store.import_index(path, small(), ids=names(COUNT))
+            import_index(store, path, small(), ids=names(COUNT))
 
-    def test_two_rows_of_one_id_are_refused(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray
-    ) -> None:
+    def test_two_rows_of_one_id_are_refused(self, store: Store, tmp_path: Path, values: FloatArray) -> None:
         path = written(tmp_path, "IDMap,Flat", values, ids=[*range(COUNT - 1), 5])
         with pytest.raises(SchemaError, match="several rows of id 5"):
-            store.import_index(path, name="theirs")
+            import_index(store, path, name="theirs")
 
 
 class TestSpecs:
@@ -229,20 +225,20 @@ class TestSpecs:
         ],
     )
     def test_a_name_alone_builds_what_the_file_is(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray, factory: str, index: Any
+        self, store: Store, tmp_path: Path, values: FloatArray, factory: str, index: Any
     ) -> None:
         path = written(tmp_path, factory, values, ids=range(COUNT) if factory.startswith("IDMap") else None)
-        photos = store.import_index(path, name="theirs", vectors=values)
+        photos = import_index(store, path, name="theirs", vectors=values)
         assert photos.spec == CollectionSpec.single(
             "theirs", dim=DIM, metric="l2", index=index, id_type="int64"
         )
 
     @pytest.mark.parametrize("metric", [Metric.COSINE, Metric.DOT])
     def test_inner_products_may_be_cosine_or_dot(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray, metric: Metric
+        self, store: Store, tmp_path: Path, values: FloatArray, metric: Metric
     ) -> None:
         path = written(tmp_path, "Flat", values, metric="ip")
-        photos = store.import_index(path, small(metric=metric), ids=names(COUNT))
+        photos = import_index(store, path, small(metric=metric), ids=names(COUNT))
         queries = random_vectors(10, DIM, seed=1)
         assert found(photos, queries, 5) == best(metric, queries, values, names(COUNT), 5)
 
@@ -255,46 +251,44 @@ class TestSpecs:
         ],
     )
     def test_another_dim_or_metric_is_refused(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray, changes: Any, problem: str
+        self, store: Store, tmp_path: Path, values: FloatArray, changes: Any, problem: str
     ) -> None:
         path = written(tmp_path, "Flat", values)
         with pytest.raises(SchemaError, match=problem):
-            store.import_index(path, small(**changes))
+            import_index(store, path, small(**changes))
         assert store.collections() == []
 
     def test_several_vector_fields_are_refused(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray
+        self, store: Store, tmp_path: Path, values: FloatArray
     ) -> None:
         spec = CollectionSpec("both", (VectorField("a", DIM, Metric.L2), VectorField("b", DIM, Metric.L2)))
         with pytest.raises(SchemaError, match="several vector fields"):
-            store.import_index(written(tmp_path, "Flat", values), spec)
+            import_index(store, written(tmp_path, "Flat", values), spec)
 
     def test_another_metric_than_faisss_two_is_refused(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray
+        self, store: Store, tmp_path: Path, values: FloatArray
     ) -> None:
         index = faiss.IndexFlat(DIM, faiss.METRIC_L1)
         index.add(values)
         faiss.write_index(index, str(tmp_path / "theirs"))
         with pytest.raises(UnsupportedError, match="metric"):
-            store.import_index(tmp_path / "theirs", name="theirs")
+            import_index(store, tmp_path / "theirs", name="theirs")
 
-    def test_a_namespace_is_imported_into(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray
-    ) -> None:
+    def test_a_namespace_is_imported_into(self, store: Store, tmp_path: Path, values: FloatArray) -> None:
         path = written(tmp_path, "Flat", values)
-        photos = store.import_index(path, small(namespaced=True), namespace="eu")
+        photos = import_index(store, path, small(namespaced=True), namespace="eu")
         assert photos.count() == COUNT
         assert store.namespaces("photos") == ["eu"]
 
     def test_an_existing_collection_is_kept_unless_told_otherwise(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray
+        self, store: Store, tmp_path: Path, values: FloatArray
     ) -> None:
         path = written(tmp_path, "Flat", values)
-        store.import_index(path, small(), ids=names(COUNT, 10_000))
+        import_index(store, path, small(), ids=names(COUNT, 10_000))
         with pytest.raises(CollectionExistsError):
-            store.import_index(path, small())
-        assert store.import_index(path, small(), if_exists="open").count() == 2 * COUNT
-        assert store.import_index(path, small(), if_exists="replace").count() == COUNT
+            import_index(store, path, small())
+        assert import_index(store, path, small(), if_exists="open").count() == 2 * COUNT
+        assert import_index(store, path, small(), if_exists="replace").count() == COUNT
 
 
 class TestRefusals:
@@ -302,47 +296,43 @@ class TestRefusals:
 
     @pytest.mark.parametrize(("bad", "metric"), [(np.nan, "ip"), (np.inf, "l2"), (0, "ip")])
     def test_vectors_that_no_collection_takes_are_named_before_anything_is_made(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray, bad: float, metric: str
+        self, store: Store, tmp_path: Path, values: FloatArray, bad: float, metric: str
     ) -> None:
         values[[3, 698]] = bad
         path = written(tmp_path, "Flat", values, metric=metric)
         spec = small(metric="l2" if metric == "l2" else "cosine")
         with pytest.raises(InvalidRecordError, match="2 bad rows") as caught:
-            store.import_index(path, spec)
+            import_index(store, path, spec)
         assert [(each.row, each.id) for each in caught.value.rows] == [(3, "3"), (698, "698")]
         assert store.collections() == []
 
     def test_vectors_of_another_shape_are_refused(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray
+        self, store: Store, tmp_path: Path, values: FloatArray
     ) -> None:
         path = written(tmp_path, "SQ8", values)
         with pytest.raises(SchemaError, match=r"\(699, 8\)"):
-            store.import_index(path, name="theirs", vectors=values[1:])
+            import_index(store, path, name="theirs", vectors=values[1:])
 
-    def test_a_file_that_is_missing_or_no_index_is_said_to_be(
-        self, store: FaissStore, tmp_path: Path
-    ) -> None:
+    def test_a_file_that_is_missing_or_no_index_is_said_to_be(self, store: Store, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="No such file"):
-            store.import_index(tmp_path / "none", name="theirs")
+            import_index(store, tmp_path / "none", name="theirs")
         with pytest.raises(ConfigError, match="directory"):
-            store.import_index(tmp_path, name="theirs")
+            import_index(store, tmp_path, name="theirs")
         (tmp_path / "text").write_text("not an index")
         with pytest.raises(CorruptStoreError, match="no index that FAISS can read"):
-            store.import_index(tmp_path / "text", name="theirs")
+            import_index(store, tmp_path / "text", name="theirs")
 
-    def test_a_file_that_was_cut_is_no_index(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray
-    ) -> None:
+    def test_a_file_that_was_cut_is_no_index(self, store: Store, tmp_path: Path, values: FloatArray) -> None:
         path = written(tmp_path, "HNSW8", values)
         path.write_bytes(path.read_bytes()[:-100])
         with pytest.raises(CorruptStoreError):
-            store.import_index(path, name="theirs")
+            import_index(store, path, name="theirs")
 
     def test_a_spec_or_a_name_is_needed_and_not_both(
-        self, store: FaissStore, tmp_path: Path, values: FloatArray
+        self, store: Store, tmp_path: Path, values: FloatArray
     ) -> None:
         path = written(tmp_path, "Flat", values)
         with pytest.raises(ConfigError, match="exactly one"):
-            store.import_index(path)
+            import_index(store, path)
         with pytest.raises(ConfigError, match="exactly one"):
-            store.import_index(path, small(), name="theirs")
+            import_index(store, path, small(), name="theirs")

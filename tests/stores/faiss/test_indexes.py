@@ -19,6 +19,7 @@ from tests.stores.faiss.helpers import (
     names,
     one,
     random_vectors,
+    reader_of,
     recall,
     rows,
     scanned,
@@ -26,13 +27,13 @@ from tests.stores.faiss.helpers import (
     true_score,
     vectors_of,
 )
+from vecbridge.collection import Collection
 from vecbridge.errors import DeadlineError, UnsupportedError
 from vecbridge.filters import field
 from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IndexParams, IVFFlat
 from vecbridge.query import FloatArray, Query
+from vecbridge.store import Store
 from vecbridge.stores.faiss import indexes, search, segments
-from vecbridge.stores.faiss.collection import FaissCollection
-from vecbridge.stores.faiss.store import FaissStore
 
 TRAINED = [IVFFlat(nlist=8), IVFSQ8(nlist=8), IVFPQ(nlist=8, m=4, nbits=4)]
 BUILT = [HNSW(m=8, ef_construction=40), *TRAINED]
@@ -43,9 +44,7 @@ def by_kind(index: IndexParams) -> str:
     return index.kind
 
 
-def built(
-    store: FaissStore, count: int, index: IndexParams, **changes: Any
-) -> tuple[FaissCollection, FloatArray]:
+def built(store: Store, count: int, index: IndexParams, **changes: Any) -> tuple[Collection, FloatArray]:
     """A collection whose index covers every row; and the vectors."""
     spec = small(index=index, **changes)
     photos = store.create(spec)
@@ -66,9 +65,7 @@ class TestBuilding:
     """An index is built when there are rows enough, and searches are exact until then."""
 
     @pytest.mark.parametrize("index", TRAINED, ids=by_kind)
-    def test_the_status_says_how_many_rows_training_lacks(
-        self, store: FaissStore, index: IndexParams
-    ) -> None:
+    def test_the_status_says_how_many_rows_training_lacks(self, store: Store, index: IndexParams) -> None:
         spec = small(index=index)
         photos = store.create(spec)
         needed = 39 * max(8, 2 ** getattr(index, "nbits", 0))
@@ -86,19 +83,19 @@ class TestBuilding:
         photos.wait_ready()
         assert photos.status().index == "ready"
 
-    def test_deleted_rows_do_not_count_towards_training(self, store: FaissStore) -> None:
+    def test_deleted_rows_do_not_count_towards_training(self, store: Store) -> None:
         spec = small(index=IVFFlat(nlist=8))
         photos = store.create(spec)
         photos.upsert(rows(spec, names(400)))
         photos.delete(names(100))
         assert photos.status().index == "exact: needs 12 more"
 
-    def test_an_hnsw_index_needs_one_row(self, store: FaissStore) -> None:
+    def test_an_hnsw_index_needs_one_row(self, store: Store) -> None:
         photos, stored = built(store, 1, HNSW(m=8))
         assert found(photos, stored, 3) == [["r000000"]]
 
     def test_auto_is_a_graph_from_some_rows_on_and_exact_below(
-        self, store: FaissStore, place: Path, monkeypatch: pytest.MonkeyPatch
+        self, store: Store, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(indexes, "AUTO_FROM", 500)
         spec = small(index=Auto())
@@ -113,18 +110,18 @@ class TestBuilding:
         [graph] = index_files(place)
         assert isinstance(graph, faiss.IndexHNSW)
 
-    def test_flat_never_builds_anything(self, store: FaissStore, place: Path) -> None:
+    def test_flat_never_builds_anything(self, store: Store, place: Path) -> None:
         photos, stored = built(store, 600, Flat())
         assert index_files(place) == []
         assert found(photos, stored[:9], 5) == best("l2", stored[:9], stored, names(600), 5)
 
     @pytest.mark.parametrize("index", BUILT, ids=by_kind)
     def test_flush_extends_an_index_that_has_fallen_behind(
-        self, store: FaissStore, index: IndexParams, monkeypatch: pytest.MonkeyPatch
+        self, store: Store, index: IndexParams, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from vecbridge.stores.faiss import shard
+        from vecbridge.stores.faiss import upkeep
 
-        monkeypatch.setattr(shard, "_FLUSH_ROWS", 700)
+        monkeypatch.setattr(upkeep, "_FLUSH_ROWS", 700)
         photos, _ = built(store, 700, index)
         photos.upsert(rows(photos.spec, names(600, 700)))
         photos.flush()
@@ -135,7 +132,7 @@ class TestBuilding:
 
     @pytest.mark.parametrize("index", BUILT, ids=by_kind)
     def test_a_deadline_keeps_what_was_built(
-        self, store: FaissStore, index: IndexParams, monkeypatch: pytest.MonkeyPatch
+        self, store: Store, index: IndexParams, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(segments, "_ADD_ROWS", 256)
         spec = small(index=index)
@@ -145,10 +142,10 @@ class TestBuilding:
         covered = []
         for _ in range(20):
             try:
-                photos.wait_ready(0)
+                photos.wait_ready(1e-9)
                 break
             except DeadlineError:
-                covered.append(sum(each.rows for each in photos._shard.view().indexes["vector"]))
+                covered.append(sum(each.rows for each in reader_of(photos).view().indexes["vector"]))
                 assert found(photos, stored[::100], 1, **widest(index)) == [[each] for each in ids[::100]]
         assert covered == [256, 512, 768, 1024, 1280]
         assert photos.status().index == "ready"
@@ -163,7 +160,7 @@ class TestParameters:
     """The spec's parameters are those of the file."""
 
     @pytest.mark.parametrize("metric", METRICS)
-    def test_hnsw(self, store: FaissStore, place: Path, metric: str) -> None:
+    def test_hnsw(self, store: Store, place: Path, metric: str) -> None:
         built(store, 300, HNSW(m=12, ef_construction=77), metric=metric)
         [graph] = index_files(place)
         assert isinstance(graph, faiss.IndexHNSW)
@@ -174,7 +171,7 @@ class TestParameters:
 
     @pytest.mark.parametrize("index", TRAINED, ids=by_kind)
     @pytest.mark.parametrize("metric", METRICS)
-    def test_ivf(self, store: FaissStore, place: Path, metric: str, index: IndexParams) -> None:
+    def test_ivf(self, store: Store, place: Path, metric: str, index: IndexParams) -> None:
         built(store, 700, index, metric=metric)
         [lists] = index_files(place)
         assert (lists.nlist, lists.ntotal, lists.d) == (8, 700, DIM)
@@ -190,7 +187,7 @@ class TestParameters:
         if isinstance(index, IVFSQ8):
             assert lists.sq.qtype == faiss.ScalarQuantizer.QT_8bit
 
-    def test_a_graph_is_written_without_its_vectors(self, store: FaissStore, place: Path) -> None:
+    def test_a_graph_is_written_without_its_vectors(self, store: Store, place: Path) -> None:
         built(store, 500, HNSW(m=8, ef_construction=40), dim=256)
         assert one(place, "index-*.faiss").stat().st_size < 500 * 256 * 4 // 2
 
@@ -198,7 +195,7 @@ class TestParameters:
 class TestKnobs:
     """ef and nprobe change what an index finds, so they have reached it."""
 
-    def test_recall_rises_with_ef(self, store: FaissStore) -> None:
+    def test_recall_rises_with_ef(self, store: Store) -> None:
         photos, stored = built(store, 4000, HNSW(m=4, ef_construction=8), dim=32)
         queries = random_vectors(100, 32, seed=1)
         truth = best("l2", queries, stored, names(4000), 1)
@@ -207,7 +204,7 @@ class TestKnobs:
         assert recalls[0] < 0.5 < 0.8 < recalls[-1]
 
     @pytest.mark.parametrize("index", [IVFFlat(nlist=32), IVFSQ8(nlist=32)], ids=by_kind)
-    def test_recall_rises_with_nprobe(self, store: FaissStore, index: IndexParams) -> None:
+    def test_recall_rises_with_nprobe(self, store: Store, index: IndexParams) -> None:
         photos, stored = built(store, 4000, index, dim=32)
         queries = random_vectors(100, 32, seed=1)
         truth = best("l2", queries, stored, names(4000), 1)
@@ -217,13 +214,13 @@ class TestKnobs:
         assert recalls[-1] == 1
 
     @pytest.mark.parametrize("index", BUILT, ids=by_kind)
-    def test_a_knob_of_another_index_is_refused(self, store: FaissStore, index: IndexParams) -> None:
+    def test_a_knob_of_another_index_is_refused(self, store: Store, index: IndexParams) -> None:
         photos = store.create(small(index=index))
         knob = {"nprobe": 4} if isinstance(index, HNSW) else {"ef": 4}
         with pytest.raises(UnsupportedError, match=next(iter(knob))):
             photos.search(Query(random_vectors(1), 1, **knob))
 
-    def test_a_stored_ef_or_a_quantizer_is_refused_before_anything_is_made(self, store: FaissStore) -> None:
+    def test_a_stored_ef_or_a_quantizer_is_refused_before_anything_is_made(self, store: Store) -> None:
         for index in (HNSW(ef=10), HNSW(quantizer="sq")):
             with pytest.raises(UnsupportedError):
                 store.create(small(index=index))
@@ -235,9 +232,7 @@ class TestKnobs:
 class TestTruth:
     """Whatever the index covers, the answers are those of the rows."""
 
-    def test_deleted_rows_are_never_returned(
-        self, store: FaissStore, metric: str, index: IndexParams
-    ) -> None:
+    def test_deleted_rows_are_never_returned(self, store: Store, metric: str, index: IndexParams) -> None:
         photos, stored = built(store, 1200, index, metric=metric)
         photos.delete(names(1150))
         left = set(names(50, 1150))
@@ -251,7 +246,7 @@ class TestTruth:
         assert nearest in left
 
     def test_replaced_rows_are_found_where_they_are_now(
-        self, store: FaissStore, metric: str, index: IndexParams
+        self, store: Store, metric: str, index: IndexParams
     ) -> None:
         photos, _ = built(store, 800, index, metric=metric)
         ids, moved = names(800), random_vectors(800, seed=5)
@@ -265,7 +260,7 @@ class TestTruth:
             assert len(set(hits.ids)) == 20
 
     def test_rows_past_the_index_are_found_and_merged(
-        self, store: FaissStore, metric: str, index: IndexParams
+        self, store: Store, metric: str, index: IndexParams
     ) -> None:
         photos, stored = built(store, 800, index, metric=metric)
         late = random_vectors(300, seed=7)
@@ -276,12 +271,12 @@ class TestTruth:
         truth = best(metric, queries, everything, ids, 10)
         assert recall(found(photos, queries, 10, **widest(index)), truth) > 0.99
         photos.wait_ready()
-        [covering] = photos._shard.view().indexes["vector"]
+        [covering] = reader_of(photos).view().indexes["vector"]
         assert (covering.first, covering.rows) == (0, 1100)
         assert recall(found(photos, queries, 10, **widest(index)), truth) > 0.99
 
     def test_scores_are_the_metrics_own_from_the_truth(
-        self, store: FaissStore, metric: str, index: IndexParams
+        self, store: Store, metric: str, index: IndexParams
     ) -> None:
         photos, stored = built(store, 700, index, metric=metric)
         queries = random_vectors(20, seed=1)
@@ -291,7 +286,7 @@ class TestTruth:
                 assert abs(hit.score - truth) <= 1e-4 * max(1, abs(truth))
 
     def test_several_segments_answer_like_one(
-        self, store: FaissStore, place: Path, metric: str, index: IndexParams, monkeypatch: pytest.MonkeyPatch
+        self, store: Store, place: Path, metric: str, index: IndexParams, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(segments, "SEGMENT_BYTES", 0)
         monkeypatch.setattr(segments, "SEGMENT_ROWS", 700)
@@ -300,7 +295,7 @@ class TestTruth:
         photos.upsert(rows(photos.spec, ids[1000:], values[1000:]))
         photos.delete(ids[100:200])
         photos.wait_ready()
-        parts = photos._shard.view().indexes["vector"]
+        parts = reader_of(photos).view().indexes["vector"]
         assert [(each.first, each.rows) for each in parts] == [(0, 700), (700, 700), (1400, 700), (2100, 200)]
         assert len(index_files(place)) == 4
         keep = [*range(100), *range(200, 2300)]
@@ -323,7 +318,7 @@ class TestGraphs:
 
     @pytest.mark.parametrize("metric", METRICS)
     def test_a_graph_over_mapped_vectors_answers_like_a_plain_one(
-        self, store: FaissStore, place: Path, metric: str
+        self, store: Store, place: Path, metric: str
     ) -> None:
         built(store, 2000, HNSW(m=8, ef_construction=40), metric=metric)
         store.close()
@@ -345,16 +340,16 @@ class TestGraphs:
                 assert [int(str(each)[1:]) for each in hits.ids] == row.tolist()
                 np.testing.assert_allclose(hits.scores, score, atol=1e-5)
 
-    def test_answers_outlive_the_handle_that_mapped_them(self, store: FaissStore, place: Path) -> None:
+    def test_answers_outlive_the_handle_that_mapped_them(self, store: Store, place: Path) -> None:
         photos, stored = built(store, 500, HNSW(m=8, ef_construction=40))
-        view = photos._shard.view()
+        view = reader_of(photos).view()
         photos.upsert(rows(photos.spec, names(500, 500)))
         photos.compact()
         store.close()
         [graph] = view.indexes["vector"]
         assert graph.search(stored[:3], 1, 64).rows.tolist() == [[0], [1], [2]]
 
-    def test_rows_of_length_one_first_and_others_later(self, store: FaissStore, place: Path) -> None:
+    def test_rows_of_length_one_first_and_others_later(self, store: Store, place: Path) -> None:
         spec = small(index=HNSW(m=8, ef_construction=40), metric="cosine")
         photos = store.create(spec)
         values = random_vectors(1000)
@@ -379,7 +374,7 @@ class TestGraphs:
 
     @pytest.mark.parametrize("metric", METRICS)
     def test_a_reader_in_another_store_follows_the_index(
-        self, store: FaissStore, place: Path, metric: str, caplog: pytest.LogCaptureFixture
+        self, store: Store, place: Path, metric: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         spec = small(index=HNSW(m=8, ef_construction=40), metric=metric)
         photos = store.create(spec)
@@ -390,7 +385,7 @@ class TestGraphs:
                 assert mine.status().index == "building"
                 photos.wait_ready()
                 assert mine.status().index == "ready"
-                assert mine._shard.view().indexes["vector"][0].rows == start + 300
+                assert reader_of(mine).view().indexes["vector"][0].rows == start + 300
             assert scanned(mine) == names(900)
         assert not caplog.records
 
@@ -403,7 +398,7 @@ class TestFilters:
     @pytest.mark.parametrize("matching", ["near", "far", "random"])
     def test_a_filter_that_goes_with_the_geometry_loses_nothing(
         self,
-        store: FaissStore,
+        store: Store,
         metric: str,
         index: IndexParams,
         matching: str,
@@ -434,9 +429,7 @@ class TestFilters:
 
     @pytest.mark.parametrize("metric", METRICS)
     @pytest.mark.parametrize("outlier", [False, True], ids=["alike", "outlier"])
-    def test_a_filter_that_comes_again_loses_nothing(
-        self, store: FaissStore, metric: str, outlier: bool
-    ) -> None:
+    def test_a_filter_that_comes_again_loses_nothing(self, store: Store, metric: str, outlier: bool) -> None:
         spec = small(index=Flat(), metric=metric, dim=32)
         values, ids = random_vectors(6000, 32), names(6000)
         if outlier:  # eight bits a component, stretched over this one, tell nothing of the others
@@ -448,12 +441,12 @@ class TestFilters:
         condition = field("n") < 3000
         for _ in range(4):
             assert found(photos, queries, 10, filter=condition) == truth
-        selection = photos._shard.selections.get(
-            photos.capabilities.resolve_filter(condition, spec), photos._shard.view().snapshot
+        selection = reader_of(photos).selections.get(
+            photos.capabilities.resolve_filter(condition, spec), reader_of(photos).view().snapshot
         )
         assert selection.compressed, "the path that this test is about was not taken"
 
-    def test_a_filter_sees_what_was_written_since_it_came_last(self, store: FaissStore) -> None:
+    def test_a_filter_sees_what_was_written_since_it_came_last(self, store: Store) -> None:
         photos, stored = built(store, 3000, Flat())
         condition = field("n") >= 0
         for _ in range(3):

@@ -8,6 +8,7 @@ import pytest
 import vecbridge as vb
 from vecbridge import field
 from vecbridge.stores.faiss import masks
+from vecbridge.testing import driver_of
 from vecbridge.testing.checks import ids_of
 from vecbridge.testing.model import Model
 
@@ -50,7 +51,7 @@ def test_pieces_of_any_size_find_the_rows_that_the_oracle_finds(
         collection.delete(dropped)
         for _ in range(5):  # one piece more is coded each time
             condition = collection.capabilities.resolve_filter(filter, SPEC)
-            masks.mask(condition, collection._shard.view().snapshot)
+            masks.mask(condition, driver_of(collection).reader.view().snapshot)
         found = ids_of(collection, filter)
     assert found == model.find(filter)
     assert found

@@ -15,15 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.stores.faiss.helpers import contents, faiss_store, names, one, random_vectors, rows, scanned, small
+from vecbridge.collection import Collection
 from vecbridge.errors import CursorExpiredError
 from vecbridge.query import Page
 from vecbridge.schema import CollectionSpec
+from vecbridge.store import Store
 from vecbridge.stores.faiss import rows as faiss_rows
-from vecbridge.stores.faiss import shard
-from vecbridge.stores.faiss.collection import FaissCollection
+from vecbridge.stores.faiss import writer
 from vecbridge.stores.faiss.log import Frame
 from vecbridge.stores.faiss.rows import IdIndex, Snapshot, catalogue_schema
-from vecbridge.stores.faiss.store import FaissStore
 
 START = multiprocessing.get_context("forkserver")
 # monkeypatch is undone after all examples, and every example makes its own collection
@@ -138,7 +138,7 @@ class TestScans:
             faiss_store(root / "s") as store,
             faiss_store(root / "s") as readers,
         ):
-            patch.setattr(shard, "_REWRITE_FRAMES", frames)
+            patch.setattr(writer, "_REWRITE_FRAMES", frames)
             photos = store.create(spec)
             mine = readers.open("photos")
             live: set[str] = set()
@@ -165,7 +165,7 @@ class TestScans:
                 each.finish()
             assert set(scanned(mine)) == live
 
-    def resume(self, scan: Watched, reader: FaissCollection, size: int) -> None:
+    def resume(self, scan: Watched, reader: Collection, size: int) -> None:
         """Goes on from a cursor in another store, as another process would."""
         page = next(scan.pages, None)
         if page is not None:
@@ -206,9 +206,9 @@ class TestLogs:
     """A log of many frames is written anew as one of few."""
 
     def test_rows_cursors_and_row_numbers_stay(
-        self, store: FaissStore, place: Path, monkeypatch: pytest.MonkeyPatch
+        self, store: Store, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(shard, "_REWRITE_FRAMES", 10)
+        monkeypatch.setattr(writer, "_REWRITE_FRAMES", 10)
         spec = small()
         photos = store.create(spec)
         for step in range(8):
@@ -235,9 +235,9 @@ class TestLogs:
         assert scanned(photos, cursor=cursor) == rest
 
     def test_a_reader_in_another_process_follows(
-        self, store: FaissStore, place: Path, monkeypatch: pytest.MonkeyPatch
+        self, store: Store, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(shard, "_REWRITE_FRAMES", 5)
+        monkeypatch.setattr(writer, "_REWRITE_FRAMES", 5)
         spec = small()
         photos = store.create(spec)
         photos.upsert(rows(spec, names(100)))
@@ -264,9 +264,9 @@ class TestLogs:
             reader.join()
 
     def test_a_log_that_was_written_anew_keeps_what_replaced_what(
-        self, store: FaissStore, place: Path, monkeypatch: pytest.MonkeyPatch
+        self, store: Store, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(shard, "_REWRITE_FRAMES", 3)
+        monkeypatch.setattr(writer, "_REWRITE_FRAMES", 3)
         spec = small()
         photos = store.create(spec)
         photos.upsert(rows(spec, names(20)))

@@ -18,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 
 from tests.stores.faiss.helpers import faiss_store
+from vecbridge.collection import Collection
 from vecbridge.errors import CursorExpiredError
 from vecbridge.indexes import HNSW
 from vecbridge.query import FloatArray, Query
 from vecbridge.records import batch, vectors
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.faiss import segments, shard
-from vecbridge.stores.faiss.collection import FaissCollection
+from vecbridge.stores.faiss import segments, writer
 
 DIM = 16
 KEYS = 3000
@@ -86,7 +86,7 @@ def operation(step: int) -> Operation:
     return Operation(kind, np.empty(0, np.int64))
 
 
-def perform(photos: FaissCollection, step: int) -> None:
+def perform(photos: Collection, step: int) -> None:
     """Does one step; returns when it is acknowledged."""
     what = operation(step)
     if what.kind == "upsert":
@@ -110,7 +110,7 @@ def write(root: Path, first: int, reports: Connection) -> None:
     """Runs steps until it is killed, and sends the number of each when the store has acknowledged it."""
     faiss.omp_set_num_threads(1)
     segments.SEGMENT_BYTES, segments.SEGMENT_ROWS = 0, 2000
-    shard._REWRITE_FRAMES = 25
+    writer._REWRITE_FRAMES = 25
     with faiss_store(root) as store:
         photos = store.open("photos")
         step = first
@@ -152,7 +152,7 @@ def read(root: Path, control: Connection) -> None:
 
 
 def _read_once(
-    photos: FaissCollection, rng: np.random.Generator, newest: dict[str, int], counted: dict[str, int]
+    photos: Collection, rng: np.random.Generator, newest: dict[str, int], counted: dict[str, int]
 ) -> None:
     everything = [*SPEC.column_names]
     for hits in photos.search(Query(rng.random((3, DIM)) - 0.5, 10, include=everything)):
@@ -206,7 +206,7 @@ def die(root: Path, action: str, step: int) -> None:
     with faiss_store(root) as store:
         photos = store.open("photos")
         if action == "rewrite":
-            shard._REWRITE_FRAMES = 1
+            writer._REWRITE_FRAMES = 1
         for name in STEPS:
             setattr(os, name, deadly(getattr(os, name)))
         if action in ("upsert", "rewrite"):

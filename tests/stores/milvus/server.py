@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -73,7 +74,11 @@ class GenuineMilvus:
     def _take_turn(self) -> None:
         """Waits until no other test run has a Milvus server."""
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"Waiting for the Milvus of another test run, which holds {_LOCK}.", file=sys.stderr)
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
         except BaseException as exc:
             exc.add_note(f"Another test run has its Milvus running: it holds {_LOCK}.")
             raise

@@ -1,9 +1,11 @@
-"""What the driver alone promises: keys of pages, forks, proxies, lengths of vectors, large batches, errors."""
+"""What the driver alone promises: keys of pages, forks, proxies, lengths of vectors, errors of the client."""
 
 from __future__ import annotations
 
 import multiprocessing
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,16 @@ import pytest
 from pinecone import errors as theirs
 
 import vecbridge as vb
-from tests.stores.pinecone.helpers import contents, pinecone_store, random_vectors, rows, scanned, small
+from tests.stores.pinecone.helpers import (
+    KEY,
+    contents,
+    pinecone_store,
+    random_vectors,
+    rows,
+    scanned,
+    small,
+    url_of,
+)
 from vecbridge.driver import Key, PageRequest, RequestLimits
 from vecbridge.errors import (
     AuthError,
@@ -114,6 +125,32 @@ def test_a_forked_child_speaks_grpc_only_where_its_parent_has_not(
         assert seen.protocol == ("rest" if used else "grpc")
         assert photos is None or photos.count() == 130  # the parent goes on, over gRPC
         assert emulator.log.requests("describe_index_stats")[-1].protocol == "grpc"
+
+
+LEAVES = """
+import os, signal, sys, time
+import vecbridge as vb
+
+store = vb.connect(sys.argv[1], api_key=sys.argv[2], transport="grpc")
+handles = [store.open("photos"), store.create(vb.CollectionSpec.single("dropped", dim=2))]
+store.drop("dropped")
+if not (child := os.fork()):
+    assert handles[0].count() == 130
+    sys.exit(0)  # unlike os._exit, destroys what was inherited
+until = time.monotonic() + 60
+while (left := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < until:
+    time.sleep(0.05)
+if left == (0, 0):
+    os.kill(child, signal.SIGKILL)
+assert left == (child, 0), "the child hangs"
+assert handles[0].count() == 130
+"""
+
+
+def test_a_forked_child_ends_although_its_parent_has_used_grpc(emulator: Emulator) -> None:
+    with pinecone_store(emulator) as store:
+        filled(store)
+    subprocess.run([sys.executable, "-c", LEAVES, url_of(emulator), KEY], check=True, timeout=120)
 
 
 def test_no_proxy_of_the_environment_stands_between_this_machine_and_itself(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import uuid
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from vecbridge.errors import ConfigError, StoreLockedError
+from vecbridge.locks import FileLock
 
 _HOLDER_BYTES: Final = 32
 _NETWORK: Final = ("nfs", "cifs", "smb", "9p", "ceph", "lustre", "glusterfs", "fuse.sshfs", "afs")
@@ -77,7 +77,7 @@ def refuse_network_file_system(path: Path) -> None:
 
 
 class WriterLock:
-    """The one writer of a collection, by ``flock``; the kernel releases it with the process.
+    """The one writer of a collection; the kernel releases the lock with the process, and a fork keeps it out.
 
     Args:
         path: The lock file; made when it is first taken.
@@ -85,38 +85,34 @@ class WriterLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor: int | None = None
+        self._file = FileLock(path)
 
     @property
     def held(self) -> bool:
-        """Whether this object holds the lock."""
-        return self._descriptor is not None
+        """Whether this object holds the lock, in this process."""
+        return self._file.held
 
     def acquire(self) -> None:
         """Takes the lock; holding it already is fine.
 
         Raises:
             StoreLockedError: Another process, or another store of this process, holds it.
+            ConfigError: The collection lies on a network file system.
         """
-        if self._descriptor is not None:
+        if self.held:
             return
         refuse_network_file_system(self._path.parent)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file.acquire()
         except BlockingIOError:
-            holder = os.pread(descriptor, _HOLDER_BYTES, 0).decode(errors="replace").strip() or "unknown"
-            os.close(descriptor)
+            holder = self._path.read_bytes()[:_HOLDER_BYTES].decode(errors="replace").strip() or "unknown"
             raise StoreLockedError(
                 f"{self._path.parent} is being written by process {holder}: one writer at a time; "
                 "close that store, or read only"
             ) from None
-        self._descriptor = descriptor
         with suppress(OSError):  # for messages only, and a full disk may have no room for it
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode().ljust(_HOLDER_BYTES), 0)
+            os.pwrite(self._file.descriptor, f"{os.getpid()}\n".encode().ljust(_HOLDER_BYTES), 0)
 
     def release(self) -> None:
         """Gives the lock back; not holding it is fine."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._file.release()

@@ -91,6 +91,7 @@ def import_index(
         >>> with vb.connect(f"faiss://{folder.name}/store") as store:
         ...     import_index(store, f"{folder.name}/old.index", name="old").count()
         2
+        >>> folder.cleanup()
     """
     if (spec is None) == (name is None):
         raise ConfigError("import_index() takes a spec or name=, exactly one of them")

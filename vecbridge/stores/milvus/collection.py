@@ -26,7 +26,6 @@ from vecbridge.errors import NotFoundError
 from vecbridge.filters import Filter
 from vecbridge.indexes import IVFPQ, IVFSQ8, Flat, IndexParams, IVFFlat
 from vecbridge.query import FloatArray, Hits, Status
-from vecbridge.schema import Metric
 from vecbridge.stores.milvus import expressions, index_params, layout, wire
 from vecbridge.stores.milvus.layout import DYNAMIC, Keys
 from vecbridge.stores.milvus.readiness import Readiness
@@ -113,8 +112,6 @@ class MilvusCollection:
             if matches <= _EXACT_ROWS:
                 nothing = Hits(records.python_ids(self._keys.decode([])), np.empty(0, np.float32))
                 return SearchResult([nothing] * len(vectors), range(len(vectors)))
-        if request.field.metric is Metric.COSINE:
-            vectors = _of_length_one(vectors)  # the squares of others may overflow in the server's float32
         params = index_params.search_params(index, k, request.ef, request.nprobe, filtered=filtered)
         hits: list[Hits] = []
         unsure: list[int] = []
@@ -171,6 +168,13 @@ class MilvusCollection:
                 return
             left = None if left is None else left - rows
             level = table.level if request.consistency == "latest" else table.search_level
+
+    def clear(self, deadline: Deadline) -> None:
+        """Removes every row."""
+        expression = expressions.scoped(self._layout, self._keys, None)
+        pk = self._layout.pk
+        while keys := self._table.query(expression, [pk], deadline, rows=_IDS_A_DELETION).keys():
+            self._table.write("Delete", deadline, expr=expressions.of_keys(self._layout, keys))
 
     def count(self, deadline: Deadline) -> int:
         """How many rows the namespace has."""
@@ -257,9 +261,3 @@ class MilvusCollection:
             hits.append(Hits(records.python_ids(its_ids), its_scores, its_rows))
             start += count
         return hits
-
-
-def _of_length_one(vectors: FloatArray) -> FloatArray:
-    wide = vectors.astype(np.float64)
-    unit: FloatArray = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
-    return unit

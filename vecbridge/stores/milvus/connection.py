@@ -8,7 +8,7 @@ from typing import Any
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
 from vecbridge.driver import Deadline
-from vecbridge.stores.milvus import errors
+from vecbridge.stores.milvus import errors, wire
 from vecbridge.transport.channel import Channel
 
 
@@ -38,7 +38,7 @@ class Connection:
             rpc: Name of the method ("Upsert").
             deadline: When the call must end.
             what: What is done, for messages.
-            **fields: Of the method's message ("UpsertRequest").
+            **fields: Of the method's message ("UpsertRequest"); a dict becomes key-value pairs.
 
         Returns:
             The answer, whose status says success.
@@ -47,6 +47,9 @@ class Connection:
             VecbridgeError: What the server or gRPC said; see :mod:`.errors`.
         """
         what = what or rpc
+        for name, value in fields.items():
+            if isinstance(value, dict):
+                fields[name] = wire.pairs(value)
         request = getattr(milvus_pb2, f"{rpc}Request")(**fields)
         answer = self._channel.call(rpc, request, deadline, what)
         status = answer.status if hasattr(answer, "status") else answer

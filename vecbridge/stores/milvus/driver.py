@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.util import find_spec
 from threading import Lock
@@ -26,6 +26,7 @@ from vecbridge.errors import (
 )
 from vecbridge.schema import CollectionSpec, VectorField
 from vecbridge.stores.milvus import dialects, index_params, layout
+from vecbridge.stores.milvus.dialects import Dialect
 from vecbridge.urls import StoreOptions, StoreURL
 
 if TYPE_CHECKING:
@@ -113,8 +114,7 @@ class MilvusDriver:
                 raise ConfigError(f"{self.url} is closed")
             if self._connection is None:
                 self._connection = self._opened()
-        answer = self._connection.call("GetVersion", deadline)
-        self._dialect = dialects.of_server(answer.version)
+        self._dialect = self._asked_dialect(self._connection, deadline)
         return self._dialect.capabilities
 
     def names(self, deadline: Deadline) -> list[str]:
@@ -128,7 +128,7 @@ class MilvusDriver:
             NotFoundError: The database of the URL does not exist.
             CorruptStoreError: The stored spec cannot be read.
         """
-        from vecbridge.stores.milvus import foreign, wire
+        from vecbridge.stores.milvus import foreign
 
         what = f"open {name!r}"
         try:
@@ -138,7 +138,7 @@ class MilvusDriver:
                 self.names(deadline)  # says so where the database is what is missing
             return None
         identity = layout.identity_of(answer)
-        text = wire.unpaired(answer.properties).get(layout.SPEC_PROPERTY)
+        text = layout.unpaired(answer.properties).get(layout.SPEC_PROPERTY)
         if text is None:
             indexes = self._described_indexes(name, deadline)
             return foreign.introspected(
@@ -162,20 +162,19 @@ class MilvusDriver:
         """
         if replacing is not None:
             self.drop(replacing, None, deadline)
-        self._create_collection(spec, token, deadline)
-        created = self.describe(spec.name, deadline)
-        if created is None or created.identity.value != token:
-            raise CollectionExistsError(f"collection {spec.name!r} was made by somebody else meanwhile")
         try:
+            self._create_collection(spec, token, deadline)
             for field in spec.vectors:
                 self._create_index(spec, field, deadline)
             self._require_as_asked(spec, deadline)
+            created = self._of_token(spec.name, token, deadline)
             self._shared(created)[0].load(deadline)
+            return created
         except BaseException:
+            cleanup = Deadline.after(_CLEANUP_SECONDS)
             with suppress(VecbridgeError):
-                self.drop(created, None, Deadline.after(_CLEANUP_SECONDS))
+                self.drop(self._of_token(spec.name, token, cleanup), None, cleanup)
             raise
-        return created
 
     def attach(self, found: Described, namespace: str) -> MilvusCollection:
         """The driver of one namespace."""
@@ -183,32 +182,28 @@ class MilvusDriver:
 
         return MilvusCollection(*self._shared(found), namespace)
 
-    def namespaces(self, found: Described, deadline: Deadline) -> Iterator[str]:
+    def namespaces(self, found: Described, deadline: Deadline) -> list[str]:
         """Namespaces that hold a row, found by skipping from each to the next."""
         from vecbridge.stores.milvus import expressions
 
         table, _ = self._shared(found)
         pk = table.layout.pk
+        names: list[str] = []
         expression = ""
         while keys := table.query(expression, [pk], deadline, rows=1).keys():
-            namespace = str(keys[0]).partition("/")[0]
-            yield namespace
-            expression = f"{pk} >= {expressions.literal(layout.after_namespace(namespace + '/'))}"
+            names.append(str(keys[0]).partition("/")[0])
+            expression = f"{pk} >= {expressions.literal(layout.after_namespace(names[-1] + '/'))}"
+        return names
 
     def drop(self, found: Described, namespace: str | None, deadline: Deadline) -> None:
         """Removes a collection, or every row of one namespace."""
-        from vecbridge.driver import PageRequest
-
-        if namespace is None:
-            what = f"drop {found.name!r}"
-            self.connection.call("DropCollection", deadline, what, collection_name=found.name)
-            with self._mutex:
-                self._tables.pop(found.name, None)
+        if namespace is not None:
+            self.attach(found, namespace).clear(deadline)
             return
-        collection = self.attach(found, namespace)
-        rows = PageRequest(columns=(), filter=None, rows=10_000, seconds=deadline.left())
-        for page in collection.pages(rows):
-            collection.delete_keys(page.batch.column("id"), deadline)
+        what = f"drop {found.name!r}"
+        self.connection.call("DropCollection", deadline, what, collection_name=found.name)
+        with self._mutex:
+            self._tables.pop(found.name, None)
 
     def error(self, exc: Exception, what: str) -> VecbridgeError | None:
         """None: every request maps its own errors."""
@@ -255,10 +250,20 @@ class MilvusDriver:
             tls=self._options.tls,
         )  # fmt: skip
 
+    def _asked_dialect(self, connection: Connection, deadline: Deadline) -> Dialect:
+        return dialects.of_server(connection.call("GetVersion", deadline).version)
+
     def _token(self) -> str:
         if self._options.token is not None:
             return self._options.token.get_secret_value()
         return self._login or Environment().token.get_secret_value()
+
+    def _of_token(self, name: str, token: str, deadline: Deadline) -> Described:
+        """The collection that this process has just made, and no other of its name."""
+        described = self.describe(name, deadline)
+        if described is None or described.identity.value != token:
+            raise CollectionExistsError(f"collection {name!r} was made by another process meanwhile")
+        return described
 
     def _create_collection(self, spec: CollectionSpec, token: str, deadline: Deadline) -> None:
         from vecbridge.stores.milvus import wire
@@ -270,12 +275,10 @@ class MilvusDriver:
             schema=wire.schema_message(spec, layout.of_spec(spec), key_bytes).SerializeToString(),
             shards_num=1,
             consistency_level="Bounded",
-            properties=wire.pairs({layout.SPEC_PROPERTY: spec.to_json(), layout.TOKEN_PROPERTY: token}),
+            properties={layout.SPEC_PROPERTY: spec.to_json(), layout.TOKEN_PROPERTY: token},
         )  # fmt: skip
 
     def _create_index(self, spec: CollectionSpec, field: VectorField, deadline: Deadline) -> None:
-        from vecbridge.stores.milvus import wire
-
         kind, params = index_params.to_milvus(field.index)
         pairs = {
             "index_type": kind,
@@ -285,7 +288,7 @@ class MilvusDriver:
         }
         self.connection.call(
             "CreateIndex", deadline, f"create the index of {spec.name!r}", collection_name=spec.name,
-            field_name=field.name, index_name=f"vb_{field.name}", extra_params=wire.pairs(pairs),
+            field_name=field.name, index_name=f"vb_{field.name}", extra_params=pairs,
         )  # fmt: skip
 
     def _require_as_asked(self, spec: CollectionSpec, deadline: Deadline) -> None:
@@ -314,15 +317,13 @@ class MilvusDriver:
             return known[1:]
 
     def _described_indexes(self, name: str, deadline: Deadline) -> dict[str, dict[str, str]]:
-        from vecbridge.stores.milvus import wire
-
         try:
             answer = self.connection.call("DescribeIndex", deadline, collection_name=name)
         except VecbridgeError as exc:
             if "index not found" in str(exc).lower():
                 return {}
             raise
-        return {index.field_name: wire.unpaired(index.params) for index in answer.index_descriptions}
+        return {index.field_name: layout.unpaired(index.params) for index in answer.index_descriptions}
 
 
 def require_package(package: str) -> None:

@@ -10,7 +10,7 @@ A primary key is unique in a collection, whatever the partition, so that with na
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -81,15 +81,19 @@ class Layout:
         return self.extra is not None or any(column.dynamic for column in self.columns.values())
 
 
+def unpaired(pairs: Iterable[Any]) -> dict[str, str]:
+    """The key-value pairs of an answer."""
+    return {pair.key: pair.value for pair in pairs}
+
+
 def identity_of(described: Any) -> Identity:
     """Which collection a ``DescribeCollectionResponse`` tells of.
 
     Ours have a token. A server numbers those of others and says when they were created; milvus-lite does
     neither, so that there a hash of the schema must do.
     """
-    for pair in described.properties:
-        if pair.key == TOKEN_PROPERTY:
-            return Identity(pair.value)
+    if (token := unpaired(described.properties).get(TOKEN_PROPERTY)) is not None:
+        return Identity(token)
     if described.collectionID:
         return Identity(f"{described.collectionID}-{described.created_timestamp}")
     schema = described.schema.SerializeToString(deterministic=True)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from vecbridge.capabilities import Capabilities
-from vecbridge.driver import OnFork
+from vecbridge.driver import Deadline, OnFork
 from vecbridge.errors import InvalidURLError, StoreLockedError
 from vecbridge.stores.milvus import dialects
+from vecbridge.stores.milvus.dialects import Dialect
 from vecbridge.stores.milvus.driver import MilvusDriver, require_package
 from vecbridge.urls import StoreURL
 
@@ -61,6 +62,9 @@ class MilvusLiteDriver(MilvusDriver):
         from vecbridge.stores.milvus.connection import Connection
 
         return Connection(_SERVERS.enter(self.url.path))
+
+    def _asked_dialect(self, connection: Connection, deadline: Deadline) -> Dialect:
+        return dialects.LITE  # nobody needs to be asked, after a start that may have taken seconds
 
 
 class _EmbeddedServers:

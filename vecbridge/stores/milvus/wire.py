@@ -25,17 +25,12 @@ JsonRow = dict[str, Any]
 
 
 def pairs(values: Mapping[str, Any]) -> list[Any]:
-    """Key-value pairs as most requests take them."""
+    """A mapping as requests take it; what is no text is JSON."""
     texts = {
         key: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
         for key, value in values.items()
     }
     return [common_pb2.KeyValuePair(key=key, value=text) for key, text in texts.items()]
-
-
-def unpaired(values: Iterable[Any]) -> dict[str, str]:
-    """Key-value pairs of an answer."""
-    return {pair.key: pair.value for pair in values}
 
 
 def with_dynamic_field(
@@ -269,7 +264,7 @@ def query(
     if limit is not None:
         params |= {"limit": str(limit), "iterator": "True"}
     return {
-        "expr": expression, "output_fields": fields, "query_params": pairs(params), **_consistency(level)
+        "expr": expression, "output_fields": fields, "query_params": params, **_consistency(level)
     }  # fmt: skip
 
 
@@ -292,7 +287,7 @@ def search(
         "placeholder_group": common_pb2.PlaceholderGroup(placeholders=[value]).SerializeToString(),
         "nq": len(vectors),
         "output_fields": fields,
-        "search_params": pairs(search_params),
+        "search_params": search_params,
         **_consistency(level),
     }
 

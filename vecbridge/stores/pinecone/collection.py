@@ -27,11 +27,10 @@ from vecbridge.driver import (
 from vecbridge.errors import NotFoundError, TooLargeError
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray, Hits, Status
-from vecbridge.schema import Metric
 from vecbridge.stores.pinecone import expressions, planes, tags, wire
 from vecbridge.stores.pinecone.control import Control, poll
 from vecbridge.stores.pinecone.layout import index_name
-from vecbridge.stores.pinecone.limits import IDS_DELETED, IDS_LISTED, VECTOR_LENGTHS
+from vecbridge.stores.pinecone.limits import IDS_DELETED, IDS_LISTED
 from vecbridge.stores.pinecone.planes import Encoded, Plane, Row
 from vecbridge.stores.pinecone.rest import RestPlane
 from vecbridge.transport.parallel import each, halved
@@ -123,7 +122,6 @@ class PineconeCollection:
         values, metadata = field.name in columns, any(name != field.name for name in columns)
         fits = planes.hits_with_columns(request.k, field.dim, values=values, metadata=metadata)
         where = None if request.filter is None else self._where(request.filter)
-        vectors = _scaled(request.vectors) if field.metric is Metric.COSINE else request.vectors
 
         def nearest(vector: FloatArray) -> Hits:
             rows = self._plane.query(
@@ -132,7 +130,7 @@ class PineconeCollection:
             )  # fmt: skip
             return self._hits(rows, request.columns if fits else None)
 
-        return SearchResult(each(nearest, vectors, _IN_FLIGHT))
+        return SearchResult(each(nearest, request.vectors, _IN_FLIGHT))
 
     def lookup(self, ids: pa.Array, columns: Columns, deadline: Deadline) -> pa.RecordBatch:
         """Rows by id."""
@@ -279,12 +277,3 @@ def _token(key: Key, kind: str) -> str | None:
 
 def _joined(first: pa.RecordBatch, second: pa.RecordBatch) -> pa.RecordBatch:
     return pa.concat_batches([first, second])
-
-
-def _scaled(vectors: FloatArray) -> FloatArray:
-    """Query vectors that float32 arithmetic can square; no cosine depends on their length."""
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    outside = (lengths < VECTOR_LENGTHS[0]) | (lengths > VECTOR_LENGTHS[1])
-    if not outside.any():
-        return vectors
-    return np.where(outside, vectors / lengths, vectors).astype(np.float32)

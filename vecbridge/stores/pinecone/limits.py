@@ -41,6 +41,7 @@ CAPABILITIES: Final = Capabilities(
     text_bytes=40_000,
     vector_lengths=VECTOR_LENGTHS,
     zero_vectors=False,
+    filter_depth=12,  # over gRPC a level is up to six nested messages, and protobuf parses a hundred
     consistency="eventual",
     counts_deletes=False,
     deletes_where=True,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import weakref
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from pinecone import RetryConfig
 from pinecone.grpc import GrpcIndex
@@ -19,14 +21,25 @@ _CONNECT_SECONDS: Final = 10.0
 
 
 class _Runtime:
-    """Where the client's Rust runtime runs: in the process that used it first, and in no child of it."""
+    """The client's Rust runtime: its threads are in the process that used it first, and in no child of it."""
 
     pid: int | None = None
+    planes: ClassVar[dict[int, weakref.ref[RpcPlane]]] = {}
 
 
 def works_here() -> bool:
     """Whether gRPC can be used in this process: not where it was forked from one that had used it."""
     return _Runtime.pid in (None, os.getpid())
+
+
+def _keep_in_child() -> None:
+    """Keeps the parent's planes from being destroyed, ever: that would wait for threads that are not here."""
+    for plane in list(_Runtime.planes.values()):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(plane()))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_in_child)
 
 
 class RpcPlane(Plane):
@@ -42,6 +55,8 @@ class RpcPlane(Plane):
 
     def __init__(self, host: str, api_key: str, timeout: float) -> None:
         _Runtime.pid = os.getpid()
+        number = id(self)
+        _Runtime.planes[number] = weakref.ref(self, lambda _: _Runtime.planes.pop(number, None))
         secure = not host.startswith("http://")
         self._index = GrpcIndex(
             host=host,

@@ -3,6 +3,8 @@
 # ruff: noqa: D102 - the name of a test says what it proves
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import pytest
@@ -50,6 +52,20 @@ def filled(
     put(collection, **columns)
     model.upsert(columns)
     return collection, model, conditions
+
+
+def nested(depth: int, innermost: Filter | None = None) -> Filter:
+    """A filter of so many levels, which cannot be merged."""
+    condition = field("year") < 2 if innermost is None else innermost
+    for level in range(1, depth):
+        other = field("year") == 2 if level % 2 else field("year") != 2000 + level
+        condition = condition | other if level % 2 else condition & other
+    return condition
+
+
+def wide(leaves: int) -> Filter:
+    """A filter of so many comparisons; it keeps years below that number."""
+    return reduce(or_, [field("year") == year for year in range(leaves)])
 
 
 class TestFilters:
@@ -151,6 +167,31 @@ class TestFilters:
         wanted = field("title").isin([f"t{number}" for number in range(1000)])
         assert found(collection, wanted) == {"a", "b"}
         assert found(collection, ~wanted) == {"c"}
+
+    def test_a_filter_of_the_declared_depth_and_size_is_answered_and_a_larger_one_refused(
+        self, store: Store, make: Maker
+    ) -> None:
+        collection = make(fields={"year": "int64"})
+        columns = {"id": list("abcdef"), "vector": points(6), "year": [0, 1, 2, 3, 5000, -1]}
+        put(collection, **columns)
+        model = Model(collection.spec)
+        model.upsert(columns)
+        depth, leaves = store.capabilities.filter_depth, store.capabilities.filter_leaves
+        largest = 2**63 - 1 if store.capabilities.int_bits >= 64 else 2**store.capabilities.int_bits
+        costly = ~field("year").isin([largest, largest - 2, 1])  # what a backend may have to spell out
+        for condition in (nested(depth), nested(depth, costly), wide(leaves)):
+            assert found(collection, condition) == model.find(condition)
+            assert found(collection, ~condition) == model.find(~condition)
+        for condition in (nested(depth + 1), wide(leaves + 1), nested(100_000), wide(100_000)):
+            with pytest.raises(SchemaError, match="at most"):
+                collection.search(query(points(1), filter=condition))
+            with pytest.raises(SchemaError, match="at most"):
+                list(collection.scan(filter=condition))
+            with pytest.raises(SchemaError, match="at most"):
+                collection.count(condition)
+            with pytest.raises(SchemaError, match="at most"):
+                collection.delete(filter=condition)
+        assert collection.count() == 6
 
     def test_text_is_ordered_by_code_point(self, make: Maker) -> None:
         collection = make(fields={"title": "string"})

@@ -83,11 +83,10 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "GRPC_PROXY")
 
 
 def nested(levels: int) -> Filter:
-    """A filter that no merging of And and Or makes flatter."""
-    tree: Filter = field("year") == 0
+    """A filter that no merging of And and Or makes flatter; it matches years from 1."""
+    tree: Filter = field("year") > 0
     for level in range(levels):
-        kind = And if level % 2 else Or
-        tree = kind((field("year") == level, tree))
+        tree = And((field("year") > -level, tree)) if level % 2 else Or((field("year") == -level, tree))
     return tree
 
 
@@ -252,7 +251,7 @@ class TestHandles:
             lambda: photos.scan(filter=larger),
             lambda: photos.delete(filter=larger),
         ):
-            with pytest.raises(SchemaError, match=str(depth if kind == "deep" else leaves)):
+            with pytest.raises(SchemaError, match=f"at most {depth if kind == 'deep' else leaves:,}"):
                 call()
         assert ids_of(photos) == {"a", "b", "c"}
 
@@ -260,7 +259,7 @@ class TestHandles:
         flat = reduce(and_, [field("year") > -number for number in range(1000)])
         assert photos.count(flat) == 3
         for tree in (nested(50_000), ~nested(50_000)):
-            with pytest.raises(SchemaError, match=r"deep|nested"):
+            with pytest.raises(SchemaError, match="comparisons"):
                 photos.count(tree)
 
     def test_a_pickled_handle_opens_again_without_its_secrets(

@@ -1,4 +1,7 @@
-"""The file of dead letters that a bulk write leaves behind; ``vecbridge load`` reads it once it is mended."""
+"""The dead-letter file of a bulk write: the rows that were not written, and why.
+
+``vecbridge load`` reads it, once the rows are mended.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ _KEYS: Final = {"id", "source", "error", "record"}
 _BEGINNING: Final = b'{"id": '
 
 
-class Letterbox:
-    """A dead-letter file that this process, and no other, is writing; letters go to its end.
+class DeadLetterFile:
+    """A dead-letter file that this process, and no other, appends to.
 
     Args:
-        path: The file.
-        continuing: The run was cut off before: a letter that stands in the file is not written again.
+        path: The file; it is created where there is none.
+        continuing: An earlier run was cut off: what stands in the file already is not appended again.
 
     Raises:
         ConfigError: The file cannot be opened, holds something else, or is in use.
@@ -35,18 +38,19 @@ class Letterbox:
     def __init__(self, path: str | os.PathLike[str], *, continuing: bool = False) -> None:
         self._file = AppendFile(path, ConfigError)
         try:
-            self._require_letters()
+            self._require_dead_letters()
             self._known = {hash(line) for line in self._file.lines()} if continuing else set()
         except BaseException:
             self.close()
             raise
 
-    def post(self, letters: Iterable[DeadLetter]) -> None:
-        """Appends letters; they are on the disk when this returns.
+    def append(self, letters: Iterable[DeadLetter]) -> None:
+        """Appends dead letters; they are on the disk when this returns.
 
         Raises:
             StorageFullError: The disk is full.
-            ConfigError: They cannot be written.
+            ConfigError: They cannot be written, or the file was opened by the process that this one was
+                forked from.
         """
         lines = [letter.to_json().encode() for letter in letters]
         fresh = [line + b"\n" for line in lines if hash(line) not in self._known]
@@ -65,31 +69,33 @@ class Letterbox:
     ) -> None:
         self.close()
 
-    def _require_letters(self) -> None:
-        """Appending to a file, or removing its torn line, is for files of dead letters only."""
+    def _require_dead_letters(self) -> None:
+        """Refuses other files, since appending removes a torn last line."""
         torn = self._file.torn
         first = next(self._file.lines(), None)
-        is_letter = _is_letter(first) if first is not None else _BEGINNING.startswith(torn[: len(_BEGINNING)])
-        if not is_letter:
+        is_dead_letter = (
+            _is_dead_letter(first) if first is not None else _BEGINNING.startswith(torn[: len(_BEGINNING)])
+        )
+        if not is_dead_letter:
             raise ConfigError(f"{self._file.path} holds something other than dead letters: name another file")
-        if _is_letter(torn):  # an editor left out the last line's end
+        if _is_dead_letter(torn):  # an editor left out the newline at the end of the file
             self._file.append(torn + b"\n")
 
 
-def record(batch: pa.RecordBatch, row: int, spec: CollectionSpec) -> dict[str, Any]:
-    """One row as its dead letter carries it, so that nothing of it is lost.
+def row_values(batch: pa.RecordBatch, row: int, spec: CollectionSpec) -> dict[str, Any]:
+    """One row as JSON values, without loss: what :attr:`DeadLetter.record` holds.
 
     Vectors are lists of numbers: float32 survives the way through JSON. A json column holds its value, or its
     text where that is no JSON; it is left out where the column is null, because null is a JSON value.
     """
     [values] = batch.slice(row, 1).to_pylist()
-    for each in spec.fields:
-        if each.type != "json" or each.name not in values:
+    for field in spec.fields:
+        if field.type != "json" or field.name not in values:
             continue
-        if values[each.name] is None:
-            del values[each.name]
+        if values[field.name] is None:
+            del values[field.name]
         else:
-            values[each.name] = _json_value(values[each.name])
+            values[field.name] = _json_value(values[field.name])
     return dict(values)
 
 
@@ -100,7 +106,7 @@ def _json_value(text: Any) -> Any:
         return text
 
 
-def _is_letter(line: bytes) -> bool:
+def _is_dead_letter(line: bytes) -> bool:
     try:
         values = json.loads(line)
     except ValueError:

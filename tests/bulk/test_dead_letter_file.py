@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import vecbridge as vb
 from tests.bulk.faults import SPEC, Faulty, ids, rows, sources
-from vecbridge.bulk.letterbox import Letterbox, record
+from vecbridge.bulk.deadletters import DeadLetterFile, row_values
 from vecbridge.errors import BackendError
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.jsonl import JsonlSource
@@ -70,19 +70,19 @@ def _raise(error: Exception) -> None:
 def test_float32_vectors_survive_the_way_through_json(values: list[float]) -> None:
     vector = np.array([values], np.float32)
     batch = vb.batch(SPEC, id=["a"], vector=vector)
-    line = DeadLetter("a", None, "no", record(batch, 0, SPEC)).to_json()
+    line = DeadLetter("a", None, "no", row_values(batch, 0, SPEC)).to_json()
     assert np.array([json.loads(line)["record"]["vector"]], np.float32).tobytes() == vector.tobytes()
 
 
 def test_null_json_and_the_json_null_stay_apart() -> None:
     batch = vb.batch(SPEC, id=["a", "b"], vector=np.ones((2, 4)), meta=[None, "null"])
-    assert "meta" not in record(batch, 0, SPEC)
-    assert record(batch, 1, SPEC)["meta"] is None
+    assert "meta" not in row_values(batch, 0, SPEC)
+    assert row_values(batch, 1, SPEC)["meta"] is None
 
 
 def test_what_is_no_json_keeps_its_text() -> None:
     batch = rows(0, 1).set_column(4, "meta", pa.array(['{"a":1,"a":2}']))
-    assert record(batch, 0, SPEC)["meta"] == '{"a":1,"a":2}'
+    assert row_values(batch, 0, SPEC)["meta"] == '{"a":1,"a":2}'
 
 
 def test_rows_that_no_backend_may_take_are_kept_as_they_came(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_a_line_that_a_crash_cut_short_is_replaced(tmp_path: Path) -> None:
     for end in {*range(0, len(whole), 11), len(whole) - 1}:
         path.write_bytes(whole[:end])
         kept = letters_whole(whole[:end])
-        with Letterbox(path) as box:
-            box.post([DeadLetter("new", None, "no")])
+        with DeadLetterFile(path) as file:
+            file.append([DeadLetter("new", None, "no")])
         assert [each["id"] for each in letters(path)] == [*kept, "new"]
 
 
@@ -143,7 +143,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_sent(tmp_p
 
 def test_two_runs_do_not_share_a_file(tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
-    with Letterbox(path), pytest.raises(vb.ConfigError, match="another run"):
+    with DeadLetterFile(path), pytest.raises(vb.ConfigError, match="another run"):
         vb.write(Faulty(), sources(1), dead_letters=path)
     vb.write(Faulty(), sources(1), dead_letters=path)
 

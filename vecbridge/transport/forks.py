@@ -8,6 +8,7 @@ deadlines.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
@@ -87,6 +88,14 @@ def require_fork_support() -> None:
             f"gRPC hangs in a forked process where GRPC_ENABLE_FORK_SUPPORT={value}: unset it, or start the "
             "process by 'spawn'"
         )
+
+
+def abandon(client: object) -> None:
+    """Keeps a client that a forked child inherited from being freed, even when the child exits.
+
+    The destructor of Pinecone's gRPC client waits for threads that a child does not have, for ever.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
 
 
 def watch_forks() -> None:

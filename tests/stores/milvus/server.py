@@ -23,7 +23,7 @@ from typing import Any
 
 from tests.servers import starting
 
-READY_SECONDS = 150  # less than the limit of pytest-timeout, so that the error shows the server's log
+READY_SECONDS = 170  # less than the limit of pytest-timeout, so that the error shows the server's log
 #: Shorter periods than the defaults: a server does the same, and tests wait a tenth of the time.
 BRISK = {
     "proxy.timeTickInterval": 20,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,11 +48,14 @@ class FieldVectors:
         if self.metric is not Metric.COSINE:
             return queries
         wide = queries.astype(np.float64)  # in float32 the square of a long or short vector would not fit
-        wide /= np.sqrt(np.vecdot(wide, wide))[:, None]
+        if len(wide) == 1:
+            wide /= math.sqrt(wide[0].dot(wide[0]))
+        else:
+            wide /= np.sqrt(np.vecdot(wide, wide))[:, None]
         return wide.astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Candidates:
     """Candidates of n queries: best first, padded with row -1.
 

@@ -90,14 +90,15 @@ class Segments:
             VectorFile(directory / f"unit-{i}.f32", field.dim) for i, field in enumerate(spec.vectors)
         ]
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether there is nothing that :meth:`refresh` would open; called by every search of a reader."""
+        return self._manifest_stamp() in (None, self._stamp)
+
     def refresh(self, vectors: dict[str, FieldVectors]) -> bool:
         """Opens what was built since the last call, by this process or another; whether anything was."""
-        try:
-            state = os.stat(self._manifest_path)  # noqa: PTH116 - called by every search of a reader
-        except FileNotFoundError:
-            return False
-        stamp: tuple[int, int] | None = (state.st_mtime_ns, state.st_ino)
-        if stamp == self._stamp:
+        stamp = self._manifest_stamp()
+        if stamp in (None, self._stamp):
             return False
         known, loaded = [], {}
         try:
@@ -119,6 +120,13 @@ class Segments:
                 loaded[segment.file] = index
         self._known, self._open, self._stamp = known, loaded, stamp
         return True
+
+    def _manifest_stamp(self) -> tuple[int, int] | None:
+        try:
+            state = os.stat(self._manifest_path)  # noqa: PTH116
+        except FileNotFoundError:
+            return None
+        return state.st_mtime_ns, state.st_ino
 
     def of(self, vector: int) -> list[Loaded]:
         """The open indexes of a vector field: disjoint, adjacent, from row 0 on."""

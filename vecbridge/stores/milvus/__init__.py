@@ -1,7 +1,7 @@
 """Milvus: embedded (milvus-lite), standalone, cluster.
 
-``driver`` and ``lite`` are the drivers, ``collection`` that of one namespace, ``table`` what the namespaces of
-a collection share, ``readiness`` what is known of its indexes. ``layout`` says which Milvus field holds what,
+``driver`` and ``lite`` are the drivers, ``collection`` that of one namespace, ``table`` what the namespaces
+of a collection share, ``readiness`` what is known of its indexes. ``layout`` says which Milvus field holds what,
 ``foreign`` so for collections made elsewhere; ``expressions`` and ``index_params`` translate, ``wire`` turns
 Arrow into protobuf and back, ``connection`` sends it, ``dialects`` says what each kind of server can do.
 

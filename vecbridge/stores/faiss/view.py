@@ -169,7 +169,8 @@ class Generation:
         """Whether the view is the newest; called by every search of a reader, without the mutex.
 
         The log tells it alone: who has CURRENT name another one removes this one before acknowledging
-        anything more. Only a writer that takes over from a dead one must ask CURRENT, as :meth:`Reader.look` does.
+        anything more. Only a writer that takes over from a dead one must ask CURRENT, as
+        :meth:`Reader.look` does.
         """
         try:
             return os.stat(self.log_path).st_size == self.offset and self.segments.unchanged  # noqa: PTH116

@@ -18,7 +18,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from vecbridge.settings import Settings, read_settings, variable_name
-from vecbridge.stores.pinecone.options import Environment
+from vecbridge.stores.milvus import driver as milvus
+from vecbridge.stores.pinecone import options as pinecone
+from vecbridge.stores.weaviate import options as weaviate
 
 # Where the import name is not the distribution's.
 DISTRIBUTIONS = {
@@ -127,8 +129,12 @@ def test_env_example_names_every_setting_and_nothing_else(root: Path) -> None:
         for path in (root / "docker").rglob("*.yaml")
         for variable in re.findall(r"\$\{?([A-Z][A-Z0-9_]*)(?=[}:])", path.read_text("utf-8"))
     }
-    pinecone = [f"PINECONE_{name.upper()}" for name in Environment.model_fields]
-    assert sorted(named) == sorted([*settings, *pinecone, *stack])
+    keys = [
+        f"{environment.model_config['env_prefix']}{name.upper()}"
+        for environment in (pinecone.Environment, milvus.Environment, weaviate.Environment)
+        for name in environment.model_fields
+    ]
+    assert sorted(named) == sorted([*settings, *keys, *stack])
     assert all(line.startswith("#") for line in text.splitlines() if line)
 
 

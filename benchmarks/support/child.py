@@ -22,7 +22,7 @@ def open_store(url: str, vector: str) -> dict[str, float]:
 
     import vecbridge as vb
     import vecbridge.stores.faiss.collection
-    import vecbridge.stores.faiss.store
+    import vecbridge.stores.faiss.driver
 
     query = vb.Query(np.load(vector), k=10)
     imported = time.perf_counter()

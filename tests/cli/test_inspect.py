@@ -54,16 +54,16 @@ def test_a_collection_that_cannot_be_opened_hides_no_other(
     run: Run, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vecbridge.errors import CorruptStoreError
-    from vecbridge.stores.faiss.store import FaissStore
+    from vecbridge.store import Store
 
-    whole = FaissStore.open
+    whole = Store.open
 
     def open_(self: Any, name: str, **options: Any) -> Any:
         if name == "parted":
             raise CorruptStoreError("the log is torn")
         return whole(self, name, **options)
 
-    monkeypatch.setattr(FaissStore, "open", open_)
+    monkeypatch.setattr(Store, "open", open_)
     ran = run("list", store)
     assert ran.code == 1
     assert "plain" in ran.out

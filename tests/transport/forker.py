@@ -6,6 +6,7 @@ must end this process, never the one that runs the tests.
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -20,7 +21,7 @@ from typing import Any
 from tests.transport.servers import channel
 from vecbridge.driver import Deadline
 from vecbridge.errors import VecbridgeError
-from vecbridge.transport import http
+from vecbridge.transport import forks, http
 
 ADDRESS = sys.argv[1] if len(sys.argv) > 1 else ""
 
@@ -157,6 +158,62 @@ def http_in_flight() -> dict[str, Any]:
         return {"child": child, "parent": [*answers, client.get("/").text]}
 
 
+def abandoned() -> dict[str, Any]:
+    """A child lets go of a client of its parent's whose destructor would be noticed."""
+
+    class Client:
+        def __del__(self) -> None:
+            if os.getpid() != parent:
+                os.write(write, b"freed")
+
+    parent = os.getpid()
+    read, write = os.pipe()
+    clients = [Client()]
+    if (child := os.fork()) == 0:
+        forks.abandon(clients[0])
+        clients.clear()
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write)
+    return {"child": os.read(read, 100).decode()}
+
+
+def pinecone() -> dict[str, Any]:
+    """Fresh clients of Pinecone in a child, and the end of a child that has its parent's."""
+    from pinecone import Pinecone, ServerlessSpec
+    from pinecone.grpc import GrpcIndex
+
+    control = Pinecone(api_key="emulated", host=ADDRESS, ssl_verify=False, timeout=10)
+    control.indexes.create(
+        name="photos", dimension=2, metric="cosine", spec=ServerlessSpec(cloud="aws", region="us-east-1")
+    )
+    host = control.indexes.describe("photos").host
+
+    def over_rest() -> str:
+        fresh = Pinecone(api_key="emulated", host=ADDRESS, ssl_verify=False, timeout=10)
+        return ",".join(index.name for index in fresh.indexes.list())
+
+    def over_grpc() -> str:
+        fresh = GrpcIndex(host=host, api_key="emulated", secure=False, grpc_scheme="http", timeout=10)
+        fresh.upsert(vectors=[("a", [1.0, 2.0])])
+        return ",".join(fresh.fetch(ids=["a"]).vectors)
+
+    inherited = GrpcIndex(host=host, api_key="emulated", secure=False, grpc_scheme="http", timeout=10)
+    inherited.upsert(vectors=[("a", [1.0, 2.0])])
+    said = {"rest": forked(over_rest), "grpc": forked(over_grpc)}
+    if (child := os.fork()) == 0:
+        forks.abandon(inherited)
+        sys.exit(0)
+    end = time.monotonic() + 20
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        time.sleep(0.05)
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            return said | {"exit": "hung"}
+    return said | {"exit": "ended", "parent": ",".join(inherited.fetch(ids=["a"]).vectors)}
+
+
 CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "first_call": first_call,
     "idle": idle,
@@ -167,6 +224,8 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "fork": lambda: pool("fork"),
     "forkserver": lambda: pool("forkserver"),
     "http_in_flight": http_in_flight,
+    "abandoned": abandoned,
+    "pinecone": pinecone,
     "not_forked": lambda: {"here": fresh_channel()},
 }
 

@@ -72,6 +72,19 @@ def test_a_child_opens_an_http_client_amid_a_request_of_the_parent() -> None:
         assert run(url, "http_in_flight") == {"http_in_flight": {"child": "answer", "parent": ["answer"] * 2}}
 
 
+def test_a_child_frees_nothing_that_it_abandons() -> None:
+    assert run("", "abandoned") == {"abandoned": {"child": ""}}
+
+
+def test_clients_of_pinecone_work_in_a_child_which_ends_if_it_abandons_its_parents() -> None:
+    """Without that, the child would never end: its runtime waits for threads that are not there."""
+    pytest.importorskip("pinecone")
+    emulators = pytest.importorskip("vecbridge.testing.pinecone")
+    with emulators.Emulator(api_key="emulated") as emulator:
+        said = run(emulator.host, "pinecone")
+    assert said["pinecone"] == {"rest": "photos", "grpc": "a", "exit": "ended", "parent": "a"}
+
+
 def test_a_fork_waits_for_calls_and_calls_wait_for_the_fork() -> None:
     calls = CallsInFlight()
     events: list[str] = []

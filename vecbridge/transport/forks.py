@@ -1,13 +1,15 @@
 """Makes a fork wait for the gRPC calls in flight, and refuses gRPC where a forked child would hang.
 
-grpcio 1.78 kills the *parent* that forks while a call is in flight: it ends with SIGSEGV, each time. A fork
-between calls harms neither the parent nor a fresh channel of the child. So a fork takes place between the
-calls of the channels here: new calls wait for it, and it waits for those in flight, at most until their
-deadlines.
+With its defaults, grpcio 1.78 kills the *parent* that forks while a call is in flight: it ends with
+SIGSEGV, each time. A fork between calls harms neither the parent nor a fresh channel of the child, in 1.60,
+1.78 and 1.85, with GRPC_ENABLE_FORK_SUPPORT unset or 1; with 0 the child's calls hang. So a fork takes
+place between the calls of the channels here: new calls wait for it, and it waits for those in flight, at
+most until their deadlines.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
@@ -23,7 +25,8 @@ class CallsInFlight:
     """Counts the calls of a process; a fork waits until there are none, and calls wait for the fork."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._calls = 0
         self._forks = 0
         self._last_end = 0.0
@@ -34,7 +37,7 @@ class CallsInFlight:
         Args:
             end: When the call ends at the latest, on the monotonic clock.
         """
-        with self._changed:
+        with self._lock:
             while self._forks:
                 self._changed.wait()
             self._calls += 1
@@ -42,9 +45,9 @@ class CallsInFlight:
 
     def leave(self) -> None:
         """The call has ended."""
-        with self._changed:
+        with self._lock:
             self._calls -= 1
-            if not self._calls:
+            if self._forks and not self._calls:
                 self._changed.notify_all()
 
     def begin_fork(self) -> None:
@@ -87,6 +90,14 @@ def require_fork_support() -> None:
             f"gRPC hangs in a forked process where GRPC_ENABLE_FORK_SUPPORT={value}: unset it, or start the "
             "process by 'spawn'"
         )
+
+
+def abandon(client: object) -> None:
+    """Keeps a client that a forked child inherited from being freed, even when the child exits.
+
+    The destructor of Pinecone's gRPC client waits for threads that a child does not have, for ever.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
 
 
 def watch_forks() -> None:

@@ -224,6 +224,40 @@ def test_readers_in_threads_never_see_a_moment_without_rows(place: Path) -> None
     assert not wrong
 
 
+@pytest.mark.parametrize("action", ["rewrite", "compact"])
+def test_a_reader_that_becomes_the_writer_goes_on_with_what_the_dead_writer_switched_to(
+    tmp_path: Path, action: str
+) -> None:
+    template = tmp_path / "template"
+    with faiss_store(template) as store:
+        photos = store.create(workload.SPEC)
+        photos.upsert(workload.records_for(np.arange(200), np.zeros(200, np.int64)))
+        photos.delete([f"k{key}" for key in range(40)])
+        before = stored(photos)
+    after = before | dict.fromkeys(range(150, 250), 2) if action == "rewrite" else before
+    switched = 0
+    for step in range(1000):
+        place = tmp_path / f"{action}-{step}"
+        shutil.copytree(template, place)
+        old = (place / "photos" / "ns" / "CURRENT").read_text()
+        with faiss_store(place) as store:
+            photos = store.open("photos")
+            assert stored(photos) == before
+            process = START.Process(target=workload.die, args=(place, action, step), daemon=True)
+            process.start()
+            process.join(PATIENCE)
+            switched += (place / "photos" / "ns" / "CURRENT").read_text() != old
+            photos.upsert(workload.records_for(np.arange(5), np.full(5, 9)))
+            state = stored(photos)
+            assert state in [found | dict.fromkeys(range(5), 9) for found in (before, after)]
+        with faiss_store(place) as store:
+            assert stored(store.open("photos")) == state
+        shutil.rmtree(place)
+        if process.exitcode == 0:
+            break
+    assert switched > 1, "it was never killed between the switch and what comes after it"
+
+
 @pytest.mark.parametrize("action", ["upsert", "rewrite", "wait_ready", "compact", "drop", "replace"])
 def test_a_writer_killed_before_any_change_to_the_disk_leaves_the_old_state_or_the_new(
     tmp_path: Path, action: str

@@ -33,6 +33,7 @@ from tests.stores.milvus.helpers import (
 )
 from vecbridge.driver import Deadline
 from vecbridge.errors import (
+    CollectionExistsError,
     ConfigError,
     DeadlineError,
     InvalidURLError,
@@ -140,6 +141,24 @@ def test_a_password_is_in_no_repr_and_no_log_line(caplog: pytest.LogCaptureFixtu
         store.collections()
     shown = [repr(store), str(caught.value), repr(caught.value), repr(caught.value.__cause__), caplog.text]
     assert SECRET not in "".join(shown)
+
+
+def test_a_token_stands_in_no_url() -> None:
+    with pytest.raises(InvalidURLError, match="MILVUS_TOKEN") as caught:
+        vb.connect(f"milvus://localhost?token={SECRET}")
+    assert SECRET not in str(caught.value)
+
+
+def test_of_two_processes_that_make_a_collection_at_once_one_is_told(genuine: Store) -> None:
+    spec = small(fresh("twice"))
+    driver = driver_of(genuine)
+    genuine.collections()
+    with made(genuine, spec) as photos:
+        photos.upsert(rows(spec, ["a"]))
+        for other in (spec, small(spec.name, dim=16)):
+            with pytest.raises(CollectionExistsError):
+                driver.create(other, "another token", None, Deadline.after(30))
+            assert photos.count() == 1, "what the first one made stays"
 
 
 def test_an_unknown_database_is_not_found(server_url: str) -> None:

@@ -22,6 +22,7 @@ from vecbridge.records import batch
 from vecbridge.schema import Metric
 from vecbridge.store import Collection, Store
 from vecbridge.stores.milvus.foreign import introspected
+from vecbridge.testing.inside import forget_last_look
 
 COUNT = 40
 VECTORS = random_vectors(COUNT, seed=6)
@@ -357,6 +358,41 @@ def test_a_collection_that_is_not_loaded_is_loaded_and_one_without_index_says_wh
         assert bare.spec.vector.index == Auto()
         with pytest.raises(Exception, match="index"):
             bare.count()
+
+
+def recreated(client: MilvusClient, name: str, dim: int) -> None:
+    """Another collection in the place of one, made by Milvus's own client."""
+    client.drop_collection(name)
+    schema = client.create_schema()
+    schema.add_field("key", DataType.INT64, is_primary=True)
+    schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dim)
+    indexes = client.prepare_index_params()
+    indexes.add_index("embedding", index_type="AUTOINDEX", metric_type="L2")
+    client.create_collection(name, schema=schema, index_params=indexes)
+
+
+def test_a_foreign_collection_that_was_replaced_by_one_of_the_same_shape_is_noticed(genuine: Store) -> None:
+    with foreign(genuine, keyed, [{"key": 1, "embedding": VECTORS[1]}]) as (name, client):
+        photos = genuine.open(name)
+        assert photos.count() == 1
+        recreated(client, name, 8)
+        for call in (photos.count, lambda: scanned(photos), lambda: photos.delete([1])):
+            forget_last_look(photos)
+            with pytest.raises(NotFoundError, match="replaced"):
+                call()
+        assert genuine.open(name).count() == 0
+
+
+def test_on_milvus_lite_a_foreign_collection_that_was_replaced_by_one_of_another_shape_is_noticed(
+    lite: Store,
+) -> None:
+    with foreign(lite, keyed, [{"key": 1, "embedding": VECTORS[1]}]) as (name, client):
+        photos = lite.open(name)
+        assert photos.count() == 1
+        recreated(client, name, 4)
+        forget_last_look(photos)
+        with pytest.raises(NotFoundError, match="replaced"):
+            photos.count()
 
 
 def test_a_foreign_name_that_is_unknown_is_not_found(store: Store) -> None:

@@ -22,7 +22,14 @@ from tests.stores.milvus.helpers import (
     rows,
     small,
 )
-from vecbridge.errors import BackendError, DeadlineError, NotFoundError, UnavailableError, UnsupportedError
+from vecbridge.errors import (
+    BackendError,
+    DeadlineError,
+    InvalidRecordError,
+    NotFoundError,
+    UnavailableError,
+    UnsupportedError,
+)
 from vecbridge.filters import field
 from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IndexParams, IVFFlat, Other
 from vecbridge.query import FloatArray, Query, Status
@@ -218,6 +225,53 @@ def test_rows_written_again_wait_for_the_index_although_their_segments_have_one(
     assert settled(photos).index == "ready"
     assert photos.count() == ROWS
     assert recall(photos, nprobe=64) == 1.0
+
+
+def test_autoindex_finds_at_least_nineteen_of_twenty_true_neighbours(store: Store) -> None:
+    spec = small(fresh("auto"), dim=48, index=Auto(), metric="cosine")
+    stored, queries = random_vectors(3_000, 48, seed=7), random_vectors(50, 48, seed=8)
+    unit = stored / np.linalg.norm(stored, axis=1, keepdims=True)
+    best = np.argsort(-(queries @ unit.T), axis=1)[:, :K].tolist()
+    with made(store, spec) as photos:
+        photos.upsert(rows(spec, [f"r{place}" for place in range(3_000)], vector=stored))
+        assert settled(photos).index == "ready"
+        answers = photos.search(Query(queries, K))
+        found = [
+            len(set(hits.ids) & {f"r{place}" for place in line})
+            for hits, line in zip(answers, best, strict=True)
+        ]
+        assert sum(found) >= 0.95 * K * len(queries)
+
+
+@pytest.mark.parametrize("index", [Flat(), HNSW(), IVFFlat(nlist=4)], ids=["flat", "hnsw", "ivf_flat"])
+@pytest.mark.parametrize("dim", [4, 1024])
+def test_under_cosine_the_declared_lengths_are_compared_rightly_and_others_refused(
+    store: Store, index: IndexParams, dim: int
+) -> None:
+    store.collections()
+    assert store.capabilities.vector_lengths is not None
+    shortest, longest = store.capabilities.vector_lengths
+    unit = random_vectors(64, dim, seed=5).astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    lengths = np.geomspace(shortest * 1.001, longest * 0.999, len(unit))
+    names = [f"r{place:02d}" for place in range(len(unit))]
+    spec = small(fresh("lengths"), dim=dim, index=index, metric="cosine")
+    with made(store, spec) as photos:
+        photos.upsert(rows(spec, names, vector=(unit * lengths[:, None]).astype(np.float32)))
+        photos.flush()
+        for ready in (False, True):
+            if ready:
+                photos.wait_ready()
+            for length in (1e-30, 1.0, 1e30):
+                query = Query((unit[7] * length).astype(np.float32), k=len(unit))
+                [hits] = photos.search(query)
+                scores = dict(zip(hits.ids, hits.scores.tolist(), strict=True))
+                assert scores.keys() == set(names)
+                expected = unit @ unit[7]
+                assert np.allclose([scores[name] for name in names], expected, atol=1e-4), (ready, length)
+        for length in (shortest / 10, longest * 1.1):
+            with pytest.raises(InvalidRecordError, match="length"):
+                photos.upsert(rows(spec, ["odd"], vector=(unit[:1] * length).astype(np.float32)))
 
 
 def test_a_knob_of_another_index_is_refused(large: dict[str, Collection]) -> None:

@@ -65,8 +65,23 @@ def test_a_right_password_a_token_and_its_url_work_and_are_shown_nowhere(guarded
         assert store.collections() == other.collections() == []
         photos = store.create(small("secrets"))
         assert "Milvus@" not in str(photos.url) + repr(photos.url)
-        assert "***" in str(photos.url)
+        assert "root@" in str(photos.url)
+        assert photos.url.password == store.url.password == ""
         store.drop("secrets")
+
+
+def test_a_token_of_the_environment_is_taken_where_neither_token_nor_login_is_given(
+    guarded: GenuineMilvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILVUS_TOKEN", "root:Milvus")
+    with milvus_store(guarded.url) as store:
+        assert store.collections() == []
+    for url, options in (
+        (guarded.url.replace("//", f"//root:{SECRET}@"), {}),
+        (guarded.url, {"token": f"root:{SECRET}"}),
+    ):
+        with milvus_store(url, **options) as store, pytest.raises(AuthError):
+            store.collections()
 
 
 def test_a_server_killed_in_the_middle_of_a_bulk_write_loses_and_doubles_nothing(

@@ -186,7 +186,7 @@ def test_an_index_without_dense_vectors_is_no_collection(client: Any, store: Sto
     client.indexes.create(name="words", vector_type="sparse", metric="dotproduct", spec=PLACE)
     with pytest.raises(SchemaError, match="no dense vectors"):
         store.open("words")
-    store.drop("words")
+    client.indexes.delete("words")
     with pytest.raises(NotFoundError):
         store.open("words")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -53,12 +52,13 @@ class FaissCollection:
 
     Attributes:
         reader: What is committed.
+        upkeep: Indexes, compaction, and what ends the namespace.
     """
 
     def __init__(self, place: Place, lock: WriterLock | None, disk: Executor) -> None:
         self.reader = Reader(place)
         self._writer = Writer(self.reader, lock, disk)
-        self._upkeep = Upkeep(self.reader, self._writer)
+        self.upkeep = Upkeep(self.reader, self._writer)
         self._projections: dict[Columns, _Projection] = {}
         self._no_ids: Ids = [] if place.spec.id_type == "string" else np.empty(0, np.int64)
 
@@ -180,7 +180,7 @@ class FaissCollection:
         if not self._writer.holds_lock:
             return
         try:
-            self._upkeep.build(deadline, only_where_slow=True)
+            self.upkeep.build(deadline, only_where_slow=True)
         except DeadlineError:
             return  # what flush() promises holds: the rest is searched exactly
 
@@ -188,7 +188,7 @@ class FaissCollection:
         """Builds what the index lacks, or waits for the process that writes to build it."""
         while True:
             try:
-                self._upkeep.build(deadline)
+                self.upkeep.build(deadline)
                 return
             except StoreLockedError as exc:
                 name = self.reader.place.spec.name
@@ -196,15 +196,7 @@ class FaissCollection:
 
     def compact(self, deadline: Deadline) -> None:
         """Rewrites the live rows and their index."""
-        self._upkeep.compact(deadline)
-
-    def removing(self) -> AbstractContextManager[None]:
-        """Holds off every writer of this process while the namespace is removed, then knows nothing of it."""
-        return self._upkeep.removing()
-
-    def close(self) -> None:
-        """Closes the files; the writer's lock is the store's."""
-        self._upkeep.close()
+        self.upkeep.compact(deadline)
 
     def _delete(self, rows: Rows) -> int:
         if len(rows):

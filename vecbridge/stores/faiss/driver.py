@@ -17,7 +17,6 @@ from importlib.util import find_spec
 from threading import RLock
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
-from vecbridge import indexes
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.driver import Deadline, Described, Identity, OnFork
 from vecbridge.errors import (
@@ -29,6 +28,7 @@ from vecbridge.errors import (
     StoreLockedError,
     VecbridgeError,
 )
+from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IVFFlat
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.faiss import errors, files
 from vecbridge.stores.faiss.files import WriterLock
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _SPEC: Final = "spec.json"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _DISK_THREADS: Final = 4
+_GRAPHS: Final = (Auto.kind, HNSW.kind)
+_LISTS: Final = (IVFFlat.kind, IVFSQ8.kind, IVFPQ.kind)
 
 
 class FaissOptions(StoreOptions):
@@ -69,24 +71,8 @@ class FaissDriver:
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         backend="faiss",
-        indexes=frozenset(
-            index.kind
-            for index in (
-                indexes.Auto,
-                indexes.Flat,
-                indexes.IVFFlat,
-                indexes.IVFSQ8,
-                indexes.IVFPQ,
-                indexes.HNSW,
-            )
-        ),
-        knobs={
-            "auto": frozenset({"ef"}),
-            "hnsw": frozenset({"ef"}),
-            "ivf_flat": frozenset({"nprobe"}),
-            "ivf_sq8": frozenset({"nprobe"}),
-            "ivf_pq": frozenset({"nprobe"}),
-        },
+        indexes=frozenset({Flat.kind, *_GRAPHS, *_LISTS}),
+        knobs=dict.fromkeys(_GRAPHS, frozenset({"ef"})) | dict.fromkeys(_LISTS, frozenset({"nprobe"})),
         request_rows=sys.maxsize,
         parallel_requests=1,
         atomic_batch=True,
@@ -211,7 +197,7 @@ class FaissDriver:
             self._take_lock(found, deadline)
             keys = [key for key in self._collections if key[0] == name and namespace in (None, key[1])]
             for key in keys:
-                removing.enter_context(self._collections[key].removing())
+                removing.enter_context(self._collections[key].upkeep.removing())
             if namespace is not None:
                 files.remove_tree(self._root / name / _directory(namespace))
                 return  # its handles go on, and so does its driver: two would overwrite each other
@@ -232,7 +218,7 @@ class FaissDriver:
         """Closes the files and gives the writers' locks back."""
         with self._mutex:
             for collection in self._collections.values():
-                collection.close()
+                collection.upkeep.close()
             self._disk.shutdown()  # before the locks go: an interrupted upsert may still be writing
             for lock in self._locks.values():
                 lock.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,11 +48,14 @@ class FieldVectors:
         if self.metric is not Metric.COSINE:
             return queries
         wide = queries.astype(np.float64)  # in float32 the square of a long or short vector would not fit
-        wide /= np.sqrt(np.vecdot(wide, wide))[:, None]
+        if len(wide) == 1:
+            wide /= math.sqrt(wide[0].dot(wide[0]))
+        else:
+            wide /= np.sqrt(np.vecdot(wide, wide))[:, None]
         return wide.astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Candidates:
     """Candidates of n queries: best first, padded with row -1.
 
@@ -105,8 +109,8 @@ def search_range(
         if not live[low:high].all():
             distances[:, ~live[low:high]] = np.inf
         block = _best(distances, np.arange(low, high), k + _SPARE)
-        found = np.where(np.isinf(block.distances), -1, block.rows)
-        best = merged([best, Candidates(found, block.distances)], k + _SPARE)
+        live_rows = np.where(np.isinf(block.distances), -1, block.rows)
+        best = merged([best, Candidates(live_rows, block.distances)], k + _SPARE)
     return best
 
 
@@ -154,13 +158,13 @@ def search_wide(stored: FieldVectors, queries: FloatArray, k: int, rows: Rows) -
         return Candidates(rows[places], best.astype(np.float32))
 
 
-def rescored(stored: FieldVectors, queries: FloatArray, found: Candidates, k: int) -> Candidates:
+def rescored(stored: FieldVectors, queries: FloatArray, candidates: Candidates, k: int) -> Candidates:
     """The candidates with exact distances, computed in float64 from the truth, best k first."""
-    count = found.rows.shape[1]
+    count = candidates.rows.shape[1]
     distances = np.full((len(queries), count), np.inf)
     some = max(1, (64 << 20) // max(1, count * queries.shape[1] * 8))
     for low in range(0, len(queries), some):
-        rows = np.maximum(found.rows[low : low + some], 0)
+        rows = np.maximum(candidates.rows[low : low + some], 0)
         values = stored.values[rows].astype(np.float64)
         asked = queries[low : low + some].astype(np.float64)
         if stored.metric is Metric.L2:
@@ -170,10 +174,10 @@ def rescored(stored: FieldVectors, queries: FloatArray, found: Candidates, k: in
         distances[low : low + some] = -np.matmul(values, asked[:, :, None])[:, :, 0]
         if stored.metric is Metric.COSINE:
             distances[low : low + some] /= stored.norms[rows]
-    distances = np.where(found.rows < 0, np.inf, distances)
+    distances = np.where(candidates.rows < 0, np.inf, distances)
     order = np.argsort(distances, axis=1, kind="stable")[:, :k]
     best = np.take_along_axis(distances, order, 1).astype(np.float32)
-    return Candidates(np.take_along_axis(found.rows, order, 1), best)
+    return Candidates(np.take_along_axis(candidates.rows, order, 1), best)
 
 
 def _distances(
@@ -206,11 +210,11 @@ def _best(distances: Distances, rows: Rows, count: int) -> Candidates:
     if distances.shape[1] > count:
         places = np.argpartition(distances, count - 1, axis=1)[:, :count]
         distances = np.take_along_axis(distances, places, 1)
-        found = rows[places]
+        nearest = rows[places]
     else:
-        found = np.broadcast_to(rows, distances.shape)
+        nearest = np.broadcast_to(rows, distances.shape)
     order = np.argsort(distances, axis=1, kind="stable")
-    return Candidates(np.take_along_axis(found, order, 1), np.take_along_axis(distances, order, 1))
+    return Candidates(np.take_along_axis(nearest, order, 1), np.take_along_axis(distances, order, 1))
 
 
 def _best_of_one(distances: Distances, rows: Rows, count: int) -> Candidates:

@@ -55,8 +55,8 @@ def remove_tree(path: Path) -> None:
     except FileNotFoundError:
         return
     sync_directory(path.parent)
-    for each in path.parent.glob(".removed-*"):  # this one, and what others died over
-        shutil.rmtree(each, ignore_errors=True)
+    for remains in path.parent.glob(".removed-*"):  # this one, and what others died over
+        shutil.rmtree(remains, ignore_errors=True)
 
 
 def refuse_network_file_system(path: Path) -> None:
@@ -68,7 +68,8 @@ def refuse_network_file_system(path: Path) -> None:
     import psutil
 
     resolved = path.resolve()
-    mounts = [each for each in psutil.disk_partitions(all=True) if resolved.is_relative_to(each.mountpoint)]
+    partitions = psutil.disk_partitions(all=True)
+    mounts = [mount for mount in partitions if resolved.is_relative_to(mount.mountpoint)]
     if not mounts:
         return
     nearest = max(mounts, key=lambda mount: len(mount.mountpoint))
@@ -80,7 +81,7 @@ class WriterLock:
     """The one writer of a collection; the kernel releases the lock with the process, and a fork keeps it out.
 
     Args:
-        path: The lock file; made when it is first taken.
+        path: The lock file; the first one to take the lock creates it.
     """
 
     def __init__(self, path: Path) -> None:

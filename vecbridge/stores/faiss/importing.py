@@ -5,50 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Literal, Protocol, TypeVar
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from vecbridge.errors import ConfigError, MissingDependencyError
 from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec
 
-
-class Filled(Protocol):
-    """What is asked of a :class:`vecbridge.Collection`."""
-
-    def upsert(self, batch: pa.RecordBatch, /) -> object:
-        """Writes rows."""
-        ...
-
-
-Collection = TypeVar("Collection", bound=Filled, covariant=True)
-
-
-class Creating(Protocol[Collection]):
-    """What is asked of a :class:`vecbridge.Store`."""
-
-    def create(
-        self,
-        spec: CollectionSpec,
-        /,
-        *,
-        if_exists: Literal["error", "open", "replace"] = "error",
-        namespace: str = "",
-    ) -> Collection:
-        """Builds a collection."""
-        ...
+if TYPE_CHECKING:
+    from vecbridge.collection import Collection
+    from vecbridge.front.arguments import IfExists
+    from vecbridge.store import Store
 
 
 def import_index(
-    store: Creating[Collection],
+    store: Store,
     path: str | os.PathLike[str],
     spec: CollectionSpec | None = None,
     *,
     name: str | None = None,
     ids: Sequence[str | int] | None = None,
     vectors: FloatArray | None = None,
-    if_exists: Literal["error", "open", "replace"] = "error",
+    if_exists: IfExists = "error",
     namespace: str = "",
 ) -> Collection:
     """Builds a collection from a FAISS index file that was written without vecbridge.

@@ -6,9 +6,9 @@ truth, or from a file of unit vectors where cosine needs that. IVF indexes are w
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from dataclasses import dataclass
-from dataclasses import field as made
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,7 +115,7 @@ class Loaded:
     first: int
     rows: int
     storage: tuple[Any, ...] = ()
-    _params: dict[int, Any] = made(default_factory=dict)
+    _params: dict[int, Any] = dataclasses.field(default_factory=dict)
 
     def search(self, queries: FloatArray, k: int, breadth: int) -> Candidates:
         """The best k rows that the index finds.

@@ -1,9 +1,23 @@
-"""The row log: one checksummed frame a commit, appended; the frames are the catalogue.
+"""The row log of one generation: a checksummed frame for each commit, appended; its frames are the catalogue.
 
-A frame is a 64-byte header, then the dead row numbers, their successors and an Arrow message of the
-new rows, then an end mark, all padded to 64 bytes so that Arrow reads them in place. A frame without
-its end mark was being written when the process or the machine died, and was never acknowledged; a
-frame that has it and fails its checksum is damage.
+::
+
+    frame 0    frame 1    ...    last whole frame | what a writer died over
+    ------------------------------------------------------------------------
+    committed: read by everybody, changed by nobody | passed by, cut by the next writer
+
+    frame =  header         64 bytes: magic, checksums, sizes
+             dead rows      their numbers, then the numbers of the rows that replace them, -1 for none
+             new rows       an Arrow message: id, scalar fields, and the norm of each vector
+             end mark       64 bytes, written with the rest; every part is padded to 64 bytes, so that Arrow
+                            reads it in place
+
+The vectors of new rows are on the disk before the frame is written, and the frame before the commit is
+acknowledged. Row numbers are not written down: the new rows of a frame follow those of the frames before it.
+
+A frame without its end mark was being written when the process or the machine died, and was never
+acknowledged. One that has the mark and fails its checksum is damage: nothing behind it is believed, and the
+file is left as it is. Only the process that holds the writer's lock appends or cuts.
 """
 
 from __future__ import annotations
@@ -32,7 +46,7 @@ _MAP_FROM: Final = 4 << 20
 
 
 def no_rows() -> Rows:
-    """No row numbers."""
+    """An empty array of row numbers."""
     return np.empty(0, np.int64)
 
 

@@ -15,7 +15,7 @@ from vecbridge.filters import And, Cmp, Contains, Filter, In, IsNull, Not, Or
 from vecbridge.stores.faiss.rows import Chunk, Mask, Snapshot
 
 _PIECE: Final = 1 << 17  # rows
-_FEW: Final = 4  # values up to which comparing with each beats a hash table
+_FEW: Final = 4  # values up to which comparisons beat a hash table
 _CODED_FROM: Final = 4096  # elements
 
 _KERNELS: Final = {
@@ -35,18 +35,18 @@ def mask(filter: Filter, snapshot: Snapshot) -> Mask:
         filter: Normalized.
         snapshot: The rows.
     """
-    found = np.empty(snapshot.total, np.bool_)
+    matches = np.empty(snapshot.total, np.bool_)
     uncoded: list[tuple[_Piece, str]] = []
     for start, chunk in zip(snapshot.starts, snapshot.chunks, strict=False):
         for low in range(0, chunk.rows, _PIECE):
             piece = _Piece(chunk, low, uncoded)
             part = slice(start + low, start + low + piece.rows)
             matching = records.booleans(_compile(filter, piece))
-            np.logical_and(matching, snapshot.live[part], out=found[part])
+            np.logical_and(matching, snapshot.live[part], out=matches[part])
     if uncoded:  # one a call, so that none is slow
         piece, name = uncoded[0]
         piece.code(name)
-    return found
+    return matches
 
 
 class _Piece:
@@ -99,7 +99,7 @@ def _coded(elements: pa.StringArray) -> tuple[np.ndarray[Any, Any], dict[str, in
     if len(encoded.dictionary) > 1 << 16:
         return None
     small = np.uint8 if len(encoded.dictionary) <= 1 << 8 else np.uint16
-    distinct = {each: code for code, each in enumerate(encoded.dictionary.to_pylist())}
+    distinct = {text: code for code, text in enumerate(encoded.dictionary.to_pylist())}
     return records.numbers(encoded.indices).astype(small), distinct
 
 
@@ -132,12 +132,12 @@ def _compile(filter: Filter, piece: _Piece) -> pa.Array:
 def _combined(kernel: pc.Function, items: tuple[Filter, ...], piece: _Piece, *, empty: bool) -> pa.Array:
     if not items:
         return pa.array(np.full(piece.rows, empty))
-    return reduce(kernel, (_compile(each, piece) for each in items))
+    return reduce(kernel, (_compile(item, piece) for item in items))
 
 
 def _is_in(column: pa.Array, values: tuple[bool | int | float | str, ...]) -> pa.Array:
     if 0 < len(values) <= _FEW:
-        equal = (pc.fill_null(pc.equal(column, pa.scalar(each, column.type)), False) for each in values)
+        equal = (pc.fill_null(pc.equal(column, pa.scalar(value, column.type)), False) for value in values)
         return reduce(pc.or_, equal)
     return pc.is_in(column, value_set=pa.array(values, column.type), skip_nulls=True)
 
@@ -146,6 +146,6 @@ def _contains(piece: _Piece, name: str, value: str) -> pa.Array:
     column = piece.column(name)
     offsets = records.numbers(column.offsets)  # of this piece, into the elements of the whole chunk
     places = np.flatnonzero(piece.equal_elements(name, value)) + offsets[0]
-    found = np.zeros(len(column), np.bool_)
-    found[np.searchsorted(offsets, places, side="right") - 1] = True
-    return pc.and_(pa.array(found), pc.is_valid(column))
+    containing = np.zeros(len(column), np.bool_)
+    containing[np.searchsorted(offsets, places, side="right") - 1] = True
+    return pc.and_(pa.array(containing), pc.is_valid(column))

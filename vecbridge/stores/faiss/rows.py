@@ -28,8 +28,8 @@ _CHUNK_BYTES: Final = 1 << 30  # Arrow strings have 32-bit offsets
 
 def catalogue_schema(spec: CollectionSpec) -> pa.Schema:
     """Arrow schema of the log: id, scalar fields, and the Euclidean norm of each vector."""
-    names = [each.name for each in spec.fields]
-    norms = [pa.field(norm_column(each.name), pa.float64()) for each in spec.vectors]
+    names = [field.name for field in spec.fields]
+    norms = [pa.field(norm_column(vector.name), pa.float64()) for vector in spec.vectors]
     return pa.schema([*arrow_schema(spec, names), *norms])
 
 
@@ -39,7 +39,7 @@ def norm_column(vector: str) -> str:
 
 
 class Chunk:
-    """Rows that lie together in memory, and what was made of them to answer sooner.
+    """Rows that lie together in memory, and what was computed from them to answer sooner.
 
     Attributes:
         batch: The rows' columns.
@@ -88,7 +88,7 @@ class Snapshot:
     @classmethod
     def empty(cls, spec: CollectionSpec) -> Snapshot:
         """A namespace that nothing was written to."""
-        names = [each.name for each in spec.vectors]
+        names = [vector.name for vector in spec.vectors]
         norms = {name: np.empty(0, np.float64) for name in names}
         nothing = np.empty(0, np.bool_)
         longest, unit = dict.fromkeys(names, 0.0), dict.fromkeys(names, True)
@@ -127,11 +127,11 @@ class Snapshot:
         if len(rows) > _FEW:
             return python_ids(self.take(rows, ["id"]).column("id"))
         starts, chunks = self.starts, self.chunks
-        found: list[Any] = []
+        ids: list[Any] = []
         for row in rows.tolist():
             place = bisect_right(starts, row) - 1
-            found.append(chunks[place].id_at(row - starts[place]))
-        return np.array(found, np.int64) if isinstance(found[0], int) else found
+            ids.append(chunks[place].id_at(row - starts[place]))
+        return np.array(ids, np.int64) if isinstance(ids[0], int) else ids
 
     def take(self, rows: Rows, columns: list[str]) -> pa.RecordBatch:
         """Some columns of some rows, in the order asked; at least one chunk must exist."""
@@ -236,7 +236,7 @@ class IdIndex:
         """The live row of each id, -1 where there is none; int64 (len(ids),)."""
         texts = ids.to_pylist()
         delta = self._delta.get
-        found = np.fromiter((delta(each, -1) for each in texts), np.int64, len(texts))
+        found = np.fromiter((delta(text, -1) for text in texts), np.int64, len(texts))
         if len(self._rows):
             missing = np.flatnonzero(found < 0)
             found[missing] = self._find_sorted(
@@ -313,7 +313,7 @@ def _merged(chunks: list[Chunk]) -> list[Chunk]:
             run, rows, size = before + run, rows + more_rows, size + more_bytes
         groups.append((run, rows, size))
     return [
-        Chunk(pa.concat_batches([each.batch for each in run])) if len(run) > 1 else run[0]
+        Chunk(pa.concat_batches([chunk.batch for chunk in run])) if len(run) > 1 else run[0]
         for run, _, _ in groups
     ]
 

@@ -146,18 +146,18 @@ def _among(selection: Selection, name: str, stored: FieldVectors, queries: Float
     distances, places = codes.search(queries, 2 * k + 16)
     if stored.metric is not Metric.L2:
         np.negative(distances, out=distances)
-    found = exact.rescored(stored, queries, Candidates(selection.rows[places], distances), k)
+    candidates = exact.rescored(stored, queries, Candidates(selection.rows[places], distances), k)
     unsure = np.flatnonzero(
-        ~(found.distances[:, -1] <= distances[:, -1] - _margin(codes, queries, distances[:, -1]))
+        ~(candidates.distances[:, -1] <= distances[:, -1] - _margin(codes, queries, distances[:, -1]))
     )
     if len(unsure):
         surely = exact.search_rows(stored, queries[unsure], k, selection.rows)
-        found = _replaced(found, unsure, surely.first(k))
-    return found
+        candidates = _replaced(candidates, unsure, surely.first(k))
+    return candidates
 
 
 def _margin(codes: Any, queries: FloatArray, worst: Distances) -> FloatArray:
-    """How far the key of a compressed vector may be from the truth, for each query; shape (n,).
+    """How far the distance of a compressed vector may be from the truth, for each query; shape (n,).
 
     Rounding errs by at most half a step in each component, independently; by Hoeffding's inequality
     (1963, doi:10.1080/01621459.1963.10500830) four times the root of the summed squares of the ranges
@@ -189,9 +189,9 @@ def _with_indexes(
     allowed = snapshot.live if selection is None else selection.allowed
     wanted = 4 * k + 64 if query.field.index.quantized else k
     if len(indexes) == 1 and indexes[0].rows == snapshot.live_rows == snapshot.total and selection is None:
-        found = _ask(indexes[0], queries, query, min(wanted, snapshot.total), snapshot.total, allowed)
-        if found.full:  # the common case, and nothing to merge
-            return found
+        candidates = _ask(indexes[0], queries, query, min(wanted, snapshot.total), snapshot.total, allowed)
+        if candidates.full:  # the common case, and nothing to merge
+            return candidates
     parts = []
     short = np.zeros(len(queries), np.bool_)
     for index in indexes:
@@ -204,15 +204,15 @@ def _with_indexes(
     covered = indexes[-1].first + indexes[-1].rows if indexes else 0
     if covered < snapshot.total:
         parts.append(exact.search_range(stored, queries, wanted, covered, snapshot.total, allowed))
-    found = exact.merged(parts, wanted)
+    candidates = exact.merged(parts, wanted)
     if short.any():
         again = np.flatnonzero(short)
         if selection is None:
             surely = exact.search_range(stored, queries[again], wanted, 0, snapshot.total, allowed)
         else:
             surely = exact.search_rows(stored, queries[again], wanted, selection.rows)
-        found = _replaced(found, again, surely.first(wanted))
-    return found
+        candidates = _replaced(candidates, again, surely.first(wanted))
+    return candidates
 
 
 def _ask(
@@ -230,20 +230,20 @@ def _ask(
     if fetch > _FETCH_LIMIT:
         return Candidates.none(len(queries))
     wider = max(breadth, fetch) if index.is_graph else math.ceil(breadth / max(share, _NARROWEST))
-    found = index.search(queries, fetch, breadth if share > _NEARLY_ALL else wider)
-    rows = np.where((found.rows >= 0) & allowed[found.rows], found.rows, -1)
-    distances = np.where(rows < 0, np.float32(np.inf), found.distances)
+    candidates = index.search(queries, fetch, breadth if share > _NEARLY_ALL else wider)
+    rows = np.where((candidates.rows >= 0) & allowed[candidates.rows], candidates.rows, -1)
+    distances = np.where(rows < 0, np.float32(np.inf), candidates.distances)
     return exact.merged([Candidates(rows, distances)], k)
 
 
-def _replaced(found: Candidates, lines: Rows, other: Candidates) -> Candidates:
+def _replaced(candidates: Candidates, lines: Rows, other: Candidates) -> Candidates:
     """Some lines of the one taken from the other, which may be narrower."""
-    width = max(found.rows.shape[1], other.rows.shape[1])
-    rows = np.full((len(found.rows), width), -1, np.int64)
+    width, narrow = candidates.rows.shape[1], other.rows.shape[1]
+    rows = np.full((len(candidates.rows), max(width, narrow)), -1, np.int64)
     distances = np.full(rows.shape, np.inf, np.float32)
-    rows[:, : found.rows.shape[1]], distances[:, : found.rows.shape[1]] = found.rows, found.distances
+    rows[:, :width], distances[:, :width] = candidates.rows, candidates.distances
     rows[lines], distances[lines] = -1, np.inf
-    rows[lines, : other.rows.shape[1]], distances[lines, : other.rows.shape[1]] = other.rows, other.distances
+    rows[lines, :narrow], distances[lines, :narrow] = other.rows, other.distances
     return Candidates(rows, distances)
 
 

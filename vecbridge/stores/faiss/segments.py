@@ -80,28 +80,30 @@ class Segments:
         self._mutex = mutex
         self._directory = directory
         self._manifest = directory / "indexes.json"
+        self._manifest_path = str(self._manifest)
         self._spec = spec
         self._device = device
         self._stamp: tuple[int, int] | None = None
         self._known: list[Segment] = []
         self._open: dict[str, Loaded] = {}
         self._units = [
-            VectorFile(directory / f"unit-{i}.f32", each.dim) for i, each in enumerate(spec.vectors)
+            VectorFile(directory / f"unit-{i}.f32", field.dim) for i, field in enumerate(spec.vectors)
         ]
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether there is nothing that :meth:`refresh` would open; called by every search of a reader."""
+        return self._manifest_stamp() in (None, self._stamp)
 
     def refresh(self, vectors: dict[str, FieldVectors]) -> bool:
         """Opens what was built since the last call, by this process or another; whether anything was."""
-        try:
-            state = os.stat(self._manifest)  # noqa: PTH116 - called by every search
-        except FileNotFoundError:
-            return False
-        stamp: tuple[int, int] | None = (state.st_mtime_ns, state.st_ino)
-        if stamp == self._stamp:
+        stamp = self._manifest_stamp()
+        if stamp in (None, self._stamp):
             return False
         known, loaded = [], {}
         try:
-            listed = [Segment(**each) for each in json.loads(self._manifest.read_text())]
-            if not all(0 <= each.vector < len(self._spec.vectors) for each in listed):
+            listed = [Segment(**entry) for entry in json.loads(self._manifest.read_text())]
+            if not all(0 <= segment.vector < len(self._spec.vectors) for segment in listed):
                 raise ValueError("it names a vector field that is not there")
         except (ValueError, TypeError) as exc:
             _LOG.warning(
@@ -119,13 +121,20 @@ class Segments:
         self._known, self._open, self._stamp = known, loaded, stamp
         return True
 
+    def _manifest_stamp(self) -> tuple[int, int] | None:
+        try:
+            state = os.stat(self._manifest_path)  # noqa: PTH116
+        except FileNotFoundError:
+            return None
+        return state.st_mtime_ns, state.st_ino
+
     def of(self, vector: int) -> list[Loaded]:
         """The open indexes of a vector field: disjoint, adjacent, from row 0 on."""
         return [self._open[segment.file] for segment in self._chain(vector)]
 
     def covered(self, vector: int) -> int:
         """The first row that no index covers."""
-        return sum(each.rows for each in self.of(vector))
+        return sum(index.rows for index in self.of(vector))
 
     def state(self, vector: int, snapshot: Snapshot) -> str:
         """As Status.indexes says it."""
@@ -177,7 +186,8 @@ class Segments:
         """Adjacent from row 0 on; what stands behind a gap is of no use."""
         chain: list[Segment] = []
         for segment in sorted(
-            (each for each in self._known if each.vector == vector), key=lambda each: each.first
+            (segment for segment in self._known if segment.vector == vector),
+            key=lambda segment: segment.first,
         ):
             if segment.first == (chain[-1].first + chain[-1].rows if chain else 0):
                 chain.append(segment)
@@ -240,10 +250,10 @@ class Segments:
         size, crc = path.stat().st_size, faiss_indexes.checksum(path)
         segment = Segment(vector, first, end - first, path.name, unit, params, size, crc)
         chain = self._chain(vector)
-        kept = [each for each in self._known if each != grown and (each.vector != vector or each in chain)]
-        listing = json.dumps([asdict(each) for each in [*kept, segment]])
+        kept = [old for old in self._known if old != grown and (old.vector != vector or old in chain)]
+        listing = json.dumps([asdict(entry) for entry in [*kept, segment]])
         replace_file(self._manifest, listing.encode())
-        listed = {path.name, *(each.file for each in kept)}
+        listed = {path.name, *(old.file for old in kept)}
         for other in self._directory.glob(f"index-{vector}-*.faiss"):
             if other.name not in listed:  # what it grew from, or what a writer that died left behind
                 other.unlink()

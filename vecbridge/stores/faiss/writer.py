@@ -125,7 +125,7 @@ class Writer:
         shared = self._lock.held
         self._lock.acquire()
         try:
-            self._reader.view()
+            self._reader.look()
         except NotFoundError:  # replaced between the two looks: the lock is of what is gone
             if not shared:
                 self._lock.release()

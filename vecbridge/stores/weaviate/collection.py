@@ -88,18 +88,21 @@ class WeaviateCollection:
         )
 
     def write(self, part: WritePart, deadline: Deadline) -> WriteResult:
-        """Sends one request; rows that may be stored and not indexed are sent twice, see ``repairing``."""
+        """Sends one request; rows that may be stored and not indexed are sent twice, see ``repairing``.
+
+        Each of the requests that this takes has the time of one.
+        """
         payload: Payload = part.payload
         rows, uuids, request = payload
-        table, graph = self.table, self.graph
+        table, graph, deadlines = self.table, self.graph, partial(Deadline.after, deadline.left())
         if graph.term is None:
             graph.record_term(table.connection.raft_term(deadline))
         with graph.lock.shared(deadline):
             try:
-                if twice := repairing.unindexed(table, graph, rows, uuids, deadline):
+                if twice := repairing.unindexed(table, graph, rows, uuids, deadlines):
                     again = rows.take(pa.array(twice))
-                    repairing.write_changed(table, again, [uuids[row] for row in twice], deadline)
-                refused = table.write(request, deadline)
+                    repairing.write_changed(table, again, [uuids[row] for row in twice], deadlines())
+                refused = table.write(request, deadlines())
             except BaseException as exc:
                 if not getattr(exc, "unsent", False):
                     graph.mark_doubtful(uuids)

@@ -22,17 +22,18 @@ from vecbridge.driver import Deadline
 from vecbridge.query import FloatArray
 from vecbridge.stores.weaviate import errors, expressions, wire
 from vecbridge.stores.weaviate.mending import Graph, Progress
-from vecbridge.stores.weaviate.table import Table
+from vecbridge.stores.weaviate.table import Deadlines, Table
 
 _NEIGHBOURS: Final = 10
 _PAGE_ROWS: Final = 500
+_PAGE_SECONDS: Final = 30.0
 _ROUNDS: Final = 3
 
 _log = logging.getLogger(__name__)
 
 
 def unindexed(
-    table: Table, graph: Graph, batch: pa.RecordBatch, uuids: Sequence[str], deadline: Deadline
+    table: Table, graph: Graph, batch: pa.RecordBatch, uuids: Sequence[str], deadlines: Deadlines
 ) -> list[int]:
     """Positions of the rows that have to be written twice.
 
@@ -41,13 +42,13 @@ def unindexed(
         graph: What is known of its graph.
         batch: The rows.
         uuids: Of the rows.
-        deadline: Of each request.
+        deadlines: Of the requests; the first call may send many, to list the rows of the namespace.
     """
     left: set[str] = set()
     if not graph.leftovers_sought:
-        left.update(_unlisted(table, deadline))
+        left.update(_unlisted(table, deadlines))
     if not graph.fresh:
-        left |= _leftovers(table, batch, uuids, deadline)
+        left |= _leftovers(table, batch, uuids, deadlines)
     if left:
         graph.mark_doubtful(left)
         graph.mark_suspect()
@@ -80,13 +81,10 @@ def repair(table: Table, graph: Graph, deadline: Deadline) -> int:
     before = progress.examined
     while True:
         with graph.lock.exclusive(deadline):
-            page = table.page(table.spec.column_names[1:], _PAGE_ROWS, progress.after, deadline)
-            if len(page):
-                _repair_page(table, page.batch(table.spec, None), page.uuids(), progress, deadline)
-            elif progress.worth_another_round and progress.round < _ROUNDS:
+            if not _repair_page(table, progress):
+                if not progress.worth_another_round or progress.round == _ROUNDS:
+                    break
                 progress.begin_another()
-            else:
-                break
         looked = f"{progress.examined - before:,} rows were searched for by their own vectors"
         deadline.pause(0, f"the graph of {name!r} is repaired: {looked}; call again to go on")
     graph.progress = Progress()
@@ -104,9 +102,17 @@ def repair(table: Table, graph: Graph, deadline: Deadline) -> int:
     return len(progress.written)
 
 
-def _repair_page(
-    table: Table, batch: pa.RecordBatch, uuids: Sequence[str], progress: Progress, deadline: Deadline
-) -> None:
+def _repair_page(table: Table, progress: Progress) -> bool:
+    """Searches for the rows of the next page, and writes those twice that are not found; False at the end.
+
+    The deadline is its own: a row must not stay as :func:`write_changed` leaves it when the caller's is over.
+    """
+    deadline = Deadline.after(_PAGE_SECONDS)
+    columns, after = table.spec.column_names[1:], (progress.after, "")
+    pages = table.pages(columns, rows=_PAGE_ROWS, deadlines=lambda: deadline, bounds=after, limit=1)
+    if (page := next(pages, None)) is None:
+        return False
+    batch, uuids = page.batch(table.spec, None), page.uuids()
     rows = _missed_in_any_field(table, batch, uuids, deadline)
     still_missed: list[str] = []
     if rows:
@@ -120,6 +126,7 @@ def _repair_page(
     progress.hidden.update(still_missed)
     progress.examined += len(uuids)
     progress.after = uuids[-1]
+    return True
 
 
 def _write(
@@ -145,27 +152,27 @@ def _changed(table: Table, batch: pa.RecordBatch) -> dict[str, FloatArray]:
     return result
 
 
-def _unlisted(table: Table, deadline: Deadline) -> list[str]:
+def _unlisted(table: Table, deadlines: Deadlines) -> list[str]:
     """UUIDs of rows that are stored and that the inverted index does not know."""
-    if table.count(deadline) == table.count(deadline, expressions.any_uuid()):
+    if table.count(deadlines()) == table.count(deadlines(), expressions.any_uuid()):
         return []
     unlisted: list[str] = []
-    for uuids in table.all_uuids(lambda: deadline):
-        listed = table.existing(uuids, deadline)
+    for uuids in table.all_uuids(deadlines):
+        listed = set(table.rows(uuids, None, deadlines()).uuids())
         unlisted += [uuid for uuid in uuids if uuid not in listed]
     return unlisted
 
 
-def _leftovers(table: Table, batch: pa.RecordBatch, uuids: Sequence[str], deadline: Deadline) -> set[str]:
+def _leftovers(table: Table, batch: pa.RecordBatch, uuids: Sequence[str], deadlines: Deadlines) -> set[str]:
     """UUIDs of rows that are stored as they are about to be written, and that no search for them finds."""
-    known = table.existing(uuids, deadline)
+    known = set(table.rows(uuids, None, deadlines()).uuids())
     rows = [row for row, uuid in enumerate(uuids) if uuid in known]
     names = [vector.name for vector in table.spec.vectors]
     step = table.page_rows(names)
     leftovers: set[str] = set()
     for start in range(0, len(rows), step):
         page = rows[start : start + step]
-        stored = table.rows([uuids[row] for row in page], names, deadline)
+        stored = table.rows([uuids[row] for row in page], names, deadlines())
         position = {uuid: row for row, uuid in enumerate(stored.uuids())}
         for vector in table.spec.vectors:
             mine, theirs = records.vectors(batch, vector.name), stored.vectors(vector.name, vector.dim)
@@ -174,7 +181,7 @@ def _leftovers(table: Table, batch: pa.RecordBatch, uuids: Sequence[str], deadli
                 for row in page
                 if uuids[row] in position and mine[row].tobytes() == theirs[position[uuids[row]]].tobytes()
             ]
-            leftovers |= {uuids[row] for row in _missed(table, vector.name, mine, uuids, same, deadline)}
+            leftovers |= {uuids[row] for row in _missed(table, vector.name, mine, uuids, same, deadlines())}
     return leftovers
 
 

@@ -99,13 +99,14 @@ class Table:
         return max(1, min(_PAGE_ROWS, _PAGE_BYTES // (4 * dims + 256)))
 
     def rows(
-        self, uuids: Sequence[str], columns: Sequence[str], deadline: Deadline, condition: Any = None
+        self, uuids: Sequence[str], columns: Sequence[str] | None, deadline: Deadline, condition: Any = None
     ) -> wire.Answer:
         """Those rows of some UUIDs that match, in the order of the UUIDs given.
 
         Args:
             uuids: At least one, at most as many as an answer may have.
-            columns: What to return beside the id; an answer that is too large is asked for in halves.
+            columns: What to return beside the id; None is UUIDs alone. An answer that is too large is asked
+                for in halves.
             deadline: Of each request.
             condition: A message; None is every row.
         """
@@ -120,21 +121,9 @@ class Table:
         place = {uuid: row for row, uuid in enumerate(answer.uuids())}
         return answer.take([place[uuid] for uuid in uuids if uuid in place])
 
-    def existing(self, uuids: Sequence[str], deadline: Deadline) -> set[str]:
-        """Which of some rows there are."""
-        request = wire.search_request(
-            self.layout, self.tenant, limit=len(uuids), columns=None, condition=expressions.of_uuids(uuids)
-        )
-        return {row.metadata.id for row in self._results(request, deadline)}
-
     def all_uuids(self, deadlines: Deadlines, bounds: Bounds = ("", "")) -> Iterator[list[str]]:
         """UUIDs of all rows, in their order, as the objects have them: no index is asked."""
         return (page.uuids() for page in self._cursor(None, _PAGE_ROWS, deadlines, bounds))
-
-    def page(self, columns: Sequence[str], rows: int, after: str, deadline: Deadline) -> wire.Answer:
-        """The first rows beyond a UUID; none at the end."""
-        call = self._ask_for_page(columns, min(rows, self.page_rows(columns)), after, deadline)
-        return self.answer(call.answer().results)
 
     def pages(
         self, columns: Sequence[str], *, rows: int, deadlines: Deadlines, condition: Any = None,

@@ -23,7 +23,9 @@ from typing import Any
 
 from tests.servers import starting
 
-READY_SECONDS = 170  # less than the limit of pytest-timeout, so that the error shows the server's log
+#: Seconds to wait for a server. In a test it is less than the limit of pytest-timeout, so that the error shows
+#: the server's log. Before the tests there is no such limit, and a busy machine may need several minutes.
+READY_SECONDS, READY_SECONDS_BEFORE_TESTS = 170, 600
 #: Shorter periods than the defaults: a server does the same, and tests wait a tenth of the time.
 BRISK = {
     "proxy.timeTickInterval": 20,
@@ -98,7 +100,9 @@ class GenuineMilvus:
             warnings.simplefilter("ignore", ResourceWarning)  # it does not close sockets that probe ports
             try:
                 self._server.start()
-                self._server.wait_started(READY_SECONDS * 1000)
+                in_test = "PYTEST_CURRENT_TEST" in os.environ
+                seconds = READY_SECONDS if in_test else READY_SECONDS_BEFORE_TESTS
+                self._server.wait_started(seconds * 1000)
             except BaseException as exc:
                 exc.add_note(self._last_words())
                 raise

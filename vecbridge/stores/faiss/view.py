@@ -168,7 +168,7 @@ class Generation:
     def unchanged(self) -> bool:
         """Whether the view is the newest; called by every search of a reader, without the mutex.
 
-        The log tells it alone: who has CURRENT name another one removes this one before acknowledging anything
+        The log tells it alone: who has CURRENT name another one removes this one before acknowledging any
         more. Only a writer that takes over from a dead one must ask CURRENT, as :meth:`Reader.look` does.
         """
         try:

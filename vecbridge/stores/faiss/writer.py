@@ -29,6 +29,7 @@ from vecbridge.stores.faiss.rows import Norms, Snapshot
 from vecbridge.stores.faiss.view import CURRENT, Generation, Reader
 
 _LOG: Final = logging.getLogger(__name__)
+_APART_FROM: Final = 1 << 20  # bytes of vectors from which another thread writes them in less time
 _REWRITE_FRAMES: Final = 4096  # frames after which the log is written anew, as one
 
 
@@ -151,12 +152,17 @@ class Writer:
                 path.unlink()
 
     def _write_vectors(self, generation: Generation, batch: pa.RecordBatch) -> None:
-        """Begins to write the vectors behind those of the snapshot."""
+        """Writes the vectors behind those of the snapshot, or begins to where that takes long."""
         wait(self._unfinished)  # of an upsert that was interrupted: they would overwrite these
         total = generation.view.snapshot.total
+        columns = [vectors(batch, field.name) for field in self._place.spec.vectors]
+        if len(columns) == 1 and columns[0].nbytes < _APART_FROM:
+            self._unfinished = []
+            generation.files[0].append(total, columns[0])
+            return
         self._unfinished = [
-            self._disk.submit(file.append, total, vectors(batch, field.name))
-            for file, field in zip(generation.files, self._place.spec.vectors, strict=True)
+            self._disk.submit(file.append, total, values)
+            for file, values in zip(generation.files, columns, strict=True)
         ]
 
     def _catalogued(self, batch: pa.RecordBatch) -> pa.RecordBatch:

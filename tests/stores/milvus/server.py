@@ -23,8 +23,8 @@ from typing import Any
 
 from tests.servers import starting
 
-#: Seconds to wait for a server. In a test it is less than the limit of pytest-timeout, so that the error shows
-#: the server's log. Before the tests there is no such limit, and a busy machine may need several minutes.
+#: Seconds to wait for a server. In a test it is less than the limit of pytest-timeout, so that the error
+#: shows the server's log. Before the tests there is no such limit, and a busy machine may need minutes.
 READY_SECONDS, READY_SECONDS_BEFORE_TESTS = 170, 600
 #: Shorter periods than the defaults: a server does the same, and tests wait a tenth of the time.
 BRISK = {

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+_QUERIES_A_CALL: Final = 1_000  # query vectors that one deadline is for
 _IDS_A_CALL: Final = 10_000  # ids that one deadline is for, where a backend does not write a batch whole
 
 
@@ -174,17 +175,16 @@ class Collection(ScannedHandle):
         condition = True if query.filter is None else self._resolver.filter(query.filter)
         if condition is False or not len(query.vectors):
             return [self._no_hits(columns) for _ in query.vectors]
-        request = SearchRequest(
-            field, self._resolver.vectors(query, field), query.k, None if condition is True else condition,
-            columns, query.ef, query.nprobe, Deadline.after(self._connection.timeout),
-        )  # fmt: skip
-        result = self._call("search", driver.search, request)
-        if not result.unsure and (columns is None or all(each.records is not None for each in result.hits)):
-            return list(result.hits)
-        hits = list(result.hits)
-        if result.unsure:
-            self._compare_all(driver, request, hits, result.unsure)
-        return hits if columns is None else self._with_records(driver, hits, columns)
+        vectors = self._resolver.vectors(query, field)
+        matching = None if condition is True else condition
+        hits: list[Hits] = []
+        for start in range(0, len(vectors), _QUERIES_A_CALL):
+            request = SearchRequest(
+                field, vectors[start : start + _QUERIES_A_CALL], query.k, matching, columns, query.ef,
+                query.nprobe, self._deadline(),
+            )  # fmt: skip
+            hits += self._search(driver, request)
+        return hits
 
     def fetch(self, ids: Iterable[str | int], *, include: Sequence[str] | None = None) -> pa.RecordBatch:
         """Records by id, in the order asked; missing ones are left out, repeats collapsed.
@@ -339,6 +339,17 @@ class Collection(ScannedHandle):
     def _no_hits(self, columns: Columns | None) -> Hits:
         batch = None if columns is None else empty_batch(self.spec, columns)
         return Hits(empty_ids(self.spec), no_scores(), batch)
+
+    def _search(self, driver: CollectionDriver, request: SearchRequest) -> list[Hits]:
+        """One call of the driver, and what it leaves to be done here."""
+        result = self._call("search", driver.search, request)
+        columns = request.columns
+        if not result.unsure and (columns is None or all(each.records is not None for each in result.hits)):
+            return list(result.hits)
+        hits = list(result.hits)
+        if result.unsure:
+            self._compare_all(driver, request, hits, result.unsure)
+        return hits if columns is None else self._with_records(driver, hits, columns)
 
     def _compare_all(
         self, driver: CollectionDriver, request: SearchRequest, hits: list[Hits], unsure: Sequence[int]

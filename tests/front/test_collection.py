@@ -90,6 +90,21 @@ def test_a_hit_whose_row_went_before_it_was_looked_up_is_left_out() -> None:
     np.testing.assert_allclose(first.scores, [0.64, 1.44], rtol=1e-5)
 
 
+def test_many_query_vectors_are_asked_in_calls_that_each_have_a_deadline_of_their_own() -> None:
+    calls: list[tuple[int, float]] = []
+
+    class Counting(MemoryCollection):
+        def search(self, request: Any) -> SearchResult:
+            calls.append((len(request.vectors), request.deadline.at))
+            return super().search(request)
+
+    asked = np.stack([np.arange(2_500) % 20, np.zeros(2_500)], axis=1)
+    hits = filled(Counting).search(Query(asked, k=1))
+    assert [line.ids[0] for line in hits] == [f"r{number % 20}" for number in range(2_500)]
+    assert [count for count, _ in calls] == [1_000, 1_000, 500]
+    assert len({at for _, at in calls}) == 3
+
+
 def test_fetch_gives_the_order_asked_whatever_the_order_of_the_driver() -> None:
     found = filled(Bare).fetch(["r7", "absent", "r1", "r7", "r12"], include=["year"])
     assert found.to_pylist() == [{"id": f"r{year}", "year": year} for year in (7, 1, 12)]

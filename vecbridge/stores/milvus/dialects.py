@@ -51,6 +51,7 @@ SERVER: Final = Dialect(
         parallel_requests=2,
         record_bytes=65_536,
         text_bytes=65_000,
+        filter_leaves=3_000,  # half a second, as a balanced tree
         vector_lengths=(1e-18, 1.8e19),  # their squares as float32 neither vanish nor overflow
         knobs=_KNOBS,
         consistency="eventual",

@@ -94,8 +94,9 @@ def store_url(store_case: StoreCase, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(store_case: StoreCase, store_url: str) -> Iterator[Store]:
-    """The store under test."""
+    """The store under test, connected: its capabilities are those of its server."""
     with connect(store_url, **store_case.options) as opened:
+        opened.collections()
         yield opened
 
 

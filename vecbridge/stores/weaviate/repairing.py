@@ -26,7 +26,8 @@ from vecbridge.stores.weaviate.table import Deadlines, Table
 
 _NEIGHBOURS: Final = 10
 _PAGE_ROWS: Final = 500
-_PAGE_SECONDS: Final = 30.0
+_REQUEST_SECONDS: Final = 30.0
+_SEARCHES: Final = 100  # that have the deadline of one request
 _ROUNDS: Final = 3
 
 _log = logging.getLogger(__name__)
@@ -105,23 +106,25 @@ def repair(table: Table, graph: Graph, deadline: Deadline) -> int:
 def _repair_page(table: Table, progress: Progress) -> bool:
     """Searches for the rows of the next page, and writes those twice that are not found; False at the end.
 
-    The deadline is its own: a row must not stay as :func:`write_changed` leaves it when the caller's is over.
+    Deadlines are its own: a row must not stay as :func:`write_changed` leaves it when the caller's is over.
     """
-    deadline = Deadline.after(_PAGE_SECONDS)
+    deadlines = partial(Deadline.after, _REQUEST_SECONDS)
     columns, after = table.spec.column_names[1:], (progress.after, "")
-    pages = table.pages(columns, rows=_PAGE_ROWS, deadlines=lambda: deadline, bounds=after, limit=1)
+    pages = table.pages(columns, rows=_PAGE_ROWS, deadlines=deadlines, bounds=after, limit=1)
     if (page := next(pages, None)) is None:
         return False
     batch, uuids = page.batch(table.spec, None), page.uuids()
-    rows = _missed_in_any_field(table, batch, uuids, deadline)
+    rows = _missed_in_any_field(table, batch, uuids, deadlines)
     still_missed: list[str] = []
     if rows:
         again, again_uuids = batch.take(pa.array(rows)), [uuids[row] for row in rows]
-        write_changed(table, again, again_uuids, deadline)
-        _write(table, again, again_uuids, deadline)
+        write_changed(table, again, again_uuids, deadlines())
+        _write(table, again, again_uuids, deadlines())
         progress.missed += len(rows)
         progress.written.update(again_uuids)
-        still_missed = [again_uuids[row] for row in _missed_in_any_field(table, again, again_uuids, deadline)]
+        still_missed = [
+            again_uuids[row] for row in _missed_in_any_field(table, again, again_uuids, deadlines)
+        ]
     progress.hidden.difference_update(uuids)
     progress.hidden.update(still_missed)
     progress.examined += len(uuids)
@@ -181,31 +184,33 @@ def _leftovers(table: Table, batch: pa.RecordBatch, uuids: Sequence[str], deadli
                 for row in page
                 if uuids[row] in position and mine[row].tobytes() == theirs[position[uuids[row]]].tobytes()
             ]
-            leftovers |= {uuids[row] for row in _missed(table, vector.name, mine, uuids, same, deadlines())}
+            leftovers |= {uuids[row] for row in _missed(table, vector.name, mine, uuids, same, deadlines)}
     return leftovers
 
 
 def _missed_in_any_field(
-    table: Table, batch: pa.RecordBatch, uuids: Sequence[str], deadline: Deadline
+    table: Table, batch: pa.RecordBatch, uuids: Sequence[str], deadlines: Deadlines
 ) -> list[int]:
     """Those rows that a search for their own vector, in one of the vector fields, does not find."""
     missed: set[int] = set()
     for vector in table.spec.vectors:
         values = records.vectors(batch, vector.name)
-        missed.update(_missed(table, vector.name, values, uuids, range(len(uuids)), deadline))
+        missed.update(_missed(table, vector.name, values, uuids, range(len(uuids)), deadlines))
     return sorted(missed)
 
 
 def _missed(
     table: Table, name: str, vectors: FloatArray, uuids: Sequence[str], rows: Sequence[int],
-    deadline: Deadline,
+    deadlines: Deadlines,
 ) -> list[int]:  # fmt: skip
     """Those of some rows that a search for their own vector does not find."""
     ask = partial(wire.search_request, table.layout, table.tenant, limit=_NEIGHBOURS, columns=None)
-    requests = (ask(near=(name, vectors[row].astype("<f4").tobytes())) for row in rows)
-    answers = table.connection.grpc.call_each("Search", requests, deadline, f"look into {table.spec.name!r}")
-    return [
-        row
-        for row, answer in zip(rows, answers, strict=True)
-        if uuids[row] not in table.answer(answer.results).uuids()
-    ]
+    what, missed = f"look into {table.spec.name!r}", []
+    for start in range(0, len(rows), _SEARCHES):
+        some = rows[start : start + _SEARCHES]
+        requests = (ask(near=(name, vectors[row].astype("<f4").tobytes())) for row in some)
+        answers = table.connection.grpc.call_each("Search", requests, deadlines(), what)
+        for row, answer in zip(some, answers, strict=True):
+            if uuids[row] not in table.answer(answer.results).uuids():
+                missed.append(row)
+    return missed

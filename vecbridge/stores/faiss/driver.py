@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from vecbridge.stores.faiss.collection import FaissCollection
 
 _SPEC: Final = "spec.json"
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _DISK_THREADS: Final = 4
 _GRAPHS: Final = (Auto.kind, HNSW.kind)
 _LISTS: Final = (IVFFlat.kind, IVFSQ8.kind, IVFPQ.kind)

@@ -20,6 +20,7 @@ from tests.stores.milvus.server import BRISK, GenuineMilvus
 from vecbridge.errors import AuthError, BackendError, DeadlineError, PartialWriteError, UnavailableError
 from vecbridge.filters import field
 from vecbridge.query import Query
+from vecbridge.records import Checked
 from vecbridge.store import Store
 
 BATCHES, SIZE = 60, 1_000
@@ -108,15 +109,15 @@ def test_a_server_killed_in_the_middle_of_a_bulk_write_loses_and_doubles_nothing
         photos.upsert(rows(SPEC, old, version=[1] * len(old)))
         upsert = photos.upsert
 
-        def noting(batch: pa.RecordBatch) -> Any:
-            report = upsert(batch)
-            acknowledged.update(batch.column("id").to_pylist())
+        def noting(checked: Checked) -> Any:
+            report = upsert(checked)
+            acknowledged.update(checked.batch.column("id").to_pylist())
             return report
 
-        def failing(batch: pa.RecordBatch) -> Any:
+        def failing(checked: Checked) -> Any:
             """After the server is gone the first error ends the run, instead of minutes of patience."""
             try:
-                return noting(batch)
+                return noting(checked)
             except (BackendError, PartialWriteError) as exc:
                 raise Ended("the server is gone") from exc
 

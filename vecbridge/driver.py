@@ -11,7 +11,6 @@ else escapes from a verb is shown to :meth:`StoreDriver.error` and wrapped by th
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
@@ -19,7 +18,10 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 import pyarrow as pa
 
 from vecbridge.capabilities import Capabilities, Gap
-from vecbridge.errors import DeadlineError, VecbridgeError
+from vecbridge.deadlines import (
+    Deadline as Deadline,  # for drivers, which import all of the protocol from here
+)
+from vecbridge.errors import VecbridgeError
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray, Hits, Status
 from vecbridge.schema import CollectionSpec, VectorField
@@ -32,42 +34,6 @@ Columns: TypeAlias = tuple[str, ...]
 #: What becomes of a driver in a forked child: opened anew, opened anew for reading, kept for reading (it is
 #: plain memory), or unusable.
 OnFork: TypeAlias = Literal["reopen", "read_only", "keep", "refuse"]
-
-_LEAST_SECONDS = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """When a call must end.
-
-    Attributes:
-        at: On the monotonic clock, in seconds.
-    """
-
-    at: float
-
-    @classmethod
-    def after(cls, seconds: float) -> Deadline:
-        """The deadline that is ``seconds`` away."""
-        return cls(time.monotonic() + seconds)
-
-    def left(self) -> float:
-        """Seconds left, at least 0.01: what a client takes as its timeout."""
-        return max(self.at - time.monotonic(), _LEAST_SECONDS)
-
-    def pause(self, seconds: float, reason: str) -> None:
-        """Sleeps between two looks at something; a driver sleeps nowhere else.
-
-        Args:
-            seconds: How long.
-            reason: What the call waits for, as the message of the error.
-
-        Raises:
-            DeadlineError: Less time than that is left.
-        """
-        if time.monotonic() + seconds >= self.at:
-            raise DeadlineError(reason)
-        time.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)

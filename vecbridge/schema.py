@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, Literal, cast, get_args
 
 from vecbridge import indexes
-from vecbridge.errors import CollectionExistsError, ConfigError, SchemaError
+from vecbridge.errors import ConfigError, SchemaError
 from vecbridge.indexes import Auto, IndexParams
 
 FieldType = Literal["bool", "int64", "float64", "string", "list<string>", "json"]
@@ -340,35 +340,6 @@ class CollectionSpec:
         return replace(self, name=name)
 
 
-def differences(existing: CollectionSpec, wanted: CollectionSpec) -> list[str]:
-    """What two specs disagree about, a sentence each; an unknown embedder disagrees with nothing."""
-    found: list[str] = []
-    if existing.id_type != wanted.id_type:
-        found.append(f"id_type is {existing.id_type}, not {wanted.id_type}")
-    if existing.namespaced != wanted.namespaced:
-        found.append(f"namespaced is {existing.namespaced}, not {wanted.namespaced}")
-    found += _set_differences("field", _by_name(existing.fields), _by_name(wanted.fields))
-    mine, theirs = _by_name(existing.vectors), _by_name(wanted.vectors)
-    for name in mine.keys() & theirs.keys():
-        if mine[name].embedder is None or theirs[name].embedder is None:
-            mine[name], theirs[name] = (
-                replace(mine[name], embedder=None),
-                replace(theirs[name], embedder=None),
-            )
-    return found + _set_differences("vector", mine, theirs)
-
-
-def require_agreement(existing: CollectionSpec, wanted: CollectionSpec) -> None:
-    """Lets ``create(spec, if_exists="open")`` open only what it would have built.
-
-    Raises:
-        CollectionExistsError: Lists every difference.
-    """
-    found = differences(existing, wanted)
-    if found:
-        raise CollectionExistsError(f"collection {existing.name!r} exists and differs: {'; '.join(found)}")
-
-
 def check_namespace(spec: CollectionSpec, namespace: str) -> str:
     """The namespace, if the collection may have it.
 
@@ -413,16 +384,3 @@ def _check_names(spec: CollectionSpec) -> None:
                 f"field name {name!r} clashes with {seen[name.lower()]!r} (case does not count)"
             )
         seen[name.lower()] = name
-
-
-def _by_name(fields: Sequence[Any]) -> dict[str, Any]:
-    return {each.name: each for each in fields}
-
-
-def _set_differences(what: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    found = [f"{what} {name!r} is missing from the spec" for name in mine if name not in theirs]
-    found += [f"{what} {name!r} is not in the collection" for name in theirs if name not in mine]
-    for name, value in mine.items():
-        if name in theirs and value != theirs[name]:
-            found.append(f"{what} {name!r} is {value}, not {theirs[name]}")
-    return found

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
+from vecbridge.agreement import require_agreement
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.collection import Collection
 from vecbridge.driver import Deadline, Described, StoreDriver
@@ -15,7 +16,7 @@ from vecbridge.errors import CollectionExistsError, NotFoundError, UnsupportedEr
 from vecbridge.front import processes
 from vecbridge.front.arguments import IfExists, require_if_exists, require_name, require_spec
 from vecbridge.front.connection import Connection
-from vecbridge.schema import CollectionSpec, check_namespace, require_agreement, suggestion
+from vecbridge.schema import CollectionSpec, check_namespace, suggestion
 from vecbridge.urls import StoreURL, parse
 
 __all__ = ["Collection", "Store"]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vecbridge.agreement import differences, require_agreement
 from vecbridge.capabilities import Capabilities
 from vecbridge.errors import CollectionExistsError, ConfigError, SchemaError
 from vecbridge.indexes import HNSW, IVFPQ, Flat, Other
@@ -21,8 +22,6 @@ from vecbridge.schema import (
     Metric,
     VectorField,
     check_namespace,
-    differences,
-    require_agreement,
 )
 from vecbridge.testing import strategies
 from vecbridge.testing.checks import INDEXES

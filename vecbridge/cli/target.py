@@ -133,8 +133,8 @@ def _differences(existing: CollectionSpec, wanted: CollectionSpec, *, index: boo
     Raises:
         EmbedderMismatchError: The vectors are of another model.
     """
+    from vecbridge.agreement import differences
     from vecbridge.records import require_same_embedder
-    from vecbridge.schema import differences
 
     existing_vectors = {vector.name: vector for vector in existing.vectors}
     reasons: list[str] = []

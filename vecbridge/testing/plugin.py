@@ -9,10 +9,11 @@ from typing import Final
 
 import pytest
 
-from vecbridge.registry import connect
+from vecbridge.registry import connect, driver_class
 from vecbridge.store import Store
 from vecbridge.testing.cases import CASES, Known, StoreCase
 from vecbridge.testing.maker import Maker, Undeclared
+from vecbridge.urls import parse
 
 pytest.register_assert_rewrite("vecbridge.testing.checks", "vecbridge.testing.suite")
 
@@ -94,9 +95,10 @@ def store_url(store_case: StoreCase, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(store_case: StoreCase, store_url: str) -> Iterator[Store]:
-    """The store under test, connected: its capabilities are those of its server."""
+    """The store under test; one of a server is connected, so that its capabilities are those of the server."""
     with connect(store_url, **store_case.options) as opened:
-        opened.collections()
+        if driver_class(parse(store_url).scheme).on_fork != "refuse":
+            opened.collections()  # an embedded store is for one process, and a test may use it in another
         yield opened
 
 

@@ -12,10 +12,13 @@ import multiprocessing
 import os
 import select
 import signal
+import socket
+import stat
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from tests.transport.servers import channel
@@ -85,6 +88,34 @@ def idle() -> dict[str, Any]:
     opened.call("Echo", b"", soon(), "echo")
     child = forked(fresh_channel)
     return {"child": child, "parent": opened.call("Echo", b"on", soon(), "echo").decode()}
+
+
+def descriptors() -> dict[str, Any]:
+    """Whether a socket of the child can get the number of one by which the parent's gRPC talks."""
+
+    def of_sockets() -> set[int]:
+        numbers = [int(name) for name in os.listdir("/dev/fd")]
+        found = set()
+        for number in numbers:
+            with suppress(OSError):
+                if stat.S_ISSOCK(os.fstat(number).st_mode):
+                    found.add(number)
+        return found
+
+    def taken() -> str:
+        opened = [socket.socket() for _ in range(100)]
+        return ",".join(str(each.fileno()) for each in opened if each.fileno() in of_grpc)
+
+    before = of_sockets()
+    opened = channel(ADDRESS)
+    opened.call("Echo", b"", soon(), "echo")
+    of_grpc = of_sockets() - before
+    child = forked(lambda: taken() or "none")
+    return {
+        "child": child,
+        "of_grpc": len(of_grpc),
+        "parent": opened.call("Echo", b"on", soon(), "echo").decode(),
+    }
 
 
 def grandchild() -> dict[str, Any]:
@@ -217,6 +248,7 @@ def pinecone() -> dict[str, Any]:
 CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "first_call": first_call,
     "idle": idle,
+    "descriptors": descriptors,
     "grandchild": grandchild,
     "in_flight": in_flight,
     "busy": busy,

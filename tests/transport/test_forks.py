@@ -58,6 +58,14 @@ def test_forks_amid_calls_harm_neither_parent_nor_child(
     assert run(server[0], *cases, support=support) == cases
 
 
+@pytest.mark.parametrize("support", [None, "1"], ids=["default", "on"])
+def test_no_socket_of_a_child_gets_the_number_of_one_to_which_its_copy_of_grpc_may_write(
+    server: tuple[str, Methods], support: str | None
+) -> None:
+    said = run(server[0], "descriptors", support=support)["descriptors"]
+    assert said == {"child": "none", "of_grpc": 1, "parent": "on"}
+
+
 @pytest.mark.parametrize("support", ["0", "False"])
 def test_a_child_is_refused_where_grpc_would_hang(server: tuple[str, Methods], support: str) -> None:
     said = run(server[0], "not_forked", "idle", support=support)

@@ -95,7 +95,7 @@ def store_url(store_case: StoreCase, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(store_case: StoreCase, store_url: str) -> Iterator[Store]:
-    """The store under test; one of a server is connected, so that its capabilities are those of the server."""
+    """The store under test; that of a server is connected: its capabilities are those of the server."""
     with connect(store_url, **store_case.options) as opened:
         if driver_class(parse(store_url).scheme).on_fork != "refuse":
             opened.collections()  # an embedded store is for one process, and a test may use it in another

@@ -5,6 +5,13 @@ SIGSEGV, each time. A fork between calls harms neither the parent nor a fresh ch
 1.78 and 1.85, with GRPC_ENABLE_FORK_SUPPORT unset or 1; with 0 the child's calls hang. So a fork takes
 place between the calls of the channels here: new calls wait for it, and it waits for those in flight, at
 most until their deadlines.
+
+Since 1.74 the child's copy of gRPC closes the sockets that it inherited, and may still write a frame to their
+numbers: the next socket that the child opens got an HTTP/2 PING before its first request, in 3 of 80 children
+(https://github.com/grpc/grpc/issues/40136). So in the child these numbers are kept in use by ``/dev/null``::
+
+    before the fork      in the child, by gRPC    then here              later
+    6: socket of gRPC    close(6)                 6: /dev/null           a new socket gets another number
 """
 
 from __future__ import annotations
@@ -13,6 +20,8 @@ import ctypes
 import os
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from vecbridge.errors import ConfigError
@@ -71,6 +80,7 @@ class _Process:
     forked = False
     watches = False
     lock = threading.Lock()
+    descriptors: frozenset[int] = frozenset()  # open when the fork began, once gRPC is initialized
 
 
 def calls_in_flight() -> CallsInFlight:
@@ -114,16 +124,51 @@ def watch_forks() -> None:
 
 def _register() -> None:
     os.register_at_fork(
-        before=lambda: _Process.calls.begin_fork(),
+        before=_before,
         after_in_parent=lambda: _Process.calls.end_fork(),
         after_in_child=_in_child,
     )
 
 
+def _before() -> None:
+    _Process.calls.begin_fork()
+    if _Process.watches:
+        _Process.descriptors = frozenset(filter(_is_open, _listed_descriptors()))
+
+
 def _in_child() -> None:
+    closed, _Process.descriptors = _Process.descriptors, frozenset()
+    for number in closed:
+        if not _is_open(number):
+            _occupy(number)
     _Process.forked = True
     _Process.calls = CallsInFlight()  # the parent's may be locked by a thread that is not here
     _Process.lock = threading.Lock()
+
+
+def _listed_descriptors() -> list[int]:
+    """The numbers of this process's open descriptors, and of the one that listed them."""
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with suppress(OSError):
+            return [int(each.name) for each in Path(folder).iterdir()]
+    return []
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def _occupy(number: int) -> None:
+    """Keeps a number in use, so that no socket or file gets it."""
+    with suppress(OSError):
+        descriptor = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        if descriptor != number:
+            os.dup2(descriptor, number, inheritable=False)
+            os.close(descriptor)
 
 
 if hasattr(os, "register_at_fork"):

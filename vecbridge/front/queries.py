@@ -71,6 +71,9 @@ class QueryResolver:
         bounds = self._capabilities.vector_lengths
         if bounds is None or field.metric is not Metric.COSINE:
             return query.vectors
+        squares = np.einsum("ij,ij->i", query.vectors, query.vectors)
+        if 4 * bounds[0] ** 2 <= squares.min() and squares.max() <= bounds[1] ** 2 / 4:
+            return query.vectors  # surely: float32 rounds, overflows and underflows far less than that
         lengths = np.linalg.norm(query.vectors.astype(np.float64), axis=1, keepdims=True)
         if bounds[0] <= lengths.min() and lengths.max() <= bounds[1]:
             return query.vectors

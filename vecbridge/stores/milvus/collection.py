@@ -110,7 +110,7 @@ class MilvusCollection:
         if filtered and self._loses_matches(index, request.deadline):
             matches = self._matches(expression, request.deadline)
             if matches <= _EXACT_ROWS:
-                nothing = Hits(records.python_ids(self._keys.decode([])), np.empty(0, np.float32))
+                nothing = Hits(self._keys.ids([]), np.empty(0, np.float32))
                 return SearchResult([nothing] * len(vectors), range(len(vectors)))
         params = index_params.search_params(index, k, request.ef, request.nprobe, filtered=filtered)
         hits: list[Hits] = []
@@ -249,15 +249,17 @@ class MilvusCollection:
             metric=index_params.METRICS[request.field.metric], level=self._table.search_level,
         )  # fmt: skip
         results = self._table.read("Search", request.deadline, **message).results
-        ids = self._keys.decode(wire.key_list(results.ids))
+        keys = wire.key_list(results.ids)
+        ids = self._keys.ids(keys)
         scores = np.array(results.scores, np.float32)
         rows = None
         if columns is not None:
-            rows = wire.Answer(results.fields_data, self._layout).batch(self._spec, self._keys, columns, ids)
+            answer = wire.Answer(results.fields_data, self._layout)
+            rows = answer.batch(self._spec, self._keys, columns, self._keys.decode(keys))
         hits, start = [], 0
         for count in results.topks or [0] * len(vectors):
-            its_ids, its_scores = ids.slice(start, count), scores[start : start + count]
+            stop = start + count
             its_rows = None if rows is None else rows.slice(start, count)
-            hits.append(Hits(records.python_ids(its_ids), its_scores, its_rows))
-            start += count
+            hits.append(Hits(ids[start:stop], scores[start:stop], its_rows))
+            start = stop
         return hits

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vecbridge.driver import Identity
+from vecbridge.query import Ids
 from vecbridge.schema import CollectionSpec, FieldType
 
 SPEC_PROPERTY: Final = "vecbridge.spec"
@@ -134,12 +135,14 @@ class Keys:
         keys: list[Any] = ids.to_pylist()
         return [f"{self._prefix}{key}" for key in keys] if self._layout.namespaced else keys
 
+    def ids(self, keys: Sequence[str] | Sequence[int]) -> Ids:
+        """Ids of some primary keys of this namespace, as Hits carries them."""
+        ids: Sequence[Any] = [key[len(self._prefix) :] for key in keys] if self._prefix else keys  # type: ignore[index]
+        return list(ids) if self._layout.id_type == "string" else np.array(ids, np.int64)
+
     def decode(self, keys: Sequence[str] | Sequence[int]) -> pa.Array:
-        """Ids of some primary keys of this namespace."""
-        if not self._layout.namespaced:
-            return pa.array(keys, pa.string() if self._layout.id_type == "string" else pa.int64())
-        texts = pc.utf8_slice_codeunits(pa.array(keys, pa.string()), start=len(self._prefix))
-        return texts if self._layout.id_type == "string" else texts.cast(pa.int64())
+        """Ids of some primary keys of this namespace, as Arrow holds them."""
+        return pa.array(self.ids(keys), pa.string() if self._layout.id_type == "string" else pa.int64())
 
     @property
     def bounds(self) -> tuple[str, str] | None:

@@ -6,6 +6,7 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -150,9 +151,14 @@ class Channel:
             VecbridgeError: As of :meth:`call`; the other requests are cancelled, as they are when the
                 generator is closed.
         """
+        coming = iter(requests)
+        first = list(islice(coming, 2))
+        if len(first) == 1:
+            yield self.call(rpc, first[0], deadline, what)  # a call that is waited for needs no thread
+            return
         waiting: deque[Call] = deque()
         try:
-            for request in requests:
+            for request in chain(first, coming):
                 waiting.append(self.begin(rpc, request, deadline, what))
                 if len(waiting) >= at_once:
                     yield waiting.popleft().answer()

@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from vecbridge.environment import EnvironmentSettings
 from vecbridge.errors import ConfigError
 
 PREFIX: Final = "VECBRIDGE_"
 
 
-class Settings(BaseSettings):
+class Settings(EnvironmentSettings):
     """Every setting that vecbridge reads; immutable once read.
 
     Example:
@@ -24,14 +25,7 @@ class Settings(BaseSettings):
         'bundled'
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     store: str | None = Field(
         default=None,

@@ -9,10 +9,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.driver import Deadline, Described, Identity, OnFork
+from vecbridge.environment import EnvironmentSettings
 from vecbridge.errors import (
     BackendError,
     CollectionExistsError,
@@ -60,16 +61,10 @@ class MilvusOptions(StoreOptions):
     consistency: Literal["strong", "bounded", "eventually"] = "bounded"
 
 
-class Environment(BaseSettings):
+class Environment(EnvironmentSettings):
     """What the environment says, and ``.env`` of the working directory."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="MILVUS_",
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-    )
+    model_config = SettingsConfigDict(env_prefix="MILVUS_")
 
     token: SecretStr = SecretStr("")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from vecbridge.environment import EnvironmentSettings
 from vecbridge.errors import ConfigError, InvalidURLError
 from vecbridge.stores.pinecone.limits import Transport
 from vecbridge.transport.hosts import is_loopback
@@ -46,16 +47,10 @@ class PineconeOptions(StoreOptions):
     tags: Annotated[dict[str, str], BeforeValidator(_pairs)] = Field(default_factory=dict)
 
 
-class Environment(BaseSettings):
+class Environment(EnvironmentSettings):
     """What Pinecone's own client reads from the environment, and ``.env`` of the working directory."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="PINECONE_",
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-    )
+    model_config = SettingsConfigDict(env_prefix="PINECONE_")
 
     api_key: SecretStr = SecretStr("")
     controller_host: str = SERVICE

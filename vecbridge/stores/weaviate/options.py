@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from vecbridge.environment import EnvironmentSettings
 from vecbridge.errors import ConfigError, InvalidURLError
 from vecbridge.urls import StoreOptions, StoreURL
 
@@ -36,16 +37,10 @@ class WeaviateOptions(StoreOptions):
     timeout: float = Field(30.0, gt=0, allow_inf_nan=False)
 
 
-class Environment(BaseSettings):
+class Environment(EnvironmentSettings):
     """What the environment says, and ``.env`` of the working directory."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="WEAVIATE_",
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-    )
+    model_config = SettingsConfigDict(env_prefix="WEAVIATE_")
 
     api_key: SecretStr = SecretStr("")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,9 +42,6 @@ from vecbridge.front.scanning import PAGE_ROWS, ScannedHandle
 from vecbridge.front.sending import Sender, report
 from vecbridge.query import Hits, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
-
-if TYPE_CHECKING:
-    pass
 
 Result = TypeVar("Result")
 

@@ -324,3 +324,22 @@ def test_a_collection_made_meanwhile_is_opened_where_that_was_asked() -> None:
     driver.describe = blind_once
     assert store.create(SPEC, if_exists="open").spec == SPEC
     assert other.count() == 0  # it is the same collection
+
+
+class Untouched(MemoryCollection):
+    """Fails where it is asked for rows that no filter can match."""
+
+    def _refuse(self, *_: Any) -> Any:
+        raise AssertionError("the driver was asked for nothing")
+
+    search = count_where = delete_where = pages = _refuse
+
+
+def test_a_driver_is_not_asked_about_a_filter_that_no_row_can_match() -> None:
+    photos = filled(Untouched)
+    for nothing in (field("year").isin([]), field("title").isin([]) & (field("year") > 3)):
+        assert photos.delete(filter=nothing) == 0
+        assert photos.count(nothing) == 0
+        assert list(photos.scan(filter=nothing)) == []
+        assert [len(hits) for hits in photos.search(Query(NEAREST.vectors, k=3, filter=nothing))] == [0, 0]
+    assert photos.count() == 20

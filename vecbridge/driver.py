@@ -18,9 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 import pyarrow as pa
 
 from vecbridge.capabilities import Capabilities, Gap
-from vecbridge.deadlines import (
-    Deadline as Deadline,  # for drivers, which import all of the protocol from here
-)
+from vecbridge.deadlines import Deadline as Deadline  # drivers import the whole protocol from here
 from vecbridge.errors import VecbridgeError
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray, Hits, Status

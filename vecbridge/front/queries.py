@@ -73,7 +73,7 @@ class QueryResolver:
             return query.vectors
         squares = np.einsum("ij,ij->i", query.vectors, query.vectors)
         if 4 * bounds[0] ** 2 <= squares.min() and squares.max() <= bounds[1] ** 2 / 4:
-            return query.vectors  # surely: float32 rounds, overflows and underflows far less than that
+            return query.vectors  # the factor of two is far more than the rounding of float32
         lengths = np.linalg.norm(query.vectors.astype(np.float64), axis=1, keepdims=True)
         if bounds[0] <= lengths.min() and lengths.max() <= bounds[1]:
             return query.vectors

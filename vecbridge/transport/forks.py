@@ -7,7 +7,7 @@ place between the calls of the channels here: new calls wait for it, and it wait
 most until their deadlines.
 
 Since 1.74 the child's copy of gRPC closes the sockets that it inherited, and may still write a frame to their
-numbers: the next socket that the child opens got an HTTP/2 PING before its first request, in 3 of 80 children
+numbers: the next socket that the child opens got an HTTP/2 PING before its first request, in 3 of 81 children
 (https://github.com/grpc/grpc/issues/40136). So in the child these numbers are kept in use by ``/dev/null``::
 
     before the fork      in the child, by gRPC    then here              later

@@ -136,7 +136,7 @@ class Channel:
         return Call(sent, lambda exc: self._failed(exc, stub, what))
 
     def call_each(
-        self, rpc: str, requests: Iterable[Any], deadline: Deadline, what: str, at_once: int = 4
+        self, rpc: str, requests: Iterable[Any], deadline: Deadline, what: str, at_once: int = 16
     ) -> Iterator[Any]:
         """Sends several requests; yields the answers in order.
 

@@ -40,7 +40,7 @@ from vecbridge.front.queries import empty_ids, no_scores, selected
 from vecbridge.front.ranking import ranked
 from vecbridge.front.scanning import PAGE_ROWS, ScannedHandle
 from vecbridge.front.sending import Sender, report
-from vecbridge.query import Hits, Page, Query, Status, WriteReport
+from vecbridge.query import Hits, Include, Page, Query, Status, WriteReport
 from vecbridge.schema import CollectionSpec
 
 Result = TypeVar("Result")
@@ -183,12 +183,12 @@ class Collection(ScannedHandle):
             hits += self._search(driver, request)
         return hits
 
-    def fetch(self, ids: Iterable[str | int], *, include: Sequence[str] | None = None) -> pa.RecordBatch:
+    def fetch(self, ids: Iterable[str | int], *, include: Include = "all") -> pa.RecordBatch:
         """Records by id, in the order asked; missing ones are left out, repeats collapsed.
 
         Args:
             ids: Ids of the collection's type.
-            include: Columns beside the id; None is all of them.
+            include: Columns beside the id: "all", or names; ``()`` is ids only.
 
         Raises:
             SchemaError: Ids of another type, or an unknown column.
@@ -201,7 +201,7 @@ class Collection(ScannedHandle):
     def scan(
         self,
         *,
-        include: Sequence[str] | None = None,
+        include: Include = "all",
         filter: Filter | None = None,
         batch_rows: int = PAGE_ROWS,
         cursor: str | None = None,
@@ -209,7 +209,7 @@ class Collection(ScannedHandle):
         """Every record once, in pages; one inserted or deleted meanwhile comes at most once.
 
         Args:
-            include: Columns beside the id; ``[]`` is ids only, None all of them.
+            include: Columns beside the id: "all", or names; ``()`` is ids only.
             filter: Only rows that match.
             batch_rows: Rows a page, at most.
             cursor: Where to go on, from ``Page.cursor`` or :meth:`split`; works in another process.

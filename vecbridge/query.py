@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,8 @@ from vecbridge.filters import Filter
 from vecbridge.schema import EmbedderIdentity
 
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+#: Which columns are returned beside the id: ``"all"``, or names; an empty sequence is none.
+Include: TypeAlias = "Literal['all'] | Sequence[str]"
 Ids: TypeAlias = "list[str] | np.ndarray[Any, np.dtype[np.int64]]"
 
 
@@ -26,7 +28,7 @@ class Query:
         vectors: Shape (dim,) or (n, dim), any real dtype; kept as float32 of shape (n, dim).
         k: How many hits a query vector, at most.
         filter: Only rows that match; never applied after the top k.
-        include: Columns to return with the hits; None returns ids and scores alone.
+        include: Columns to return with the hits, "all" or names; ``()`` returns ids and scores alone.
         ef: Breadth of an HNSW search.
         nprobe: Lists an IVF search visits.
         using: Name of the vector field, where there are several.
@@ -51,7 +53,7 @@ class Query:
     vectors: FloatArray
     k: int = 10
     filter: Filter | None = field(default=None, kw_only=True)
-    include: Sequence[str] | None = field(default=None, kw_only=True)
+    include: Include = field(default=(), kw_only=True)
     ef: int | None = field(default=None, kw_only=True)
     nprobe: int | None = field(default=None, kw_only=True)
     using: str | None = field(default=None, kw_only=True)
@@ -71,8 +73,19 @@ class Query:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise SchemaError(f"{name}={value!r}: a whole number from 1")
             object.__setattr__(self, name, int(value))
-        if isinstance(self.include, str):
-            raise SchemaError(f"include={self.include!r}: a list of columns")
+        require_include(self.include)
+
+
+def require_include(include: object) -> None:
+    """Refuses what names no columns, such as None or one name that is not in a list.
+
+    Raises:
+        SchemaError: Says what may be given.
+    """
+    if not (include == "all" if isinstance(include, str) else isinstance(include, Sequence)):
+        raise SchemaError(
+            f'include={include!r}: "all" for every column, or a list of column names, () for none of them'
+        )
 
 
 def _float32(vectors: ArrayLike) -> FloatArray:
@@ -93,7 +106,7 @@ class Hit:
     Attributes:
         id: The row's id.
         score: Similarity or distance, as the metric says.
-        record: The included columns by name, None without ``include``.
+        record: The id and the included columns by name, None if there are none.
 
     Example:
         >>> import vecbridge as vb
@@ -114,7 +127,7 @@ class Hits:
     Attributes:
         ids: list of str, or int64 array of shape (h,).
         scores: float32, shape (h,).
-        records: ``id`` and the included columns, h rows; None without ``include``.
+        records: ``id`` and the included columns, h rows; None if none were included.
 
     Example:
         >>> import vecbridge as vb

@@ -60,7 +60,7 @@ def scan_store(url: str) -> dict[str, float]:
         next(iter(collection.scan(batch_rows=10)))
         before = _begin()
         rows = 0
-        for page in collection.scan(include=None, batch_rows=10_000):
+        for page in collection.scan(batch_rows=10_000):
             vb.vectors(page.batch)[:, 0].sum()
             rows += page.batch.num_rows
         return {"rows": rows, "before_bytes": before, "rise_bytes": _peak() - before}

@@ -49,7 +49,7 @@ def scans(bench: Bench) -> list[Line]:
 def _own(collection: Collection, expected: int) -> float:
     start = time.perf_counter()
     rows = 0
-    for page in collection.scan(include=None, batch_rows=PAGE):
+    for page in collection.scan(batch_rows=PAGE):
         vb.vectors(page.batch)[:, 0].sum()
         rows += page.batch.num_rows
     return _rate(rows, expected, start)

@@ -50,9 +50,10 @@ def test_a_numpy_limit_becomes_an_int() -> None:
     assert type(Query([1.0], k=np.int32(7)).k) is int
 
 
-def test_include_is_a_list_and_not_a_word() -> None:
-    with pytest.raises(SchemaError, match="include"):
-        Query([1.0], include="title")
+@pytest.mark.parametrize("include", [None, "title", 3, {"title"}])
+def test_include_is_all_or_a_list_of_names(include: Any) -> None:
+    with pytest.raises(SchemaError, match=r'include=.*: "all" for every column, or a list .*, \(\) for none'):
+        Query([1.0], include=include)
 
 
 def test_hits_are_rows_and_columns() -> None:

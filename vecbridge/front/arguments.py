@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import pyarrow as pa
 
 from vecbridge.errors import ConfigError, SchemaError
-from vecbridge.query import Query
+from vecbridge.query import Include, Query, require_include
 from vecbridge.records import arrow_schema
 from vecbridge.schema import CollectionSpec
 
@@ -105,15 +105,14 @@ def require_seconds(value: object) -> float:
     return float(value)
 
 
-def columns_of(spec: CollectionSpec, include: Any) -> tuple[str, ...]:
-    """The columns that ``include`` names, in the order of the spec, without the id; None is all of them.
+def columns_of(spec: CollectionSpec, include: Include) -> tuple[str, ...]:
+    """The columns that ``include`` names, in the order of the spec, without the id.
 
     Raises:
-        SchemaError: A column that the spec does not have, or no list of names.
+        SchemaError: A column that the spec does not have, or neither "all" nor a sequence of names.
     """
-    if include is not None and (isinstance(include, str) or not hasattr(include, "__iter__")):
-        raise SchemaError(f"include={_shown(include)}: a list of columns")
-    names: list[str] = arrow_schema(spec, include if include is None else tuple(include)).names
+    require_include(include)
+    names: list[str] = arrow_schema(spec, None if include == "all" else tuple(include)).names
     return tuple(names[1:])
 
 

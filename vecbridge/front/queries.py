@@ -18,7 +18,7 @@ from vecbridge.records import bad_vectors, require_same_embedder
 from vecbridge.schema import CollectionSpec, Metric, VectorField
 
 _MOST_SHAPES: Final = 64
-Shape: TypeAlias = "tuple[str | None, int, int | None, int | None, tuple[str, ...] | None]"
+Shape: TypeAlias = "tuple[str | None, int, int | None, int | None, str | tuple[str, ...]]"
 
 
 class QueryResolver:
@@ -47,7 +47,8 @@ class QueryResolver:
             UnsupportedError: A knob that the index does not take, or a k that is too large.
         """
         include = query.include
-        shape = (query.using, query.k, query.ef, query.nprobe, None if include is None else tuple(include))
+        named = include if isinstance(include, str) else tuple(include)
+        shape = (query.using, query.k, query.ef, query.nprobe, named)
         known = self._shapes.get(shape)
         if known is None:
             known = self._checked(query)
@@ -97,7 +98,7 @@ class QueryResolver:
         if capabilities.max_top_k is not None and query.k > capabilities.max_top_k:
             raise UnsupportedError(capabilities.backend, f"k={query.k}", f"at most {capabilities.max_top_k}")
         capabilities.require_knobs(query, field)
-        return field, None if query.include is None else columns_of(self._spec, query.include)
+        return field, columns_of(self._spec, query.include) or None
 
 
 def empty_ids(spec: CollectionSpec) -> Ids:

@@ -17,7 +17,7 @@ from vecbridge import records
 from vecbridge.capabilities import Capabilities
 from vecbridge.filters import Filter
 from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IndexParams, IVFFlat
-from vecbridge.query import FloatArray, Hits, Query
+from vecbridge.query import FloatArray, Hits, Include, Query
 from vecbridge.schema import CollectionSpec, FieldType, Metric
 from vecbridge.store import Collection
 from vecbridge.testing.cases import StoreCase
@@ -100,7 +100,7 @@ def put(collection: Collection, **columns: Any) -> None:
 
 
 def read(
-    collection: Collection, include: Sequence[str] | None = None, filter: Filter | None = None
+    collection: Collection, include: Include = "all", filter: Filter | None = None
 ) -> dict[str | int, dict[str, Any]]:
     """Everything that a scan finds, by id; each id once."""
     found: dict[str | int, dict[str, Any]] = {}

@@ -194,7 +194,7 @@ def require_reads(photos: Collection, ids: list[Any]) -> None:
     rest = scanned(photos, cursor=first.cursor)
     assert [*first.batch.column("id").to_pylist(), *rest] == sorted(ids)
     photos.flush()
-    answers = photos.search(Query(VECTORS[:5], k=1, include=None))
+    answers = photos.search(Query(VECTORS[:5], k=1))
     assert [list(each.ids) for each in answers] == [[key] for key in ids[:5]]
 
 

@@ -37,10 +37,11 @@ class TestScan:
             ([], ["id"]),
             (["title"], ["id", "title"]),
             (["title", "vector", "id"], ["id", "vector", "title"]),
-            (None, ["id", "vector", "year", "title"]),
+            ("all", ["id", "vector", "year", "title"]),
         ):
             [page] = collection.scan(include=include)
             assert page.batch.schema.names == names
+            assert collection.fetch(["a"], include=include).schema.names == names
 
     def test_a_filter_keeps_only_matches(self, make: Maker) -> None:
         collection = make(fields={"year": "int64"})

@@ -150,13 +150,13 @@ class TestSearch:
         stored = points(3)
         put(collection, id=list("abc"), vector=stored, title=["A", "B", "C"], year=[1, 2, 3])
         [bare] = collection.search(query(stored[1], k=2))
-        [ids] = collection.search(query(stored[1], k=2, include=[]))
+        [everything] = collection.search(query(stored[1], k=2, include="all"))
         [some] = collection.search(query(stored[1], k=2, include=["year", "title", "vector"]))
         assert bare.records is None
         assert bare[0].record is None
-        assert ids.records is not None
+        assert everything.records is not None
         assert some.records is not None
-        assert ids.records.schema.names == ["id"]
+        assert everything.records.schema.names == ["id", "vector", "title", "year", "tags"]
         assert some.records.schema.names == ["id", "vector", "title", "year"]
         assert some.records.column("id").to_pylist() == list(some.ids)
         assert some[0].id == "b"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vecbridge.embed.factory import embedder as embedder
     from vecbridge.errors import VecbridgeError as VecbridgeError
     from vecbridge.filters import Filter as Filter
+    from vecbridge.filters import everything as everything
     from vecbridge.filters import field as field
     from vecbridge.indexes import HNSW as HNSW
     from vecbridge.indexes import IVFPQ as IVFPQ
@@ -57,7 +58,7 @@ _HOMES = {
         UnsupportedError BackendError RateLimitedError UnavailableError AuthError TooLargeError DeadlineError
         StoreLockedError CorruptStoreError StorageFullError PartialWriteError LossRefusedError JournalError
         CursorExpiredError Failure""",
-    "filters": "Filter field",
+    "filters": "Filter everything field",
     "indexes": "Auto Flat IVFFlat IVFSQ8 IVFPQ HNSW Other",
     "query": "Query Hit Hits Page Status WriteReport",
     "records": "batch stamp vectors",

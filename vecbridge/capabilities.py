@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +18,11 @@ from vecbridge.query import Query
 from vecbridge.records import booleans, invalid, vectors
 from vecbridge.schema import CollectionSpec, Field, FieldType, IdType, Metric, VectorField
 
-FILTER_OPERATORS: Final = frozenset({"==", "!=", "<", "<=", ">", ">=", "in", "contains", "is_null", "not"})
-ORDERED_TYPES: Final[frozenset[FieldType]] = frozenset({"int64", "float64", "string"})
-FIELD_TYPES: Final[frozenset[FieldType]] = frozenset(
-    {"bool", "int64", "float64", "string", "list<string>", "json"}
+FILTER_OPERATORS: Final = frozenset(
+    {"==", "!=", "<", "<=", ">", ">=", "in", "contains", "is_null", "is_empty", "not"}
 )
+ORDERED_TYPES: Final[frozenset[FieldType]] = frozenset({"int64", "float64", "string", "timestamp"})
+FIELD_TYPES: Final[frozenset[FieldType]] = frozenset(get_args(FieldType))
 
 _TEXTS: Final[frozenset[FieldType]] = frozenset({"string", "json", "list<string>"})
 _INT_BITS: Final = 64
@@ -67,6 +67,7 @@ class Capabilities:
         ordered_types: Field types that it compares by ``< <= > >=``, where it has them.
         field_types: Scalar types that it keeps.
         id_types: Id types that it keeps.
+        id_operators: Operators on the id that it pushes down.
         nulls: Whether null stays apart from missing text, empty text and empty list.
         int_bits: Width of the integers that it keeps exactly.
         max_dim: Longest vector.
@@ -90,6 +91,9 @@ class Capabilities:
         lossless_vectors: Whether vectors come back bit by bit.
         exact_scores: Whether scores are exact on quantised indexes too.
         atomic_batch: Whether a batch is written whole or not at all.
+        atomic_conflict: Whether ``upsert(on_conflict=)`` looks and writes in one step; else the ids are looked
+            up first, and another client's write in between is replaced.
+        adds_fields: Whether fields can be added to a collection that exists.
         counts_deletes: Whether ``delete`` says how many rows there were.
         deletes_where: Whether the backend deletes by filter; else the matches are read, then deleted by id.
         counts_where: Whether the backend counts by filter; else the matches are read.
@@ -119,6 +123,7 @@ class Capabilities:
     ordered_types: frozenset[FieldType] = ORDERED_TYPES
     field_types: frozenset[FieldType] = FIELD_TYPES
     id_types: frozenset[IdType] = frozenset({"string", "int64"})
+    id_operators: frozenset[str] = frozenset({"==", "!=", "in"})
     nulls: bool = True
     int_bits: int = 64
     max_dim: int = 65_536
@@ -140,6 +145,8 @@ class Capabilities:
     lossless_vectors: bool = True
     exact_scores: bool = True
     atomic_batch: bool = False
+    atomic_conflict: bool = False
+    adds_fields: bool = False
     counts_deletes: bool = True
     deletes_where: bool = False
     counts_where: bool = False
@@ -217,7 +224,11 @@ class Capabilities:
         missing = filters.operators(normalized) - self.filter_operators
         if missing:
             raise UnsupportedError(self.backend, f"the filter operator {min(missing)}")
-        for name in sorted(filters.ordered_names(normalized)):
+        missing = filters.operators(normalized, "id") - self.id_operators
+        if missing:
+            hint = f"ids are compared by {_listed(self.id_operators)}"
+            raise UnsupportedError(self.backend, f"the filter operator {min(missing)} on the id", hint)
+        for name in sorted(filters.ordered_names(normalized) - {"id"}):
             if (type := spec.field(name).type) not in self.ordered_types:
                 raise UnsupportedError(self.backend, f"the order of {type} fields, such as {name!r}")
         return normalized

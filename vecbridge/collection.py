@@ -24,7 +24,7 @@ from vecbridge.driver import (
     StoreDriver,
 )
 from vecbridge.errors import NotFoundError, UnsupportedError
-from vecbridge.filters import Filter
+from vecbridge.filters import AnyFilter, Filter
 from vecbridge.front.arguments import (
     columns_of,
     empty_batch,
@@ -107,14 +107,14 @@ class Collection(ScannedHandle):
         capabilities.refuse(rows, self.spec)
         limits = RequestLimits(capabilities.request_rows, capabilities.request_bytes)
         parts = self._call("upsert", driver.prepare, rows, limits)
-        self._require_current(driver, capabilities.trust_writes)
+        self._require_current(driver, capabilities.trust_writes, writing=True)
         sender = Sender(
             driver, rows, limits, self._connection.slots, timeout=self._connection.timeout,
             atomic=capabilities.atomic_batch, mapped=self._mapped,
         )  # fmt: skip
         return report(rows.column("id"), sender.send(parts))
 
-    def delete(self, ids: Iterable[str | int] | None = None, *, filter: Filter | None = None) -> int | None:
+    def delete(self, ids: Iterable[str | int] | None = None, *, filter: AnyFilter | None = None) -> int | None:
         """Removes rows by ids or by filter; exactly one of the two.
 
         Args:
@@ -202,7 +202,7 @@ class Collection(ScannedHandle):
         self,
         *,
         include: Include = "all",
-        filter: Filter | None = None,
+        filter: AnyFilter | None = None,
         batch_rows: int = PAGE_ROWS,
         cursor: str | None = None,
     ) -> Iterator[Page]:
@@ -233,7 +233,7 @@ class Collection(ScannedHandle):
         request = PageRequest(columns, matching, batch_rows, self._connection.timeout, after)
         return self._scan(request, digest, resumed=cursor is not None)
 
-    def count(self, filter: Filter | None = None) -> int:
+    def count(self, filter: AnyFilter | None = None) -> int:
         """How many rows there are, or match; exact."""
         driver = self._enter_for_reading()
         matching = self._resolver.filter(filter)

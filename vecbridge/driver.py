@@ -11,191 +11,63 @@ else escapes from a verb is shown to :meth:`StoreDriver.error` and wrapped by th
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import pyarrow as pa
 
 from vecbridge.capabilities import Capabilities, Gap
-from vecbridge.deadlines import Deadline as Deadline  # drivers import the whole protocol from here
-from vecbridge.errors import VecbridgeError
+from vecbridge.deadlines import Deadline
+from vecbridge.errors import SchemaError, VecbridgeError
+from vecbridge.exchange import (
+    Columns,
+    Described,
+    Identity,
+    Key,
+    KeyedPage,
+    PageRequest,
+    Refusal,
+    RequestLimits,
+    SearchRequest,
+    SearchResult,
+    WritePart,
+    WriteResult,
+)
 from vecbridge.filters import Filter
-from vecbridge.query import FloatArray, Hits, Status
-from vecbridge.schema import CollectionSpec, VectorField
+from vecbridge.query import Status
+from vecbridge.schema import CollectionSpec
 from vecbridge.urls import StoreOptions, StoreURL
 
-#: Where a scan goes on: JSON values that only the driver reads.
-Key: TypeAlias = "bool | int | float | str | list[Key] | None"
-#: Names of columns in the order of the spec, without "id".
-Columns: TypeAlias = tuple[str, ...]
+__all__ = [  # drivers import the whole protocol from here
+    "AddsFields",
+    "CollectionDriver",
+    "Columns",
+    "Compacts",
+    "CountsWhere",
+    "Deadline",
+    "DeletesWhere",
+    "Described",
+    "Identity",
+    "Key",
+    "KeyedPage",
+    "OnFork",
+    "PageRequest",
+    "Refusal",
+    "Repairs",
+    "RequestLimits",
+    "SearchRequest",
+    "SearchResult",
+    "Splits",
+    "StoreDriver",
+    "WritePart",
+    "WriteResult",
+    "WritesAbsent",
+    "outdated",
+]
+
 #: What becomes of a driver in a forked child: opened anew, opened anew for reading, kept for reading (it is
 #: plain memory), or unusable.
 OnFork: TypeAlias = Literal["reopen", "read_only", "keep", "refuse"]
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Which collection of its name this is.
-
-    Attributes:
-        value: The token that ``create`` stored; for a foreign collection the server's own number or time of
-            creation.
-        certain: False where a replacement of the same shape may have the same value.
-    """
-
-    value: str
-    certain: bool = True
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Described:
-    """A collection as it stands in the database.
-
-    Attributes:
-        name: Its name here.
-        spec: What it holds; a foreign collection is introspected into one.
-        identity: Which collection of that name it is.
-        losses: What the spec cannot say of a foreign collection.
-        read_only: Why rows cannot be written, as a hint for the user; "" if they can.
-        state: What the driver wants back in :meth:`StoreDriver.attach`, such as a layout.
-    """
-
-    name: str
-    spec: CollectionSpec
-    identity: Identity
-    losses: tuple[Gap, ...] = ()
-    read_only: str = ""
-    state: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
-    """The size of one write request.
-
-    Attributes:
-        rows: Rows, at most.
-        bytes: Bytes as encoded, at most; None where there is no limit.
-    """
-
-    rows: int
-    bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class WritePart:
-    """One write request, ready to be sent.
-
-    Attributes:
-        rows: Adjacent rows of the prepared batch.
-        payload: What :meth:`CollectionDriver.write` of the same driver takes.
-    """
-
-    rows: range
-    payload: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why one row of a request was not acknowledged.
-
-    Attributes:
-        error: What the database said.
-        stored: "no", or "unknown" where the row may be stored all the same.
-    """
-
-    error: VecbridgeError
-    stored: Literal["no", "unknown"] = "no"
-
-
-@dataclass(frozen=True, slots=True)
-class WriteResult:
-    """What became of a request.
-
-    Attributes:
-        refused: By position in the part, the rows that were not acknowledged; every other row was.
-    """
-
-    refused: Mapping[int, Refusal] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False)
-class SearchRequest:
-    """A search of one vector field.
-
-    Attributes:
-        field: The vector field.
-        vectors: float32, shape (n, dim), n >= 1, C-contiguous, finite.
-        k: Hits a query vector, at most; at least 1.
-        filter: Normalized, within the capabilities' depth and size, true for some rows and false for others;
-            None is every row.
-        columns: Columns that the hits carry beside the id; None is ids and scores alone.
-        ef: HNSW breadth, or None for the backend's default.
-        nprobe: IVF lists to visit, or None for the backend's default.
-        deadline: Of the whole search.
-    """
-
-    field: VectorField
-    vectors: FloatArray
-    k: int
-    filter: Filter | None
-    columns: Columns | None
-    ef: int | None
-    nprobe: int | None
-    deadline: Deadline
-
-
-@dataclass(slots=True, eq=False)
-class SearchResult:
-    """The hits of each query vector, best first, with the contract's scores.
-
-    Attributes:
-        hits: One a query vector. ``records`` may be None although columns were asked for: the front then
-            looks them up.
-        unsure: Positions of query vectors for which the database may have missed matches of the filter: the
-            front reads the matches by :meth:`CollectionDriver.pages` and compares them all.
-    """
-
-    hits: Sequence[Hits]
-    unsure: Sequence[int] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PageRequest:
-    """Rows in the driver's own order, from a key on.
-
-    Attributes:
-        columns: Columns beside the id.
-        filter: As of a search.
-        rows: Rows a page, at most.
-        seconds: Time for each page.
-        after: The key of the page before; None is the start.
-        limit: Rows that are wanted in all: read no further ahead. None is all.
-        consistency: "latest" sees every acknowledged write; "search" may lag behind as a search may.
-    """
-
-    columns: Columns
-    filter: Filter | None
-    rows: int
-    seconds: float
-    after: Key = None
-    limit: int | None = None
-    consistency: Literal["latest", "search"] = "latest"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class KeyedPage:
-    """A page, and the key from which the next one starts.
-
-    Attributes:
-        batch: ``id`` and the columns asked for, in the order of the spec; may have no rows.
-        after: Valid in another process.
-        unfit: Rows of a foreign collection that a batch cannot hold: why, by id.
-    """
-
-    batch: pa.RecordBatch
-    after: Key
-    unfit: Mapping[str | int, str] = field(default_factory=dict)
 
 
 class CollectionDriver(Protocol):
@@ -351,7 +223,52 @@ class StoreDriver(Protocol):
         ...
 
 
+def outdated(name: str) -> SchemaError:
+    """The error of a write through a handle that does not know all fields, and would null those it misses.
+
+    The front raises it where it looks before a write; a driver whose ``trust_writes`` is infinite does so.
+    """
+    return SchemaError(f"fields were added to {name!r} since it was opened: open it again")
+
+
 # Optional verbs: the flag of the capabilities that declares each stands in its docstring.
+
+
+class AddsFields(Protocol):
+    """``adds_fields``; a verb of the store's driver."""
+
+    def add_fields(self, found: Described, spec: CollectionSpec, deadline: Deadline) -> Described | None:
+        """Adds scalar fields; they are null in the rows that are there.
+
+        A call that was cut off may be repeated: what it had done already is taken as done.
+
+        Args:
+            found: The collection as it was described a moment ago.
+            spec: Its spec with the new fields at the end; the capabilities and ``gaps`` allow it.
+            deadline: Of all that it takes.
+
+        Returns:
+            The collection with its new spec; None if it is no longer as ``found`` says, because somebody else
+            added fields meanwhile: the front describes it again.
+        """
+        ...
+
+
+class WritesAbsent(Protocol):
+    """``atomic_conflict``."""
+
+    def write_absent(self, part: WritePart, deadline: Deadline, *, whole: bool) -> WriteResult:
+        """Writes the rows whose ids are not there; looking and writing are one step.
+
+        Args:
+            part: As of :meth:`CollectionDriver.write`.
+            deadline: Of the request.
+            whole: Write nothing at all if one of the ids is there.
+
+        Returns:
+            ``present`` says which rows are there.
+        """
+        ...
 
 
 class DeletesWhere(Protocol):

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from vecbridge.errors import Failure, SchemaError
-from vecbridge.filters import Filter
+from vecbridge.filters import AnyFilter
 from vecbridge.schema import EmbedderIdentity
 
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
@@ -27,7 +27,7 @@ class Query:
     Attributes:
         vectors: Shape (dim,) or (n, dim), any real dtype; kept as float32 of shape (n, dim).
         k: How many hits a query vector, at most.
-        filter: Only rows that match; never applied after the top k.
+        filter: Only rows that match; a filter or its JSON form. Never applied after the top k.
         include: Columns to return with the hits, "all" or names; ``()`` returns ids and scores alone.
         ef: Breadth of an HNSW search.
         nprobe: Lists an IVF search visits.
@@ -52,7 +52,7 @@ class Query:
 
     vectors: FloatArray
     k: int = 10
-    filter: Filter | None = field(default=None, kw_only=True)
+    filter: AnyFilter | None = field(default=None, kw_only=True)
     include: Include = field(default=(), kw_only=True)
     ef: int | None = field(default=None, kw_only=True)
     nprobe: int | None = field(default=None, kw_only=True)

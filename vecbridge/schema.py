@@ -13,7 +13,9 @@ from vecbridge import indexes
 from vecbridge.errors import ConfigError, SchemaError
 from vecbridge.indexes import Auto, IndexParams
 
-FieldType = Literal["bool", "int64", "float64", "string", "list<string>", "json"]
+FieldType = Literal[
+    "bool", "int64", "float64", "string", "timestamp", "list<string>", "list<int64>", "list<float64>", "json"
+]
 IdType = Literal["string", "int64"]
 
 _COLLECTION = re.compile(r"[a-z][a-z0-9_]{0,40}")
@@ -76,7 +78,8 @@ class Field:
 
     Attributes:
         name: ``[A-Za-z][A-Za-z0-9_]*``, unique ignoring case.
-        type: bool, int64, float64, string, list<string> or json.
+        type: bool, int64, float64, string, timestamp (microseconds, UTC), list<string>, list<int64>,
+            list<float64> or json.
 
     Raises:
         SchemaError: No such type.

@@ -126,5 +126,5 @@ def test_the_error_names_the_nearest_as_the_way_out() -> None:
 
 def test_the_closed_sets_are_complete() -> None:
     assert set(FIELDS.values()) == FIELD_TYPES
-    assert {*TYPE_OPERATORS["int64"], "contains", "not"} == FILTER_OPERATORS
+    assert {*TYPE_OPERATORS["int64"], "contains", "is_empty", "not"} == FILTER_OPERATORS
     assert set().union(*TYPE_OPERATORS.values()) | {"not"} == FILTER_OPERATORS

@@ -2,7 +2,7 @@
 
 One rule governs null: a null or missing value matches :class:`IsNull` and nothing else, also under
 ``Not``. :func:`normalize` therefore pushes ``Not`` down to the leaves, so that a compiler meets it
-only around ``In``, ``Contains`` and ``IsNull``, where it means "has a value, and not so".
+only around ``In``, ``Contains``, ``IsEmpty`` and ``IsNull``, where it means "has a value, and not so".
 
 One rule governs depth: it is that of the normal form, where And in And is one level and ``Not`` is none.
 No function here recurses before :func:`require_size` has measured the filter, so that one of any depth is
@@ -19,16 +19,19 @@ from vecbridge.filters.form import from_dict, from_json, to_dict
 from vecbridge.filters.nodes import (
     COMPARE,
     And,
+    AnyFilter,
     Cmp,
     Contains,
     FieldRef,
     Filter,
     In,
+    IsEmpty,
     IsNull,
     Not,
     Op,
     Or,
     Scalar,
+    everything,
     field,
 )
 from vecbridge.filters.normal import INT64_MAX, INT64_MIN, TYPE_OPERATORS, folded, matches, normalize
@@ -49,16 +52,19 @@ __all__ = [
     "MAX_LEAVES",
     "TYPE_OPERATORS",
     "And",
+    "AnyFilter",
     "Cmp",
     "Contains",
     "FieldRef",
     "Filter",
     "In",
+    "IsEmpty",
     "IsNull",
     "Not",
     "Op",
     "Or",
     "Scalar",
+    "everything",
     "field",
     "field_names",
     "folded",

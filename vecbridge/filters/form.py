@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from vecbridge import timestamps
 from vecbridge.errors import SchemaError
 from vecbridge.filters.nodes import (
     COMPARE,
@@ -16,9 +18,11 @@ from vecbridge.filters.nodes import (
     FieldRef,
     Filter,
     In,
+    IsEmpty,
     IsNull,
     Not,
     Or,
+    Scalar,
     literal,
     shown,
 )
@@ -26,7 +30,7 @@ from vecbridge.filters.shape import is_branch, require_size
 
 
 def to_dict(filter: Filter) -> dict[str, Any]:
-    """The JSON form; :func:`from_dict` is the inverse.
+    """The JSON form; :func:`from_dict` is the inverse. A timestamp is ISO 8601 text in it.
 
     Raises:
         SchemaError: More than 100 levels, as :func:`require_size` counts them.
@@ -113,19 +117,25 @@ def _branch(key: str, items: tuple[Filter, ...]) -> Filter:
 def _leaf_form(node: Any) -> dict[str, Any]:
     match node:
         case Cmp(name, op, value):
-            return {"field": name, "op": op, "value": value}
+            return {"field": name, "op": op, "value": _json_value(value)}
         case In(name, values):
-            return {"field": name, "op": "in", "value": list(values)}
+            return {"field": name, "op": "in", "value": [_json_value(value) for value in values]}
         case Contains(name, value):
-            return {"field": name, "op": "contains", "value": value}
+            return {"field": name, "op": "contains", "value": _json_value(value)}
+        case IsEmpty(name):
+            return {"field": name, "op": "is_empty"}
         case IsNull(name):
             return {"field": name, "op": "is_null"}
     raise SchemaError(f"{shown(node)} is not a filter")
 
 
+def _json_value(value: Scalar) -> Scalar:
+    return timestamps.text(value) if isinstance(value, datetime) else value
+
+
 def _read_leaf(values: Mapping[str, Any]) -> Filter:
     name, op = values.get("field"), values.get("op")
-    expected = {"field", "op"} if op == "is_null" else {"field", "op", "value"}
+    expected = {"field", "op"} if op in ("is_null", "is_empty") else {"field", "op", "value"}
     if not isinstance(name, str) or set(values) != expected:
         raise SchemaError(
             f"not a filter: {shown(dict(values))}; as {{'field': …, 'op': …, 'value': …}}, and, or, not"
@@ -134,6 +144,8 @@ def _read_leaf(values: Mapping[str, Any]) -> Filter:
 
 
 def _leaf(ref: FieldRef, op: Any, value: Any) -> Filter:
+    if value is None and op in ("==", "!="):
+        return ref == None if op == "==" else ref != None  # noqa: E711 - builds a filter
     if isinstance(op, str) and op in COMPARE:
         return Cmp(ref.name, op, literal(ref.name, value))
     if op == "in" and isinstance(value, list):
@@ -142,9 +154,11 @@ def _leaf(ref: FieldRef, op: Any, value: Any) -> Filter:
         return ref.contains(value)
     if op == "is_null":
         return ref.is_null()
+    if op == "is_empty":
+        return ref.is_empty()
     raise SchemaError(
         f"field {ref.name!r}: {shown(op)} {shown(value)}: "
-        f"the operators are {' '.join(COMPARE)} in contains is_null"
+        f"the operators are {' '.join(COMPARE)} in contains is_empty is_null"
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Literal, NoReturn
 
+from vecbridge import timestamps
 from vecbridge.errors import SchemaError
 
 Op = Literal["==", "!=", "<", "<=", ">", ">="]
-Scalar = bool | int | float | str
+Scalar = bool | int | float | str | datetime
 
 _WIDEST: Final = 1_000  # items that & and | still copy into a new node
 
@@ -54,15 +56,22 @@ class In(_Combinable):
 
 @dataclass(frozen=True, slots=True)
 class Contains(_Combinable):
-    """The list<string> has ``value`` among its elements."""
+    """The list has ``value`` among its elements."""
 
     name: str
-    value: str
+    value: Scalar
 
 
 @dataclass(frozen=True, slots=True)
 class IsNull(_Combinable):
     """The value is null or missing."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class IsEmpty(_Combinable):
+    """The list has no elements; null is not empty."""
 
     name: str
 
@@ -88,7 +97,11 @@ class Not(_Combinable):
     item: Filter
 
 
-Filter = Cmp | In | Contains | IsNull | And | Or | Not
+Filter = Cmp | In | Contains | IsNull | IsEmpty | And | Or | Not
+
+
+#: A filter, or its JSON form as a dict.
+AnyFilter = Filter | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,10 +111,10 @@ class FieldRef:
     name: str
 
     def __eq__(self, value: object) -> Filter:  # type: ignore[override]
-        return Cmp(self.name, "==", literal(self.name, value))
+        return IsNull(self.name) if value is None else Cmp(self.name, "==", literal(self.name, value))
 
     def __ne__(self, value: object) -> Filter:  # type: ignore[override]
-        return Cmp(self.name, "!=", literal(self.name, value))
+        return Not(self == value) if value is None else Cmp(self.name, "!=", literal(self.name, value))
 
     def __lt__(self, value: Scalar) -> Filter:
         return Cmp(self.name, "<", literal(self.name, value))
@@ -117,31 +130,46 @@ class FieldRef:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def isin(self, values: Iterable[Scalar]) -> Filter:
-        """The value is one of these; ``isin([])`` matches nothing."""
+    def differs(self, value: Scalar) -> Filter:
+        """The value is another one, or null; ``!=`` alone leaves rows without a value out."""
+        return Or((Cmp(self.name, "!=", literal(self.name, value)), IsNull(self.name)))
+
+    def isin(self, values: Iterable[Scalar | None]) -> Filter:
+        """The value is one of these; ``isin([])`` matches nothing, ``isin([1, None])`` also null."""
         if isinstance(values, str):
             raise SchemaError(
                 f"field {self.name!r}: isin() takes a list of values, not the string {values!r}"
             )
-        return In(self.name, tuple(literal(self.name, value) for value in values))
+        values = list(values)
+        among = In(self.name, tuple(literal(self.name, value) for value in values if value is not None))
+        return Or((among, IsNull(self.name))) if any(value is None for value in values) else among
 
-    def contains(self, value: str) -> Filter:
-        """The list<string> has this element."""
-        return Contains(self.name, value)
+    def contains(self, value: Scalar) -> Filter:
+        """The list has this element."""
+        return Contains(self.name, literal(self.name, value))
+
+    def is_empty(self) -> Filter:
+        """The list has no elements; null is not empty."""
+        return IsEmpty(self.name)
 
     def is_null(self) -> Filter:
         """The value is null or missing."""
         return IsNull(self.name)
 
 
+#: Matches every row.
+everything: Final[Filter] = And(())
+
+
 def field(name: str) -> FieldRef:
     """A field to compare: ``field("year") >= 2020``.
 
     Args:
-        name: A scalar field of the collection.
+        name: A scalar field of the collection, or "id".
 
     Returns:
-        A reference with ``== != < <= > >=``, ``isin``, ``contains`` and ``is_null``.
+        A reference with ``== != < <= > >=``, ``differs``, ``isin``, ``contains``, ``is_empty`` and ``is_null``;
+        ``== None`` is ``is_null``.
 
     Example:
         >>> (field("year") >= 2020) & ~field("tags").contains("sea")
@@ -177,15 +205,24 @@ def literal(name: str, value: Any) -> Scalar:
     """What a field is compared with, a NumPy scalar as the Python value in it.
 
     Raises:
-        SchemaError: No bool, int, float or str.
+        SchemaError: No bool, int, float, str or datetime with a time zone.
     """
     if value is None:
         raise SchemaError(f"field {name!r} is compared with None: use field({name!r}).is_null()")
+    if isinstance(value, datetime):
+        try:
+            return timestamps.utc(value)
+        except ValueError as exc:
+            raise SchemaError(f"field {name!r}: {exc}") from None
     if isinstance(value, Scalar):
         return value
-    if getattr(value, "shape", None) == () and isinstance(unboxed := value.item(), Scalar):  # NumPy's
-        return unboxed
-    raise SchemaError(f"field {name!r} is compared with {shown(value)}: a bool, int, float or str")
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # NumPy's
+        unboxed = value.item()
+        if isinstance(unboxed, Scalar) and not isinstance(unboxed, datetime):  # np.datetime64 has no zone
+            return unboxed
+    raise SchemaError(
+        f"field {name!r} is compared with {shown(value)}: a bool, int, float, str or datetime with a time zone"
+    )
 
 
 def shown(value: Any) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
+from vecbridge import timestamps
 from vecbridge.errors import SchemaError
 from vecbridge.filters.nodes import (
     COMPARE,
@@ -15,6 +18,7 @@ from vecbridge.filters.nodes import (
     Contains,
     Filter,
     In,
+    IsEmpty,
     IsNull,
     Not,
     Op,
@@ -42,8 +46,10 @@ def normalize(
 ) -> Filter:
     """Checks a filter against a spec and brings it to the form that compilers take.
 
-    ``Not`` remains only directly around In, Contains and IsNull; nested And and Or are merged; literals
-    have exactly the field's type (an int for a float64 field becomes a float, -0.0 becomes 0.0).
+    ``Not`` remains only directly around In, Contains, IsEmpty and IsNull; nested And and Or are merged;
+    literals have exactly the field's type: -0.0 becomes 0.0, text becomes a timestamp, a number that the type
+    does not have becomes the nearest that compares alike (``n < 1.5`` is ``n <= 1``, and ``n == 1.5`` matches
+    nothing).
 
     Args:
         filter: Any filter.
@@ -82,7 +88,7 @@ def folded(filter: Filter) -> Filter | bool:
     """A normalized filter without its constant parts.
 
     An empty And is true, an empty Or and an empty In are false; ``Not(In(name, ()))`` is true where the
-    field has a value, so it becomes ``Not(IsNull(name))``.
+    field has a value, so it becomes ``Not(IsNull(name))``, or True for the id, which always has one.
 
     Args:
         filter: As :func:`normalize` returns it.
@@ -100,6 +106,8 @@ def folded(filter: Filter) -> Filter | bool:
     match filter:
         case In(_, ()):
             return False
+        case Not(In("id", ())):
+            return True
         case Not(In(name, ())):
             return Not(IsNull(name))
         case And(items) | Or(items):
@@ -141,6 +149,10 @@ def matches(filter: Filter, record: Mapping[str, Any]) -> bool:
             return record.get(name) is not None and record[name] in values
         case Not(In(name, values)):
             return record.get(name) is not None and record[name] not in values
+        case IsEmpty(name):
+            return record.get(name) is not None and not record[name]
+        case Not(IsEmpty(name)):
+            return bool(record.get(name))
         case Contains(name, value):
             return record.get(name) is not None and value in record[name]
         case Not(Contains(name, value)):
@@ -170,13 +182,20 @@ def _normal_leaf(node: Any, spec: CollectionSpec, *, negated: bool) -> Filter:
         case Cmp(name, op, value):
             if op not in _NEGATION:
                 raise SchemaError(f"field {name!r}: {shown(op)} is no comparison: {' '.join(_NEGATION)}")
-            typed = _typed(_filterable(spec, name, op), value)
-            return Cmp(name, _NEGATION[op] if negated else op, typed)
+            return _comparison(_filterable(spec, name, op), _NEGATION[op] if negated else op, value)
         case In(name, values):
             column = _filterable(spec, name, "in")
-            leaf: Filter = In(name, tuple(dict.fromkeys(_typed(column, value) for value in values)))
+            typed = [_typed(column.name, column.type, value) for value in values]
+            leaf: Filter = In(name, tuple(dict.fromkeys(value for value in typed if value is not None)))
         case Contains(name, value):
-            leaf = Contains(name, _text(_filterable(spec, name, "contains"), value))
+            column = _filterable(spec, name, "contains")
+            element = _typed(name, _ELEMENTS[column.type], value)
+            leaf = In(name, ()) if element is None else Contains(name, element)
+        case IsEmpty(name):
+            _filterable(spec, name, "is_empty")
+            leaf = node
+        case IsNull("id"):
+            leaf = In("id", ())  # an id is never null
         case IsNull(name):
             _filterable(spec, name, "is_null")
             leaf = node
@@ -185,14 +204,48 @@ def _normal_leaf(node: Any, spec: CollectionSpec, *, negated: bool) -> Filter:
     return Not(leaf) if negated else leaf
 
 
+def _comparison(column: Field, op: Op, value: Any) -> Filter:
+    """A comparison with a literal of exactly the column's type."""
+    name = column.name
+    typed = _typed(name, column.type, value)
+    if typed is not None:
+        return Cmp(name, op, typed)
+    if op in ("==", "!="):  # no value of the type is equal to this number
+        return In(name, ()) if op == "==" else Not(In(name, ()))
+    below = _largest_below(column.type, value)  # so "less than value" is "at most below", and the rest is above
+    if below is None:
+        return In(name, ()) if op in ("<", "<=") else Not(In(name, ()))
+    return Cmp(name, "<=" if op in ("<", "<=") else ">", below)
+
+
+def _largest_below(type: FieldType, value: Any) -> Scalar | None:
+    """The largest number of a type below a number that it does not have; None if all are above."""
+    if type == "int64":
+        return None if value < INT64_MIN else int(min(math.floor(value), INT64_MAX))
+    largest = sys.float_info.max
+    if abs(value) > largest:
+        return largest if value > 0 else None
+    nearest = float(value)
+    return nearest if nearest < value else math.nextafter(nearest, -math.inf)
+
+
 _EQUALITY: Final = frozenset({"==", "!=", "in", "is_null"})
 _ORDER: Final = _EQUALITY | {"<", "<=", ">", ">="}
+_LIST: Final = frozenset({"contains", "is_empty", "is_null"})
+_ELEMENTS: Final[dict[FieldType, FieldType]] = {
+    "list<string>": "string",
+    "list<int64>": "int64",
+    "list<float64>": "float64",
+}
 TYPE_OPERATORS: Final[dict[FieldType, frozenset[str]]] = {
     "bool": _EQUALITY,
     "int64": _ORDER,
     "float64": _ORDER,
     "string": _ORDER,
-    "list<string>": frozenset({"contains", "is_null"}),
+    "timestamp": _ORDER,
+    "list<string>": _LIST,
+    "list<int64>": _LIST,
+    "list<float64>": _LIST,
     "json": frozenset({"is_null"}),
 }
 
@@ -200,33 +253,47 @@ TYPE_OPERATORS: Final[dict[FieldType, frozenset[str]]] = {
 def _filterable(spec: CollectionSpec, name: str, op: str) -> Field:
     if name in (each.name for each in spec.vectors):
         raise SchemaError(f"{name!r} is a vector: filters are on fields")
-    if name == "id":
-        raise SchemaError("filters are on fields, not on the id: use fetch(ids) or delete(ids)")
     known = [each.name for each in spec.fields]
-    if name not in known:
+    if name != "id" and name not in known:
         raise SchemaError(f"{spec.name!r} has no field {name!r}{suggestion(name, known)}")
-    column = spec.field(name)
+    column = Field("id", spec.id_type) if name == "id" else spec.field(name)
     if op not in TYPE_OPERATORS[column.type]:
         allowed = " ".join(sorted(TYPE_OPERATORS[column.type]))
         raise SchemaError(f"field {name!r} is {column.type}: it has no {shown(op)}, only {allowed}")
     return column
 
 
-def _typed(column: Field, value: Scalar) -> Scalar:
-    match column.type:
+def _typed(name: str, type: FieldType, value: Any) -> Scalar | None:
+    """A literal as its type has it; None for a number that the type does not have.
+
+    Raises:
+        SchemaError: It is of another type.
+    """
+    match type:
         case "bool" if isinstance(value, bool):
             return value
-        case "int64" if isinstance(value, int) and not isinstance(value, bool):
-            if INT64_MIN <= value <= INT64_MAX:
-                return int(value)
-            raise SchemaError(f"field {column.name!r}: {shown(value)} is no 64-bit integer")
-        case "float64" if isinstance(value, float) and math.isfinite(value):
+        case "int64" if _is_number(value):
+            if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+                raise SchemaError(f"field {name!r}: {shown(value)} is no 64-bit integer")
+            return int(value) if value == math.floor(value) and INT64_MIN <= value <= INT64_MAX else None
+        case "float64" if isinstance(value, float) and _is_number(value):
             return float(value) + 0.0  # -0.0 + 0.0 is 0.0
-        case "float64" if isinstance(value, int) and not isinstance(value, bool) and _exact_float(value):
-            return float(value)
+        case "float64" if _is_number(value):
+            return float(value) if _exact_float(value) else None
+        case "timestamp" if isinstance(value, datetime | str):
+            try:
+                return timestamps.utc(value)
+            except ValueError as exc:
+                raise SchemaError(f"field {name!r}: {exc}") from None
         case "string":
-            return _text(column, value)
-    raise SchemaError(f"field {column.name!r} is {column.type}, and {shown(value)} is not")
+            return _text(name, value)
+    raise SchemaError(f"field {name!r} is {type}, and {shown(value)} is not")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and (
+        isinstance(value, int) or math.isfinite(value)
+    )
 
 
 def _exact_float(value: int) -> bool:
@@ -236,13 +303,13 @@ def _exact_float(value: int) -> bool:
         return False
 
 
-def _text(column: Field, value: Any) -> str:
+def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise SchemaError(f"field {column.name!r} is {column.type}, and {shown(value)} is no string")
+        raise SchemaError(f"field {name!r} is a string, and {shown(value)} is not")
     try:
         value.encode()
     except UnicodeEncodeError:
         raise SchemaError(
-            f"field {column.name!r}: {shown(value)} has half a surrogate pair, which no text has"
+            f"field {name!r}: {shown(value)} has half a surrogate pair, which no text has"
         ) from None
     return str.__str__(value)  # of an enum or a NumPy string, the text alone

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from vecbridge.errors import SchemaError
-from vecbridge.filters.nodes import And, Cmp, Contains, Filter, In, IsNull, Not, Or
+from vecbridge.filters.nodes import And, Cmp, Contains, Filter, In, IsEmpty, IsNull, Not, Or
 
 MAX_DEPTH: Final = 100  # levels of any filter in normal or JSON form; the capabilities have limits below it
 MAX_LEAVES: Final = 1_000_000
@@ -52,7 +52,7 @@ def require_size(filter: Filter, *, depth: int = MAX_DEPTH, leaves: int = MAX_LE
 
 def field_names(filter: Filter) -> set[str]:
     """The fields that a filter reads."""
-    return {node.name for node in _nodes(filter) if isinstance(node, Cmp | In | Contains | IsNull)}
+    return {node.name for node in _nodes(filter) if isinstance(node, Cmp | In | Contains | IsEmpty | IsNull)}
 
 
 def ordered_names(filter: Filter) -> set[str]:
@@ -60,10 +60,17 @@ def ordered_names(filter: Filter) -> set[str]:
     return {node.name for node in _nodes(filter) if isinstance(node, Cmp) and node.op not in ("==", "!=")}
 
 
-def operators(filter: Filter) -> set[str]:
-    """The operators that a normalized filter uses, named as in its JSON form."""
+def operators(filter: Filter, name: str | None = None) -> set[str]:
+    """The operators that a normalized filter uses, named as in its JSON form.
+
+    Args:
+        filter: Any filter.
+        name: Only those on this field; ``not`` is on none.
+    """
     used: set[str] = set()
     for node in _nodes(filter):
+        if name is not None and getattr(node, "name", None) != name:
+            continue
         match node:
             case Not():
                 used.add("not")
@@ -73,6 +80,8 @@ def operators(filter: Filter) -> set[str]:
                 used.add("in")
             case Contains():
                 used.add("contains")
+            case IsEmpty():
+                used.add("is_empty")
             case IsNull():
                 used.add("is_null")
     return used

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from vecbridge.capabilities import Capabilities, Gap
-from vecbridge.driver import CollectionDriver, Deadline, Described
+from vecbridge.driver import CollectionDriver, Deadline, Described, outdated
 from vecbridge.errors import (
     BackendError,
     ConfigError,
@@ -140,22 +140,26 @@ class CollectionHandle:
             raise self._gone()
         self._attach(described)
 
-    def _require_current(self, driver: CollectionDriver, trust: float) -> None:
+    def _require_current(self, driver: CollectionDriver, trust: float, *, writing: bool = False) -> None:
         """Refuses to use a collection that took the place of the one that was opened.
 
         Args:
             driver: Of this collection.
             trust: Seconds for which the last look is believed.
+            writing: Refuse also to write where fields were added, which a written row would set to null.
 
         Raises:
             NotFoundError: It was dropped or replaced.
+            SchemaError: Fields were added to it.
         """
         now = time.monotonic()
         if now - self._looked_at < trust:
             return
         identity = self._call("look at", driver.identity, self._deadline())
-        if identity != self._described.identity:
+        if identity is None or identity != self._described.identity:
             raise self._gone()
+        if writing and identity.schema != self._described.identity.schema:
+            raise outdated(self.spec.name)
         self._looked_at = now
 
     def _require_verb(self, flag: str, feature: str) -> None:

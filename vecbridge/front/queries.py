@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -11,7 +11,7 @@ from vecbridge import filters
 from vecbridge.capabilities import Capabilities
 from vecbridge.driver import Columns
 from vecbridge.errors import DimensionMismatchError, SchemaError, UnsupportedError
-from vecbridge.filters import Filter
+from vecbridge.filters import AnyFilter, Filter
 from vecbridge.front.arguments import columns_of
 from vecbridge.query import FloatArray, Ids, Query
 from vecbridge.records import bad_vectors, require_same_embedder
@@ -81,8 +81,8 @@ class QueryResolver:
         scaled: FloatArray = (query.vectors / lengths).astype(np.float32)
         return scaled
 
-    def filter(self, filter: Filter | None) -> Filter | bool:
-        """The normalized filter, or True or False where it is so for every row.
+    def filter(self, filter: AnyFilter | None) -> Filter | bool:
+        """The normalized filter, given as one or in its JSON form, or True or False where it is so for every row.
 
         Raises:
             SchemaError: It does not fit the spec, or is too deep or too large for the backend.
@@ -90,6 +90,8 @@ class QueryResolver:
         """
         if filter is None:
             return True
+        if isinstance(filter, Mapping):
+            filter = filters.from_dict(filter)
         return filters.folded(self._capabilities.resolve_filter(filter, self._spec))
 
     def _checked(self, query: Query) -> tuple[VectorField, Columns | None]:

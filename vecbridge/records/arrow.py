@@ -22,7 +22,10 @@ _ARROW: Final[dict[FieldType, pa.DataType]] = {
     "int64": pa.int64(),
     "float64": pa.float64(),
     "string": pa.string(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
     "list<string>": pa.list_(pa.field("item", pa.string())),
+    "list<int64>": pa.list_(pa.field("item", pa.int64())),
+    "list<float64>": pa.list_(pa.field("item", pa.float64())),
     "json": pa.string(),
 }
 
@@ -177,6 +180,9 @@ def row_bytes(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
             sizes += type.list_size * type.value_type.bit_width // 8
         elif pa.types.is_list(type):
             lengths = numbers(pc.fill_null(pc.list_value_length(column), 0))
+            if pa.types.is_primitive(type.value_type):
+                sizes += 8 * lengths + 4
+                continue
             texts = numbers(pc.fill_null(pc.binary_length(column.flatten()), 0))
             totals = np.concatenate([[0], np.cumsum(texts)])
             ends = np.cumsum(lengths)

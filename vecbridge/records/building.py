@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from vecbridge import timestamps
 from vecbridge.errors import InvalidRecordError
 from vecbridge.records.arrow import arrow_schema, vector_array
 from vecbridge.records.checking import cast_column, check, invalid, require_known, whole_batch
@@ -23,7 +24,7 @@ _CONVERSION_ERRORS: Final = (
     pa.ArrowNotImplementedError,
     OverflowError,
     TypeError,
-    UnicodeEncodeError,
+    ValueError,
 )
 
 
@@ -98,11 +99,18 @@ def _scalar_column(name: str, values: Any, wanted: pa.DataType, ids: Any) -> pa.
         return values
     try:
         if isinstance(values, np.ndarray) and values.dtype != object:
-            return cast_column(name, pa.array(values), wanted, len(ids))
-        _refuse_coercion(values, wanted)
-        return pa.array(values, wanted)
+            array = pa.array(values)  # check() looks at timestamps, whose time zone and unit may be wrong
+            return array if pa.types.is_timestamp(wanted) else cast_column(name, array, wanted, len(ids))
+        return _arrow(values, wanted)
     except _CONVERSION_ERRORS as exc:
         raise _column_error(name, values, wanted, ids, exc) from exc
+
+
+def _arrow(values: Iterable[Any], wanted: pa.DataType) -> pa.Array:
+    _refuse_coercion(values, wanted)
+    if pa.types.is_timestamp(wanted):
+        values = [None if value is None else timestamps.utc(value) for value in values]
+    return pa.array(values, wanted)
 
 
 def _refuse_coercion(values: Iterable[Any], wanted: pa.DataType) -> None:
@@ -129,8 +137,7 @@ def _column_error(
     problems: dict[int, str] = {}
     for row, value in enumerate(values):
         try:
-            _refuse_coercion([value], wanted)
-            pa.array([value], wanted)
+            _arrow([value], wanted)
         except _CONVERSION_ERRORS as problem:
             problems[row] = f"column {name!r} is {wanted}: {problem}"
     if not problems:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vecbridge import timestamps
 from vecbridge.errors import ConfigError, Failure, InvalidRecordError
 from vecbridge.query import FloatArray
 from vecbridge.records.arrow import arrow_schema, arrow_type, arrow_vector_type, booleans, numbers, vectors
@@ -197,19 +198,68 @@ def _note_bad_vectors(values: FloatArray, field: VectorField, problems: dict[int
 def _check_scalars(batch: pa.RecordBatch, field: Field, problems: dict[int, str]) -> pa.Array:
     if field.name not in batch.schema.names:
         return pa.nulls(batch.num_rows, arrow_type(field.type))
-    column = cast_column(field.name, batch.column(field.name), arrow_type(field.type), batch.num_rows)
+    column = batch.column(field.name)
+    if field.type == "timestamp":
+        return _check_timestamps(column, field.name, problems)
+    column = cast_column(field.name, column, arrow_type(field.type), batch.num_rows)
     if field.type == "float64":
         column = pc.add(column, 0.0)  # -0.0 + 0.0 is 0.0; and a copy, which NumPy does not share
         _note(problems, pc.invert(pc.is_finite(column)), f"field {field.name!r} is NaN or Inf")
-    elif field.type == "list<string>":
-        elements = column.flatten()
-        if elements.null_count:
-            parents = pc.list_parent_indices(column).filter(pc.is_null(elements))
-            for row in pc.unique(parents).to_pylist():
-                problems.setdefault(row, f"field {field.name!r} has a null element")
+    elif pa.types.is_list(column.type):
+        column = _check_list(column, field, problems)
     elif field.type == "json":
         column = _check_json(column, field.name, problems)
     return column
+
+
+def _check_list(column: pa.Array, field: Field, problems: dict[int, str]) -> pa.Array:
+    elements = column.flatten()
+    if elements.null_count:
+        _note_lists(column, pc.is_null(elements), f"field {field.name!r} has a null element", problems)
+        return column
+    if pa.types.is_string(elements.type):
+        return column
+    if field.type == "list<float64>":
+        bad = pc.invert(pc.is_finite(elements))
+        _note_lists(column, bad, f"field {field.name!r} has NaN or Inf among its elements", problems)
+    ends = np.cumsum(numbers(pc.fill_null(pc.list_value_length(column), 0)), dtype=np.int32)
+    offsets = pa.array(np.concatenate([np.zeros(1, np.int32), ends]))
+    copied = pc.add(elements, pa.scalar(0, elements.type))  # -0.0 becomes 0.0, as above
+    return pa.ListArray.from_arrays(offsets, copied, type=column.type, mask=pc.is_null(column))
+
+
+def _note_lists(column: pa.Array, bad: pa.Array, problem: str, problems: dict[int, str]) -> None:
+    """Notes the rows that have a bad element."""
+    if pc.any(bad).as_py():
+        for row in pc.unique(pc.list_parent_indices(column).filter(bad)).to_pylist():
+            problems.setdefault(row, problem)
+
+
+def _check_timestamps(column: pa.Array, name: str, problems: dict[int, str]) -> pa.Array:
+    """Timestamps of any unit as microseconds; what is finer, or in no year from 1 to 9999, is a bad row."""
+    wanted, type = arrow_type("timestamp"), column.type
+    if pa.types.is_null(type):
+        return pa.nulls(len(column), wanted)
+    if pa.types.is_dictionary(type):
+        column = column.dictionary_decode()
+        type = column.type
+    if not pa.types.is_timestamp(type) or type.tz is None:
+        hint = "pyarrow.compute.assume_timezone() gives it one" if pa.types.is_timestamp(type) else "cast it"
+        raise whole_batch(f"column {name!r} is {type}, not a timestamp with a time zone: {hint}", len(column))
+    values = column.cast(pa.int64())
+    if type.unit == "ns":
+        micros = pc.divide(values, 1_000)
+        finer = pc.not_equal(pc.multiply(micros, 1_000), values)
+        _note(problems, finer, f"field {name!r} is finer than microseconds")
+        values = micros
+    factor = {"s": 1_000_000, "ms": 1_000}.get(type.unit, 1)
+    outside = pc.or_(
+        pc.less(values, -(-timestamps.EARLIEST // factor)), pc.greater(values, timestamps.LATEST // factor)
+    )
+    outside = pc.fill_null(outside, False)
+    _note(problems, outside, f"field {name!r} is outside of the years 1 to 9999")
+    inside = pc.if_else(outside, pa.scalar(None, pa.int64()), values)
+    return pc.multiply(inside, factor).cast(wanted)
 
 
 def _check_json(column: pa.Array, name: str, problems: dict[int, str]) -> pa.Array:

@@ -31,6 +31,7 @@ from vecbridge.driver import (
     SearchResult,
     WritePart,
     WriteResult,
+    outdated,
 )
 from vecbridge.errors import CollectionExistsError, InvalidURLError, NotFoundError, VecbridgeError
 from vecbridge.filters import Filter
@@ -67,7 +68,10 @@ class MemoryDriver:
     capabilities: ClassVar[Capabilities] = Capabilities(
         backend="memory",
         indexes=frozenset({indexes.Auto.kind, indexes.Flat.kind}),
+        id_operators=frozenset({"==", "!=", "in", "<", "<=", ">", ">="}),
         atomic_batch=True,
+        atomic_conflict=True,
+        adds_fields=True,
         counts_where=True,
         trust_reads=math.inf,  # every verb looks at the table itself
         trust_writes=math.inf,
@@ -116,7 +120,7 @@ class MemoryDriver:
 
     def attach(self, found: Described, namespace: str) -> CollectionDriver:
         """One namespace of a table."""
-        return MemoryCollection(self._database, found.state, namespace)
+        return MemoryCollection(self._database, found.state, found.spec, namespace)
 
     def namespaces(self, found: Described, deadline: Deadline) -> Iterable[str]:
         """Namespaces that were written to."""
@@ -129,6 +133,15 @@ class MemoryDriver:
                 found.state.namespaces.pop(namespace, None)
             elif self._database.tables.get(found.name) is found.state:
                 del self._database.tables[found.name]
+
+    def add_fields(self, found: Described, spec: CollectionSpec, deadline: Deadline) -> Described | None:
+        """Changes the spec alone: what a record does not have is null."""
+        with self._database.lock:
+            table = self._database.tables.get(found.name)
+            if table is not found.state or table.spec != found.spec:
+                return None
+            table.spec = spec
+            return _described(table)
 
     def error(self, exc: Exception, what: str) -> VecbridgeError | None:
         """Nothing here raises an exception of its own."""
@@ -145,16 +158,16 @@ class MemoryDriver:
 class MemoryCollection:
     """One namespace of a table; see :class:`vecbridge.driver.CollectionDriver`."""
 
-    def __init__(self, database: _Database, table: _Table, namespace: str) -> None:
+    def __init__(self, database: _Database, table: _Table, spec: CollectionSpec, namespace: str) -> None:
         self._database = database
         self._table = table
-        self._spec = table.spec
+        self._spec = spec
         self._namespace = namespace
 
     def identity(self, deadline: Deadline) -> Identity | None:
         """The token of the table that has the name now."""
         table = self._database.tables.get(self._spec.name)
-        return None if table is None else Identity(table.token)
+        return None if table is None else _identity(table)
 
     def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
         """All rows at once."""
@@ -163,14 +176,17 @@ class MemoryCollection:
     def write(self, part: WritePart, deadline: Deadline) -> WriteResult:
         """Replaces whole records."""
         with self._database.lock:
-            self._require_current()
-            rows = self._table.namespaces.setdefault(self._namespace, {})
-            for record in part.payload:
-                self._table.inserted += 1
-                # a replaced record keeps its number, so that a scan under way meets it once
-                number, _ = rows.get(record["id"], (self._table.inserted, None))
-                rows[record["id"]] = (number, record)
+            self._put(part.payload)
         return WriteResult()
+
+    def write_absent(self, part: WritePart, deadline: Deadline, *, whole: bool) -> WriteResult:
+        """Adds the records whose ids are new."""
+        with self._database.lock:
+            rows = self._table.namespaces.get(self._namespace, {})
+            present = {place for place, record in enumerate(part.payload) if record["id"] in rows}
+            new = [record for place, record in enumerate(part.payload) if place not in present]
+            self._put([] if whole and present else new)
+        return WriteResult(present=present)
 
     def delete_keys(self, ids: pa.Array, deadline: Deadline) -> int:
         """Removes records."""
@@ -220,6 +236,18 @@ class MemoryCollection:
         """There is no index to wait for."""
         self._require_current()
 
+    def _put(self, records: Sequence[Record]) -> None:
+        """Replaces whole records; the caller has the lock."""
+        self._require_current()
+        if self._table.spec != self._spec:
+            raise outdated(self._spec.name)
+        rows = self._table.namespaces.setdefault(self._namespace, {})
+        for record in records:
+            self._table.inserted += 1
+            # a replaced record keeps its number, so that a scan under way meets it once
+            number, _ = rows.get(record["id"], (self._table.inserted, None))
+            rows[record["id"]] = (number, record)
+
     def _require_current(self) -> None:
         if self._database.tables.get(self._spec.name) is not self._table:
             raise NotFoundError(f"collection {self._spec.name!r} was dropped or replaced since it was opened")
@@ -235,7 +263,7 @@ class MemoryCollection:
 
     def _batch(self, rows: Sequence[Record], columns: Columns) -> pa.RecordBatch:
         schema = records.arrow_schema(self._spec, columns)
-        arrays = [pa.array([row[name] for row in rows], schema.field(name).type) for name in schema.names]
+        arrays = [pa.array([row.get(name) for row in rows], schema.field(name).type) for name in schema.names]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def _best(self, vector: FloatArray, rows: Sequence[Record], request: SearchRequest) -> Hits:
@@ -250,7 +278,11 @@ class MemoryCollection:
 
 
 def _described(table: _Table) -> Described:
-    return Described(table.spec.name, table.spec, Identity(table.token), state=table)
+    return Described(table.spec.name, table.spec, _identity(table), state=table)
+
+
+def _identity(table: _Table) -> Identity:
+    return Identity(table.token, schema=len(table.spec.fields))
 
 
 def _numbers(key: Any) -> tuple[int, int]:

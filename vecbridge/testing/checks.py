@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +28,10 @@ FIELDS: Final[dict[str, FieldType]] = {
     "year": "int64",
     "price": "float64",
     "title": "string",
+    "taken": "timestamp",
     "tags": "list<string>",
+    "sizes": "list<int64>",
+    "ratios": "list<float64>",
     "extra": "json",
 }
 ARROW_TYPES: Final[dict[FieldType, pa.DataType]] = {
@@ -35,7 +39,10 @@ ARROW_TYPES: Final[dict[FieldType, pa.DataType]] = {
     "int64": pa.int64(),
     "float64": pa.float64(),
     "string": pa.string(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
     "list<string>": pa.list_(pa.string()),
+    "list<int64>": pa.list_(pa.int64()),
+    "list<float64>": pa.list_(pa.float64()),
     "json": pa.string(),
 }
 INDEXES: Final[dict[str, IndexParams]] = {
@@ -138,13 +145,19 @@ def assert_same_records(
     for name in collection.spec.column_names:
         mine, theirs = [record[name] for record in actual], [record[name] for record in expected]
         if all(name != each.name for each in collection.spec.vectors):
-            assert repr(mine) == repr(theirs), name  # == holds True and 1, 0.0 and -0.0 for the same
+            shown = [repr([_in_utc(value) for value in values]) for values in (mine, theirs)]
+            assert shown[0] == shown[1], name  # == holds True and 1, 0.0 and -0.0 for the same
             continue
         for one, other in zip(mine, theirs, strict=True):
             if collection.capabilities.lossless_vectors:
                 assert np.array(one, np.float32).tobytes() == np.array(other, np.float32).tobytes()
             else:
                 np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def _in_utc(value: Any) -> Any:
+    """A time with Python's own UTC, which has other names too; any other value as it is."""
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
 def assert_best_first(hits: Hits, metric: Metric) -> None:

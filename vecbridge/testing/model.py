@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
 
-from vecbridge.filters import And, Cmp, Contains, Filter, In, IsNull, Not, Or
+from vecbridge.filters import And, Cmp, Contains, Filter, In, IsEmpty, IsNull, Not, Or
 from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec, FieldType, Metric
 
@@ -25,12 +25,16 @@ Record = dict[str, Any]
 
 _EQUALITY: Final = {"==", "!=", "in", "is_null"}
 _ORDER: Final = {"<", "<=", ">", ">="}
+_LIST: Final = {"contains", "is_empty", "is_null"}
 _ALLOWED: Final[dict[FieldType, set[str]]] = {
     "bool": _EQUALITY,
     "int64": _EQUALITY | _ORDER,
     "float64": _EQUALITY | _ORDER,
     "string": _EQUALITY | _ORDER,
-    "list<string>": {"contains", "is_null"},
+    "timestamp": _EQUALITY | _ORDER,
+    "list<string>": _LIST,
+    "list<int64>": _LIST,
+    "list<float64>": _LIST,
     "json": {"is_null"},
 }
 
@@ -128,8 +132,10 @@ def fits(condition: Any, spec: CollectionSpec) -> bool:
             return _has(spec, name, "is_null")
         case In(name, values):
             return _has(spec, name, "in") and all(_is_literal(spec, name, value) for value in values)
+        case IsEmpty(name):
+            return _has(spec, name, "is_empty")
         case Contains(name, value):
-            return _has(spec, name, "contains") and _is_text(value)
+            return _has(spec, name, "contains") and _is_literal(spec, name, value)
         case Cmp(name, op, value):
             return op in _COMPARISONS and _has(spec, name, op) and _is_literal(spec, name, value)
     return False
@@ -173,13 +179,15 @@ def _holds(node: Filter, record: Mapping[str, Any], *, negated: bool) -> bool:
     return value is not None and _compares(node, value) != negated
 
 
-def _compares(leaf: Cmp | In | Contains, value: Any) -> bool:
+def _compares(leaf: Cmp | In | Contains | IsEmpty, value: Any) -> bool:
     """A comparison with a value that is not null."""
     match leaf:
         case Cmp(_, op, literal):
-            return _COMPARISONS[op](_order(value), _order(literal))
+            return _COMPARISONS[op](_order(value), _order(_beside(value, literal)))
         case In(_, literals):
-            return any(_order(value) == _order(literal) for literal in literals)
+            return any(_order(value) == _order(_beside(value, literal)) for literal in literals)
+        case IsEmpty():
+            return len(value) == 0
         case Contains(_, text):
             return any(_order(element) == _order(text) for element in value)
 
@@ -194,8 +202,16 @@ _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
 }
 
 
+def _beside(value: Any, literal: Any) -> Any:
+    """A literal as it is compared with a value: the text of a time is a time beside one."""
+    text = isinstance(value, datetime) and isinstance(literal, str)
+    return datetime.fromisoformat(literal) if text else literal
+
+
 def _order(value: Any) -> tuple[str, Any]:
     """What a value is compared by: text by its code points, numbers exactly, a bool only with a bool."""
+    if isinstance(value, datetime):
+        return "time", value
     if isinstance(value, str):
         return "text", [ord(character) for character in value]
     if isinstance(value, bool):
@@ -205,24 +221,37 @@ def _order(value: Any) -> tuple[str, Any]:
 
 def _has(spec: CollectionSpec, name: str, op: str) -> bool:
     """Whether there is such a field, and its type has the operator."""
-    types = {column.name: column.type for column in spec.fields}
+    types: dict[str, FieldType] = {"id": spec.id_type}
+    types |= {column.name: column.type for column in spec.fields}
     return name in types and op in _ALLOWED[types[name]]
 
 
 def _is_literal(spec: CollectionSpec, name: str, value: Any) -> bool:
-    """Whether a literal has the field's type; an int does for a float64 if it is exact."""
-    match spec.field(name).type:
+    """Whether a literal suits the field's type; any number does for a number, if an int has 64 bits."""
+    type = spec.id_type if name == "id" else spec.field(name).type
+    match type:
         case "bool":
             return isinstance(value, bool)
-        case "int64":
-            return type(value) is int and -(2**63) <= value < 2**63
-        case "float64" if type(value) is int:
-            return abs(value) <= sys.float_info.max and Fraction(float(value)) == value
-        case "float64":
+        case "int64" | "list<int64>" if isinstance(value, int):
+            return not isinstance(value, bool) and -(2**63) <= value < 2**63
+        case "float64" | "list<float64>" if isinstance(value, int):
+            return not isinstance(value, bool)
+        case "int64" | "list<int64>" | "float64" | "list<float64>":
             return isinstance(value, float) and not math.isnan(value) and not math.isinf(value)
-        case "string":
+        case "string" | "list<string>":
             return _is_text(value)
+        case "timestamp":
+            return _is_time(value)
     return False
+
+
+def _is_time(value: Any) -> bool:
+    """Whether a value is a point in time, or the text of one."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        return False
+    return isinstance(moment, datetime) and moment.tzinfo is not None
 
 
 def _is_text(value: Any) -> bool:
@@ -235,7 +264,11 @@ def _stored(type: FieldType, value: Any) -> Any:
     match type:
         case "float64":
             return 0.0 if value == 0 else float(value)  # -0.0 is 0.0
-        case "list<string>":
+        case "timestamp":
+            return value.astimezone(UTC)
+        case "list<float64>":
+            return [0.0 if each == 0 else float(each) for each in value]
+        case "list<string>" | "list<int64>":
             return list(value)
         case "json":
             return json.dumps(json.loads(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)

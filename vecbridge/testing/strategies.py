@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from vecbridge import filters
 from vecbridge.capabilities import Capabilities
-from vecbridge.filters import TYPE_OPERATORS, And, Cmp, Contains, Filter, In, IsNull, Not, Op, Or
+from vecbridge.filters import TYPE_OPERATORS, And, Cmp, Contains, Filter, In, IsEmpty, IsNull, Not, Op, Or
 from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IndexParams, IVFFlat
 from vecbridge.schema import CollectionSpec, Field, FieldType, IdType, Metric, VectorField
 
@@ -64,6 +65,20 @@ ODD_INTEGERS: Final = (
     -(2**63) + 1,
 )
 ODD_FLOATS: Final = (0.0, -0.0, 1.0, -1.0, 0.1, 2.5, 1e-300, 1e300, 5e-324, 1.7976931348623157e308, 2.0**53)
+ODD_TIMES: Final = (
+    datetime(1, 1, 1, tzinfo=UTC),
+    datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+    datetime(1970, 1, 1, tzinfo=UTC),
+    datetime(1970, 1, 1, microsecond=1, tzinfo=UTC),
+    datetime(2255, 6, 5, 23, 47, 34, 740_993, tzinfo=UTC),  # 2^53 + 1 microseconds
+    datetime(2262, 4, 11, 23, 47, 16, 854_776, tzinfo=UTC),  # beyond 2^63 nanoseconds
+    datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+)
+_ELEMENTS: Final[dict[str, FieldType]] = {
+    "list<string>": "string",
+    "list<int64>": "int64",
+    "list<float64>": "float64",
+}
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _NAME_REST: Final = _LETTERS + _LETTERS.upper() + "0123456789_"
 
@@ -91,6 +106,11 @@ def floats() -> st.SearchStrategy[float]:
     return st.one_of(st.sampled_from(ODD_FLOATS), st.floats(allow_nan=False, allow_infinity=False))
 
 
+def times() -> st.SearchStrategy[datetime]:
+    """Points in time in UTC, the ends of their range often."""
+    return st.one_of(st.sampled_from(ODD_TIMES), st.datetimes(timezones=st.just(UTC)))
+
+
 def json_values(capabilities: Capabilities) -> st.SearchStrategy[Any]:
     """JSON values, nested a little, with integers beyond 64 bits among them."""
     leaves = st.one_of(
@@ -116,8 +136,10 @@ def values(type: FieldType, capabilities: Capabilities) -> st.SearchStrategy[Any
             return floats()
         case "string":
             return texts(capabilities)
-        case "list<string>":
-            return st.lists(texts(capabilities), max_size=3)
+        case "timestamp":
+            return times()
+        case "list<string>" | "list<int64>" | "list<float64>":
+            return st.lists(values(_ELEMENTS[type], capabilities), max_size=3)
         case "json":
             return json_values(capabilities).map(json.dumps)
 
@@ -187,7 +209,9 @@ def leaf_filters(
             random equals no value, and then ``<`` and ``<=`` say the same.
     """
     allowed = TYPE_OPERATORS[field.type] & capabilities.filter_operators
-    if field.type not in capabilities.ordered_types:
+    if field.name == "id":
+        allowed &= capabilities.id_operators
+    elif field.type not in capabilities.ordered_types:
         allowed -= {"<", "<=", ">", ">="}
     value = _literals(field.type, capabilities, near)
     compare = [op for op in filters.COMPARE if op in allowed]
@@ -199,6 +223,8 @@ def leaf_filters(
         choices.append(st.builds(In, st.just(field.name), st.lists(value, max_size=3).map(tuple)))
     if "contains" in allowed:
         choices.append(st.builds(Contains, st.just(field.name), value))
+    if "is_empty" in allowed:
+        choices.append(st.just(IsEmpty(field.name)))
     if "is_null" in allowed:
         choices.append(st.just(IsNull(field.name)))
     return st.one_of(choices) if choices else st.nothing()
@@ -214,8 +240,9 @@ def filter_trees(
         capabilities: Of the store that is to filter.
         near: Columns that have values to compare with, by name, as :func:`leaf_filters` takes them.
     """
+    columns = [*spec.fields, Field("id", spec.id_type)]
     leaves = st.one_of(
-        [leaf_filters(each, capabilities, (near or {}).get(each.name, ())) for each in spec.fields]
+        [leaf_filters(each, capabilities, (near or {}).get(each.name, ())) for each in columns]
     )
 
     def grow(inner: st.SearchStrategy[Filter]) -> st.SearchStrategy[Filter]:
@@ -256,15 +283,18 @@ def columns_and_filters(
 
 
 def _literals(type: FieldType, capabilities: Capabilities, near: Sequence[Any]) -> st.SearchStrategy[Any]:
-    """Literals for a field, an int for a float64 now and then."""
+    """Literals for a field, or for the elements of a list: a number of the other type now and then."""
     stored = [value for value in near if value is not None]
-    if type == "list<string>":
+    if type in _ELEMENTS:
         stored = [element for value in stored for element in value]
-        drawn: st.SearchStrategy[Any] = texts(capabilities)
-    else:
-        drawn = values(type, capabilities)
+        type = _ELEMENTS[type]
+    drawn: st.SearchStrategy[Any] = values(type, capabilities)
     if type == "float64":
-        drawn = st.one_of(drawn, st.integers(-(2**53), 2**53))
+        drawn = st.one_of(drawn, st.sampled_from([2**53 + 1, -(2**63), 10**400]), st.integers())
+    if type == "int64":
+        drawn = st.one_of(drawn, st.sampled_from([0.5, -1.5, 2.0**53, 2.0**63, -1e300]))
+    if type == "timestamp":
+        drawn = st.one_of(drawn, st.just("1970-01-01T01:00:00.000001+01:00"))
     if not stored:
         return drawn
     beside = [other for value in stored for other in _neighbours(type, value)]
@@ -276,13 +306,18 @@ def _neighbours(type: FieldType, value: Any) -> list[Any]:
     """The values just below and above one, as far as the type has them."""
     match type:
         case "int64":
-            return [other for other in (value - 1, value + 1) if -(2**63) <= other < 2**63]
+            whole = [other for other in (value - 1, value + 1) if -(2**63) <= other < 2**63]
+            return [*whole, float(value), value + 0.5]
         case "float64":
             below, above = math.nextafter(value, -math.inf), math.nextafter(value, math.inf)
-            whole = [int(value)] if value.is_integer() else []
+            whole = [int(value), int(value) + 1] if value.is_integer() else []
             return whole + [other for other in (below, above) if math.isfinite(other)]
-        case "string" | "list<string>":
+        case "string":
             return [value[:-1], value.swapcase()]
+        case "timestamp":
+            step = timedelta(microseconds=1)
+            below = [value - step] if value > ODD_TIMES[0] else []
+            return below + ([value + step] if value < ODD_TIMES[-1] else [])
     return []
 
 

@@ -29,12 +29,13 @@ EACH_OPERATOR: dict[str, Filter] = {
     ">=": field("year") >= 2020,
     "in": field("year").isin([2020, 7]),
     "contains": field("tags").contains("sea"),
+    "is_empty": field("tags").is_empty(),
     "is_null": field("year").is_null(),
     "not": ~field("year").isin([2020]),
 }
 
 
-def found(collection: Collection, condition: Filter) -> set[str | int]:
+def found(collection: Collection, condition: Filter | dict[str, Any]) -> set[str | int]:
     """What the filter keeps, which search, scan and count must agree on."""
     [hits] = collection.search(query(points(1, collection.spec.vector.dim), k=1000, filter=condition))
     searched, scanned = set(hits.ids), ids_of(collection, condition)
@@ -126,6 +127,7 @@ class TestFilters:
                 ">=": "bc",
                 "in": "b",
                 "contains": "ab",
+                "is_empty": "c",
                 "is_null": "d",
                 "not": "ac",
             }[operator]
@@ -160,6 +162,78 @@ class TestFilters:
         assert found(collection, And(())) == {"a", "b"}
         assert found(collection, Or(())) == set()
         assert found(collection, field("year").isin([])) == set()
+
+    @pytest.mark.parametrize("id_type", ["string", "int64"])
+    def test_ids_are_filtered_alone_and_beside_fields(
+        self, store: Store, make: Maker, id_type: Any
+    ) -> None:
+        if id_type not in store.capabilities.id_types:
+            return
+        collection = make(fields={"year": "int64"}, id_type=id_type)
+        keys: list[Any] = ["it's", "b", "c", "\u00e9"] if id_type == "string" else [-(2**63), 0, 2**53 + 1, 7]
+        one, two, three, four = keys
+        put(collection, id=keys, year=[1, 2, 3, None])
+        key, year = field("id"), field("year")
+        assert found(collection, key == one) == {one}
+        assert found(collection, key != one) == {two, three, four}
+        assert found(collection, ~key.isin([one, two])) == {three, four}
+        assert found(collection, key.isin([three, one]) & (year < 3)) == {one}
+        assert found(collection, (key == four) | (year == 2)) == {two, four}
+        assert found(collection, ~((key == four) | (year == 2))) == {one, three}
+        assert found(collection, key.is_null()) == set()
+        assert found(collection, ~key.is_null()) == set(keys)
+        assert found(collection, key.isin([])) == set()
+        assert collection.delete(filter=key.isin([one, two]) & (year > 1)) in (1, None)
+        collection.flush()
+        assert ids_of(collection) == {one, three, four}
+
+    def test_a_number_that_the_type_does_not_have_is_compared_exactly(self, make: Maker) -> None:
+        collection = make(fields={"year": "int64", "price": "float64"})
+        put(collection, id=list("abc"), year=[1, 2, None], price=[2.0**53, 1e308, None])
+        year, price = field("year"), field("price")
+        assert found(collection, year == 1.0) == {"a"}
+        assert found(collection, year == 1.5) == set()
+        assert found(collection, year != 1.5) == {"a", "b"}
+        assert found(collection, year < 1.5) == found(collection, ~(year >= 1.5)) == {"a"}
+        assert found(collection, year > -1e300) == {"a", "b"}
+        assert found(collection, year.isin([1.5, 2.0])) == {"b"}
+        assert found(collection, price < 2**53 + 1) == {"a"}
+        assert found(collection, price <= 10**400) == {"a", "b"}
+        assert found(collection, price >= 10**400) == set()
+
+    def test_null_can_be_asked_for_beside_values(self, store: Store, make: Maker) -> None:
+        if not store.capabilities.nulls:
+            return
+        collection = make(fields={"year": "int64", "tags": "list<string>"})
+        put(collection, id=list("abc"), year=[1, 2, None], tags=[["x"], [], None])
+        year, tags = field("year"), field("tags")
+        assert found(collection, year.differs(1)) == {"b", "c"}
+        assert found(collection, year.isin([1, None])) == {"a", "c"}
+        assert found(collection, ~year.isin([1, None])) == {"b"}
+        assert found(collection, year == None) == {"c"}  # noqa: E711
+        assert found(collection, year != None) == {"a", "b"}  # noqa: E711
+        assert found(collection, tags.is_empty()) == {"b"}
+        assert found(collection, ~tags.is_empty()) == {"a"}
+        assert found(collection, tags.is_empty() | tags.is_null()) == {"b", "c"}
+
+    def test_times_are_compared_by_the_microsecond(self, make: Maker) -> None:
+        collection = make(fields={"taken": "timestamp"})
+        times = strategies.ODD_TIMES
+        put(collection, id=[str(row) for row in range(len(times))], taken=times)
+        for row, time in enumerate(times):
+            assert found(collection, field("taken") < time) == {str(each) for each in range(row)}
+            assert found(collection, field("taken") == time.isoformat()) == {str(row)}
+            assert found(collection, field("taken").isin([time])) == {str(row)}
+
+    def test_a_filter_may_be_given_as_json(self, make: Maker) -> None:
+        collection = make(fields={"year": "int64"})
+        put(collection, id=list("abc"), year=[1, 2, None])
+        late = {"field": "year", "op": ">", "value": 1}
+        assert found(collection, late) == {"b"}
+        assert found(collection, {"not": {"field": "year", "op": "==", "value": None}}) == {"a", "b"}
+        assert collection.delete(filter=late) in (1, None)
+        with pytest.raises(SchemaError):
+            collection.count({"field": "year"})
 
     def test_a_long_list_of_values_is_pushed_down_whole(self, make: Maker) -> None:
         collection = make(fields={"title": "string"})
@@ -210,7 +284,7 @@ class TestFilters:
     def test_an_operator_that_the_type_does_not_have_is_refused(self, make: Maker, type: Any) -> None:
         collection = make(fields={"value": type})
         put(collection, id=["a"])
-        literal: Any = {"bool": True, "int64": 1, "float64": 1.0}.get(type, "x")
+        literal: Any = {"bool": True, "int64": 1, "float64": 1.0}.get(type, "2020-05-17T12:00:00Z")
         value = field("value")
         conditions = {"==": value == literal, "<": value < literal, "contains": value.contains("x")}
         for op, condition in conditions.items():
@@ -219,18 +293,26 @@ class TestFilters:
                     collection.count(condition)
 
     def test_a_literal_of_another_type_is_refused_by_every_call(self, make: Maker) -> None:
-        collection = make(fields={"flag": "bool", "year": "int64", "price": "float64", "title": "string"})
+        collection = make(
+            fields={
+                "flag": "bool", "year": "int64", "price": "float64", "title": "string", "taken": "timestamp",
+                "sizes": "list<int64>",
+            }
+        )  # fmt: skip
         put(collection, id=["a"], flag=[True], year=[1], price=[1.0], title=["1"])
         for wrong in (
             field("flag") == 1,
             field("year") == True,  # noqa: E712
-            field("year") == 1.0,
+            field("year") == float("inf"),
             field("year") < 2**63,
-            field("price") == 2**53 + 1,
             field("price") < float("nan"),
             field("title") == 1,
             field("title").isin(["1", 1]),
-            field("id") == "a",
+            field("id") == 1,
+            field("id").contains("a"),
+            field("taken") == "2020-05-17T12:00:00",
+            field("taken") == 1,
+            field("sizes").contains("1"),
             field("vector").is_null(),
         ):
             with pytest.raises(SchemaError):

@@ -159,7 +159,7 @@ class FlawedDriver(MemoryDriver):
         return super().create(spec, token, replacing, deadline)
 
     def attach(self, found, namespace):
-        return FLAWS[self.flaw][1](self._database, found.state, namespace)
+        return FLAWS[self.flaw][1](self._database, found.state, found.spec, namespace)
 
 
 CASES = [

@@ -227,7 +227,7 @@ def test_a_literal_nested_deeply_is_a_schema_error(depth: int) -> None:
 
 def test_a_number_too_long_to_print_is_a_schema_error() -> None:
     wrong = 10**5000
-    for condition in (year == wrong, field("price") == wrong, field("title") == wrong, In("flag", (wrong,))):
+    for condition in (year == wrong, field("title") == wrong, In("flag", (wrong,))):
         with pytest.raises(SchemaError):
             filters.normalize(condition, SPEC)
 

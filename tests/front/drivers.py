@@ -20,7 +20,7 @@ class Changed(MemoryDriver):
     collection: type[MemoryCollection] = MemoryCollection
 
     def attach(self, found: Any, namespace: str) -> Any:
-        return self.collection(self._database, found.state, namespace)
+        return self.collection(self._database, found.state, found.spec, namespace)
 
 
 class Blind(MemoryCollection):

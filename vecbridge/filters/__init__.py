@@ -13,6 +13,11 @@ Example:
     >>> condition: vb.Filter = vb.field("year").isin([2020, 2021]) | vb.field("title").is_null()
     >>> to_dict(condition)
     {'or': [{'field': 'year', 'op': 'in', 'value': [2020, 2021]}, {'field': 'title', 'op': 'is_null'}]}
+
+    Starting from a filter that matches every row, conditions can be added one by one:
+
+    >>> vb.everything & (vb.field("year") > 2020)
+    And(items=(Cmp(name='year', op='>', value=2020),))
 """
 
 from vecbridge.filters.form import from_dict, from_json, to_dict

@@ -1,7 +1,8 @@
 """Raw requests to a Weaviate; what a genuine node of 1.39.0 said to each is in the JSON file beside it.
 
-What was said to those about the class "Later" is of 1.40.0-dev. They are sent in this order, each to what the ones before it left behind. After a change, have it recorded
-anew from the server of WEAVIATE_URL or from PATH::
+What was said to those about the class "Later" is of 1.40.0-dev. They are sent in this order, each to what
+the ones before it left behind. After a change, have it recorded anew from the server of WEAVIATE_URL or from
+PATH::
 
     python -m tests.testing.weaviate_requests
 """

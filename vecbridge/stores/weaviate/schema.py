@@ -161,7 +161,7 @@ def require_as_asked(described: Mapping[str, Any], spec: CollectionSpec, layout:
 
 
 def _with_added_fields(spec: CollectionSpec, token: str, described: Mapping[str, Any]) -> CollectionSpec:
-    notes = {prop["name"]: prop.get("description") for prop in described.get("properties") or []}
+    notes = {prop["name"]: prop.get("description", "") for prop in described.get("properties") or []}
     while (note := notes.pop(_addition_name(spec, token), None)) is not None:
         added = [Field(**values) for values in json.loads(note)]
         spec = replace(spec, fields=(*spec.fields, *added))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, get_args
@@ -24,7 +25,7 @@ from vecbridge.errors import (
 )
 from vecbridge.filters import TYPE_OPERATORS, Filter, field
 from vecbridge.query import Query
-from vecbridge.schema import CollectionSpec, Field, FieldType
+from vecbridge.schema import CollectionSpec, Field, FieldType, VectorField
 from vecbridge.store import Store
 from vecbridge.stores.weaviate import repairing
 from vecbridge.stores.weaviate.connection import Connection
@@ -308,22 +309,37 @@ def test_a_note_of_added_fields_that_cannot_be_read_is_an_error(store: Store, no
         store.create(spec)
 
 
-def test_names_that_are_too_long_are_refused_before_anything_is_sent(store: Store) -> None:
-    for fields, fits in (
-        ({"F" * 231: "int64", "j" * 223: "json"}, True),
-        ({"f" * 232: "int64"}, False),
-        ({"j" * 224: "json"}, False),
-    ):
-        spec = CollectionSpec.single(fresh("long"), dim=2, fields=fields)  # type: ignore[arg-type]
-        if fits:
-            with made(store, spec) as collection:
-                batch = rows(spec, ["a"], **{"F" * 231: [1], "j" * 223: ["1"]})
-                collection.upsert(batch)
-                assert collection.fetch(["a"]).equals(batch)
-            continue
-        assert [gap.subject for gap in store.check(spec) if gap.blocking] == [*fields]
-        with pytest.raises(UnsupportedError, match="too long"):
-            store.create(spec)
+def test_names_of_the_greatest_length_are_taken(store: Store) -> None:
+    vectors = (VectorField("v" * 230, 2),)
+    fields = (Field("F" * 231, "int64"), Field("j" * 223, "json"), Field("temp", "bool"))
+    spec = CollectionSpec(fresh("long"), vectors, fields)
+    with made(store, spec) as collection:
+        batch = rows(spec, ["a"], **{"F" * 231: [1], "j" * 223: ["1"], "temp": [True]})
+        collection.upsert(batch)
+        assert collection.fetch(["a"]).equals(batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "type"),
+    [
+        ("f" * 232, "int64"), ("j" * 224, "json"), ("room_temp", "float64"), ("a_nullState", "bool"),
+        ("a_propertyLength", "int64"), ("A_searchable", "string"), ("a_rangeable", "bool"),
+        ("a__meta_count", "json"),
+    ],
+)  # fmt: skip
+def test_names_that_the_server_does_not_take_are_refused_before_anything_is_sent(
+    store: Store, name: str, type: FieldType
+) -> None:
+    spec = CollectionSpec.single(fresh("names"), dim=2, fields={name: type})
+    assert [gap.kind for gap in store.check(spec) if gap.blocking] == [f"field:{name}"]
+    with pytest.raises(UnsupportedError, match=r"too long|Weaviate's own"):
+        store.create(spec)
+
+
+def test_a_name_of_a_vector_that_is_too_long_is_refused(store: Store) -> None:
+    spec = CollectionSpec(fresh("names"), (VectorField("v" * 231, 2),))
+    with pytest.raises(UnsupportedError, match="too long"):
+        store.create(spec)
 
 
 @pytest.mark.usefixtures("executable")
@@ -360,3 +376,26 @@ def test_the_stored_form_is_what_the_docstring_of_schema_says(store: Store) -> N
         assert json.loads(properties[f"_vb_{token}_1"]["description"]) == [{"name": "c", "type": "timestamp"}]
         with pytest.raises(BackendError, match="already in use"):
             rest(store, "POST", f"/v1/schema/{class_name(spec.name)}/properties", properties["c"])
+
+
+def test_fields_that_many_add_at_the_same_time_are_all_there(store: Store, server_url: str) -> None:
+    spec = CollectionSpec.single(fresh("race"), dim=2)
+
+    def adder(number: int) -> int:
+        """Adds a field, however often others are first; how often it was told so."""
+        with weaviate_store(server_url) as mine:
+            told = 0
+            while add(mine, found(mine, spec.name), **{f"field_{number}": "int64"}) is None:
+                told += 1
+            return told
+
+    with made(store, spec), ThreadPoolExecutor(6) as threads:
+        told = list(threads.map(adder, range(12)))
+        fields = [each.name for each in found(store, spec.name).spec.fields]
+        assert sorted(fields) == sorted(f"field_{number}" for number in range(12))
+        assert sum(told) > 0
+        batch = rows(
+            store.open(spec.name).spec, ["a"], **{name: [place] for place, name in enumerate(fields)}
+        )
+        store.open(spec.name).upsert(batch)
+        assert store.open(spec.name).fetch(["a"]).equals(batch)

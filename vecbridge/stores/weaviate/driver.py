@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.driver import CollectionDriver, Deadline, Described, Identity, OnFork
@@ -126,26 +126,24 @@ class WeaviateDriver:
         """Adds their properties, and then the one that says that they are fields; see ``schema``."""
         from vecbridge.stores.weaviate.errors import PropertyExistsError
 
-        class_name = found.state[0].class_name
-        described = self.connection.described(class_name, deadline)
-        if described is None:
-            raise NotFoundError(f"collection {found.name!r} was dropped meanwhile")
-        stored = schema.stored(described)
-        if stored is None and not found.state[0].own_ids:
+        where, token = found.state[0], found.identity.value
+        if not where.own_ids:
             raise UnsupportedError(
                 "weaviate", f"adding fields to {found.name!r}", "vecbridge did not make it"
             )
-        if stored is None or (stored.token, stored.spec) != (found.identity.value, found.spec):
+        described = self._class(found, deadline)
+        if schema.stored(described) != schema.Stored(found.spec, token):
             return None
         properties = schema.missing_properties(described, layout.of_spec(spec))
-        properties.append(schema.addition(found.spec, spec, stored.token))
-        path, what = f"/v1/schema/{class_name}/properties", f"add fields to {found.name!r}"
+        properties.append(schema.addition(found.spec, spec, token))
+        path, what = f"/v1/schema/{where.class_name}/properties", f"add fields to {found.name!r}"
         try:
             for prop in properties:
                 self.connection.rest("POST", path, deadline, what, prop)
         except PropertyExistsError:
             return None
-        return self._described(schema.Stored(spec, stored.token))
+        stored = schema.Stored(spec, token)
+        return self._described(stored) if schema.stored(self._class(found, deadline)) == stored else None
 
     def attach(self, found: Described, namespace: str) -> CollectionDriver:
         """One namespace.
@@ -190,6 +188,16 @@ class WeaviateDriver:
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
+
+    def _class(self, found: Described, deadline: Deadline) -> Mapping[str, Any]:
+        """The class of a collection as the server describes it now.
+
+        Raises:
+            NotFoundError: It is gone.
+        """
+        if (described := self.connection.described(found.state[0].class_name, deadline)) is None:
+            raise NotFoundError(f"collection {found.name!r} was dropped meanwhile")
+        return described
 
     def _described(self, stored: schema.Stored) -> Described:
         spec, identity = stored.spec, stored.identity

@@ -57,6 +57,10 @@ _CODECS: Final[dict[FieldType, Codec]] = {
 _LONGEST_TENANT: Final = 64
 _LONGEST_PROPERTY: Final = 231
 _LONGEST_VECTOR: Final = 230
+#: Ends of property names that would be those of an index of another property.
+_RESERVED_ENDS: Final = (
+    "_searchable", "_rangeable", "_temp", "__meta_count", "_propertyLength", "_nullState"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +147,19 @@ def of_spec(spec: CollectionSpec) -> Layout:
 
 
 def gaps(spec: CollectionSpec) -> Iterator[Gap]:
-    """Names of a spec that are too long for Weaviate."""
-    names = {vector.name: (f"vector:{vector.name}", vector.name, _LONGEST_VECTOR) for vector in spec.vectors}
+    """Names of a spec that Weaviate does not take."""
+    for vector in spec.vectors:
+        if len(vector.name) > _LONGEST_VECTOR:
+            detail = f"its name is {len(vector.name) - _LONGEST_VECTOR} characters too long"
+            yield Gap(f"vector:{vector.name}", vector.name, detail, blocking=True)
     for column in of_spec(spec).columns.values():
-        longest = max(column.key, column.presence, key=len)
-        names[column.name] = (f"field:{column.name}", longest, _LONGEST_PROPERTY)
-    for name, (kind, written, limit) in names.items():
-        if len(written) > limit:
-            detail = f"its name is {len(written) - limit} characters too long"
-            yield Gap(kind, name, detail, blocking=True)
+        detail = ""
+        if (excess := len(column.presence or column.key) - _LONGEST_PROPERTY) > 0:
+            detail = f"its name is {excess} characters too long"
+        elif column.key.endswith(_RESERVED_ENDS):
+            detail = f"names that end in {', '.join(_RESERVED_ENDS)} are Weaviate's own"
+        if detail:
+            yield Gap(f"field:{column.name}", column.name, detail, blocking=True)
 
 
 def class_name(name: str) -> str:

@@ -8,9 +8,10 @@ description of a further property, which has no values and is called after the n
       property c             of an added field; no field yet, without the next line
       property _vb_TOKEN_2   description: [c], the third field
 
-That last property makes it so: the server takes a property once, so that of two clients that add to the same
-spec one is refused, and one that dies before has added nothing. (A new description of the class, by PUT,
-would silently replace what another client wrote there meanwhile.)
+That last property makes it so. One that dies before has added nothing. Of two clients that add to the same
+spec, the server refuses one, or keeps the description of the one that came first and tells both that it took
+theirs: whoever has sent it looks whose is there. (A new description of the class, by PUT, would silently
+replace what another client wrote there meanwhile.)
 """
 
 from __future__ import annotations

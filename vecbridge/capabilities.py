@@ -91,8 +91,8 @@ class Capabilities:
         lossless_vectors: Whether vectors come back bit by bit.
         exact_scores: Whether scores are exact on quantised indexes too.
         atomic_batch: Whether a batch is written whole or not at all.
-        atomic_conflict: Whether ``upsert(on_conflict=)`` looks and writes in one step; else the ids are looked
-            up first, and another client's write in between is replaced.
+        atomic_conflict: Whether ``upsert(on_conflict=)`` looks and writes in one step; else the ids are
+            looked up first, and another client's write in between is replaced.
         adds_fields: Whether fields can be added to a collection that exists.
         counts_deletes: Whether ``delete`` says how many rows there were.
         deletes_where: Whether the backend deletes by filter; else the matches are read, then deleted by id.

@@ -319,4 +319,4 @@ class _Run:
     def _report(self) -> WriteReport:
         now = self._progress
         failures = tuple(sorted(self._failures, key=lambda failure: failure.row))
-        return WriteReport(now.written, now.failed, now.retried, now.duplicates, failures)
+        return WriteReport(now.written, now.failed, now.retried, now.duplicates, now.skipped, failures)

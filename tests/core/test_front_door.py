@@ -81,8 +81,8 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         (vb.Collection.close, "()"),
         (
             vb.Query,
-            "(vectors=None, k=10, *, filter=None, include=(), ef=None, nprobe=None, using=None, embedder=None, "
-            "id=None, min_score=None, max_distance=None)",
+            "(vectors=None, k=10, *, filter=None, include=(), ef=None, nprobe=None, using=None, "
+            "embedder=None, id=None, min_score=None, max_distance=None)",
         ),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),

@@ -75,7 +75,7 @@ def require_records(data: object) -> None:
     """
     if not is_records(data):
         raise ConfigError(
-            f"records are a pyarrow.RecordBatch or Table, a DataFrame or dicts in a list, not {_shown(data)}; "
+            f"records are a pyarrow.RecordBatch or Table, a DataFrame or a list of dicts: {_shown(data)}; "
             "vecbridge.batch(spec, id=…, vector=…) makes a batch of columns, and vecbridge.write() takes many"
         )
 

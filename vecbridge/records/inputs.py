@@ -40,7 +40,7 @@ def as_table(data: Records) -> pa.Table:
         return pa.Table.from_batches([data])
     if not _is_arrow(data):
         raise ConfigError(
-            f"{type(data).__name__}: a pyarrow.RecordBatch or Table, a DataFrame or a list of dicts is wanted; "
+            f"{type(data).__name__}: a RecordBatch, a Table, a DataFrame or a list of dicts is wanted; "
             "vecbridge.batch(spec, id=…, vector=…) makes a batch of columns"
         )
     return pa.table(data)

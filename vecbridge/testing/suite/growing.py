@@ -77,7 +77,7 @@ class TestGrowing:
             lambda: old.upsert([{"id": "a", "vector": [1.0] * 4}], on_conflict="skip"),
             lambda: old.update([{"id": "a", "first": "x"}]),
         ):
-            with pytest.raises(SchemaError, match="fields were added .* open it again"):
+            with pytest.raises(SchemaError, match=r"fields were added .* open it again"):
                 write()
         assert photos.fetch(["a"]).to_pylist()[0]["first"] == "A"
         assert old.delete(["a"]) in (1, None)

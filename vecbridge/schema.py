@@ -375,6 +375,11 @@ def check_namespace(spec: CollectionSpec, namespace: str) -> str:
     return namespace
 
 
+def is_field_name(name: str) -> bool:
+    """Whether a field that is added may have this name, clashes apart."""
+    return bool(_FIELD.fullmatch(name)) and not name.lower().startswith("_vb") and name.lower() != "id"
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The end of an error message about a name: what was meant, or what there is."""
     import difflib

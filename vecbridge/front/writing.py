@@ -182,7 +182,7 @@ class WritingHandle(FindingHandle):
             for batch in self._pages(here.driver, (), matching)
         ])  # fmt: skip
 
-    def add_fields(self, fields: Mapping[str, FieldType] | Iterable[Field]) -> None:
+    def add_fields(self, fields: Mapping[str, str] | Iterable[Field]) -> None:
         """Adds scalar fields to the collection; they are null in the records that are there.
 
         Other handles go on reading, and raise SchemaError when they write, until they are opened again: they
@@ -287,9 +287,9 @@ class WritingHandle(FindingHandle):
             yield
 
 
-def _fields(fields: Mapping[str, FieldType] | Iterable[Field]) -> list[Field]:
+def _fields(fields: Mapping[str, str] | Iterable[Field]) -> list[Field]:
     if isinstance(fields, Mapping):
-        return [Field(name, type) for name, type in fields.items()]
+        return [Field(name, cast("FieldType", type)) for name, type in fields.items()]
     wanted = list(fields)
     for each in wanted:
         if not isinstance(each, Field):

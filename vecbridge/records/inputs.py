@@ -75,9 +75,22 @@ def rows_batch(rows: Sequence[Mapping[str, Any]], spec: CollectionSpec) -> pa.Re
         InvalidRecordError: Names each row at fault.
     """
     names = {name: None for row in rows for name in row} | {"id": None}
+    known = set(spec.column_names)
+    if not known.issuperset(names):
+        raise invalid(_strange_keys(rows, spec, known), [record.get("id") for record in rows])
     if not rows:
         names |= {vector.name: None for vector in spec.vectors}
     return batch(spec, **{name: [row.get(name) for row in rows] for name in names})
+
+
+def _strange_keys(rows: Sequence[Mapping[str, Any]], spec: CollectionSpec, known: set[str]) -> dict[int, str]:
+    """Which dicts have a key that is no column."""
+    problems: dict[int, str] = {}
+    for row, record in enumerate(rows):
+        if strange := [name for name in record if name not in known]:
+            hint = suggestion(str(strange[0]), spec.column_names)
+            problems[row] = f"{spec.name!r} has no column {strange[0]!r}{hint}"
+    return problems
 
 
 def changes(data: Records, spec: CollectionSpec) -> pa.RecordBatch:

@@ -100,7 +100,7 @@ class TestGrowing:
             {"x": "int"},
         ):
             with pytest.raises(SchemaError):
-                photos.add_fields(wrong)  # type: ignore[arg-type]
+                photos.add_fields(wrong)
         assert store.open(photos.spec.name).spec == photos.spec
 
     def test_another_process_sees_the_fields_and_adds_some(

@@ -76,7 +76,7 @@ WRONG: dict[str, tuple[type[VecbridgeError], Call]] = {
     "upsert of dicts without vectors": (InvalidRecordError, lambda each: each.upsert([{"id": "a"}])),
     "update of a vector": (ConfigError, lambda each: each.update([1.0, 2.0])),
     "update of an unknown column": (InvalidRecordError, lambda each: each.update([{"id": "a", "yaer": 1}])),
-    "find by text": (SchemaError, lambda each: each.find("year > 1", limit=1)),
+    "find by text": (SchemaError, lambda each: each.find("year > 1", limit=1)),  # type: ignore[arg-type]
     "find of nothing": (ConfigError, lambda each: each.find(None, limit=0)),
     "upsert of None": (ConfigError, lambda each: each.upsert(None)),
     "search for a bare vector": (SchemaError, lambda each: each.search([1.0, 2.0])),  # type: ignore[arg-type]

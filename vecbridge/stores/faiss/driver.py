@@ -73,6 +73,7 @@ class FaissDriver:
         backend="faiss",
         indexes=frozenset({Flat.kind, *_GRAPHS, *_LISTS}),
         knobs=dict.fromkeys(_GRAPHS, frozenset({"ef"})) | dict.fromkeys(_LISTS, frozenset({"nprobe"})),
+        id_operators=frozenset({"==", "!=", "in", "<", "<=", ">", ">="}),
         request_rows=sys.maxsize,
         parallel_requests=1,
         atomic_batch=True,

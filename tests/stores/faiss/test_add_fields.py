@@ -6,27 +6,24 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.stores.faiss.growing import PLACE, SOON, YEAR, add, described, found_by, records, years
 from tests.stores.faiss.helpers import (
     contents,
     digest,
     faiss_store,
     names,
     one,
-    random_vectors,
     rows,
     scanned,
     small,
 )
-from vecbridge.collection import Collection
-from vecbridge.deadlines import Deadline
 from vecbridge.errors import (
     CorruptStoreError,
     NotFoundError,
@@ -34,17 +31,12 @@ from vecbridge.errors import (
     StoreLockedError,
     VecbridgeError,
 )
-from vecbridge.exchange import Described
 from vecbridge.filters import Filter, field
 from vecbridge.indexes import HNSW
-from vecbridge.query import Query
-from vecbridge.records import batch
 from vecbridge.schema import CollectionSpec, Field
-from vecbridge.store import Store
-from vecbridge.stores.faiss import files, writer
+from vecbridge.stores.faiss import writer
 from vecbridge.testing import driver_of
 
-SOON = Deadline.after(60)
 NOON = datetime(2020, 5, 17, 12, 0, 0, 1, tzinfo=UTC)
 #: A value of each type, and a filter that finds it.
 VALUES: dict[str, tuple[Any, Filter]] = {
@@ -58,50 +50,6 @@ VALUES: dict[str, tuple[Any, Filter]] = {
     "list<float64>": ([0.5], field("new").contains(0.5)),
     "json": ('{"a":1}', ~field("new").is_null()),
 }
-YEAR = Field("year", "int64")
-PLACE = Field("place", "string")
-
-
-def described(store: Store) -> Described:
-    """What the driver says of the collection."""
-    found = driver_of(store).describe("photos", SOON)
-    assert isinstance(found, Described)
-    return found
-
-
-def add(store: Store, *fields: Field, found: Described | None = None) -> Described | None:
-    """Adds fields as the front does."""
-    found = found or described(store)
-    spec = replace(found.spec, fields=(*found.spec.fields, *fields))
-    grown = driver_of(store).add_fields(found, spec, SOON)
-    assert grown is None or isinstance(grown, Described)
-    return grown
-
-
-def records(spec: CollectionSpec, ids: Sequence[str], **values: Any) -> Any:
-    """Records of a grown spec; ``values`` are the same in all of them."""
-    plain = rows(small(), ids)
-    columns = {name: plain.column(name) for name in ("id", "vector", "n", "s")}
-    return batch(spec, **columns, **{name: [value] * len(ids) for name, value in values.items()})
-
-
-def found_by(photos: Collection, filter: Filter) -> list[str]:
-    """Ids that a filter finds, by a scan and by a search."""
-    ids = sorted(scanned(photos, filter=filter))
-    [hits] = photos.search(Query(random_vectors(1), 100, filter=filter))
-    assert sorted(hits.ids) == ids
-    assert photos.count(filter) == len(ids)
-    return ids
-
-
-@pytest.fixture
-def made(place: Path) -> Path:
-    """A closed store with three rows, one of them written twice."""
-    with faiss_store(place) as store:
-        photos = store.create(small())
-        photos.upsert(rows(small(), names(3)))
-        photos.upsert(rows(small(), names(1)))
-    return place
 
 
 @pytest.fixture
@@ -114,11 +62,6 @@ def grown(made: Path) -> Path:
             values = {"year": 2000 + number} | ({"place": "Ulm"} if number else {})
             photos.upsert(records(photos.spec, names(1, 3 + number), **values))
     return made
-
-
-def years(photos: Collection) -> dict[str, Any]:
-    """Year and place by id."""
-    return {row["id"]: (row.get("year"), row.get("place")) for row in contents(photos)}
 
 
 GROWN = dict.fromkeys(names(3), (None, None)) | {"r000003": (2000, None), "r000004": (2001, "Ulm")}
@@ -279,7 +222,7 @@ class TestOlderHandles:
         code = (
             "import sys; from pathlib import Path\n"
             "from tests.stores.faiss.helpers import faiss_store\n"
-            "from tests.stores.faiss.test_add_fields import YEAR, add, records\n"
+            "from tests.stores.faiss.growing import YEAR, add, records\n"
             "with faiss_store(Path(sys.argv[1])) as store:\n"
             "    assert add(store, YEAR)\n"
             "    photos = store.open('photos')\n"
@@ -326,73 +269,6 @@ class TestRefusals:
                 add(other, YEAR)
             assert digest(made) == before
             photos.upsert(rows(small(), ["y"]))
-
-
-class Interrupted(BaseException):
-    """The process ends here."""
-
-
-def interrupt(module: Any, name: str) -> Callable[[pytest.MonkeyPatch], None]:
-    """Ends the process before a function is called."""
-
-    def ended(*_: object, **__: object) -> None:
-        raise Interrupted
-
-    return lambda monkeypatch: monkeypatch.setattr(module, name, ended)
-
-
-STEPS = {
-    "before the file is synced": interrupt(os, "fsync"),
-    "before it is replaced": interrupt(Path, "replace"),
-    "before its directory is synced": interrupt(files, "sync_directory"),
-}
-
-
-class TestInterruption:
-    """The old spec stands, or the new one; to do it again is all that is needed."""
-
-    @pytest.mark.parametrize("step", STEPS)
-    @pytest.mark.parametrize("killed", [False, True])
-    def test_it_is_repeated(
-        self, made: Path, step: str, killed: bool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        store = faiss_store(made)
-        photos = store.open("photos")
-        photos.upsert(rows(small(), ["x"]))
-        with monkeypatch.context() as patched:
-            if killed:
-                patched.setattr(Path, "unlink", lambda *_, **__: None)
-            STEPS[step](patched)
-            with pytest.raises(Interrupted):
-                add(store, YEAR)
-        if killed:
-            store.close()
-            store = faiss_store(made)
-        else:
-            photos.upsert(rows(small(), ["x"]))  # of which the new fields are null, if they are there
-        done = len(described(store).spec.fields) == 3
-        assert done == (step == "before its directory is synced")
-        assert add(store, PLACE if done else YEAR) is not None
-        photos = store.open("photos")
-        photos.upsert(records(photos.spec, ["y"], year=1))
-        assert years(photos) == dict.fromkeys([*names(3), "x"], (None, None)) | {"y": (1, None)}
-        assert not list(made.rglob(".spec*"))
-        store.close()
-        with faiss_store(made) as store:
-            assert years(store.open("photos"))["y"] == (1, None)
-
-    def test_no_room_changes_nothing(self, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(_: int) -> None:
-            raise OSError(28, "No space left on device")
-
-        with faiss_store(made) as store:
-            before = digest(made)
-            with monkeypatch.context() as patched:
-                patched.setattr(os, "fsync", full)
-                with pytest.raises(OSError, match="No space"):
-                    add(store, YEAR)
-            assert digest(made) == before
-            assert add(store, YEAR)
 
 
 class TestFormat:

@@ -175,8 +175,8 @@ class Generation:
 
     def grow(self, place: Place) -> None:
         """Takes in fields that were added: null in the rows that were read so far."""
-        self._place = place
-        self.view = self._view_of(self.view.snapshot.widened(place.schema))
+        view = self._view_of(self.view.snapshot.widened(place.schema))
+        self._place, self.view = place, view
 
     def renew(self) -> None:
         """Makes the view anew, after indexes were built or opened."""
@@ -301,9 +301,10 @@ class Reader:
             return
         with self.mutex:
             if len(stored.spec.fields) > len(self.place.spec.fields):
-                self.place = Place.at(self.place.directory, stored, self.place.device)
-                self.generation.grow(self.place)
+                place = Place.at(self.place.directory, stored, self.place.device)
+                self.generation.grow(place)
                 self._renew_newest()
+                self.place = place  # last: what is cut off before is done again
 
     def read_current(self) -> Current:
         """What CURRENT says.

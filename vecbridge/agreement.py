@@ -28,15 +28,29 @@ def differences(existing: CollectionSpec, wanted: CollectionSpec) -> list[str]:
     return found + _set_differences("vector", mine, theirs)
 
 
-def require_agreement(existing: CollectionSpec, wanted: CollectionSpec) -> None:
+def require_agreement(
+    existing: CollectionSpec, wanted: CollectionSpec, *, other_fields: bool = False
+) -> None:
     """Lets ``create(spec, if_exists="open")`` open only what it would have built.
+
+    Args:
+        existing: What there is.
+        wanted: What was asked for.
+        other_fields: Whether each may have fields that the other has not.
 
     Raises:
         CollectionExistsError: Lists every difference.
     """
+    if other_fields:
+        shared = {field.name for field in existing.fields} & {field.name for field in wanted.fields}
+        existing, wanted = _only(existing, shared), _only(wanted, shared)
     found = differences(existing, wanted)
     if found:
         raise CollectionExistsError(f"collection {existing.name!r} exists and differs: {'; '.join(found)}")
+
+
+def _only(spec: CollectionSpec, names: set[str]) -> CollectionSpec:
+    return replace(spec, fields=tuple(field for field in spec.fields if field.name in names))
 
 
 def _by_name(fields: Sequence[Any]) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from vecbridge.schema import CollectionSpec, VectorField
 Key: TypeAlias = "bool | int | float | str | list[Key] | None"
 #: Names of columns in the order of the spec, without "id".
 Columns: TypeAlias = tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Which collection of its name this is.
@@ -102,7 +104,7 @@ class WriteResult:
 
     Attributes:
         refused: By position in the part, the rows that were not acknowledged; every other row was.
-        present: Positions of the rows that :meth:`WritesAbsent.write_absent` left as they are in the database.
+        present: Positions of the rows that ``write_absent`` left as they are in the database.
     """
 
     refused: Mapping[int, Refusal] = field(default_factory=dict)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -22,10 +23,10 @@ Ids: TypeAlias = "list[str] | np.ndarray[Any, np.dtype[np.int64]]"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """A search for the nearest vectors; one query vector or many.
+    """A search for the nearest vectors; one query vector or many, or the vector of a stored record.
 
     Attributes:
-        vectors: Shape (dim,) or (n, dim), any real dtype; kept as float32 of shape (n, dim).
+        vectors: Shape (dim,) or (n, dim), any real dtype, kept as float32 of shape (n, dim); or None.
         k: How many hits a query vector, at most.
         filter: Only rows that match; a filter or its JSON form. Never applied after the top k.
         include: Columns to return with the hits, "all" or names; ``()`` returns ids and scores alone.
@@ -33,9 +34,12 @@ class Query:
         nprobe: Lists an IVF search visits.
         using: Name of the vector field, where there are several.
         embedder: Which model made the query vectors; checked against the collection's, if both are known.
+        id: Search by the vector of this record, which is not among the hits itself.
+        min_score: Only hits of at least this score; not under L2.
+        max_distance: Only hits of at most this distance; under L2 alone.
 
     Raises:
-        SchemaError: Not vectors, or a k, ef or nprobe below 1.
+        SchemaError: Not vectors, vectors and an id, a k, ef or nprobe below 1, a threshold that is no number.
 
     Example:
         >>> import vecbridge as vb
@@ -50,7 +54,7 @@ class Query:
         [('c', 2021), ('b', 2020)]
     """
 
-    vectors: FloatArray
+    vectors: FloatArray = None  # type: ignore[assignment]  # of no rows where an id stands instead
     k: int = 10
     filter: AnyFilter | None = field(default=None, kw_only=True)
     include: Include = field(default=(), kw_only=True)
@@ -58,8 +62,15 @@ class Query:
     nprobe: int | None = field(default=None, kw_only=True)
     using: str | None = field(default=None, kw_only=True)
     embedder: EmbedderIdentity | None = field(default=None, kw_only=True)
+    id: str | int | None = field(default=None, kw_only=True)
+    min_score: float | None = field(default=None, kw_only=True)
+    max_distance: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        if (self.vectors is None) == (self.id is None):
+            raise SchemaError("a query has vectors, or id= of a stored record: exactly one of the two")
+        if self.vectors is None:
+            object.__setattr__(self, "vectors", np.empty((0, 1), np.float32))
         vectors = _float32(self.vectors)
         if vectors.ndim == 1:
             vectors = vectors[None, :]
@@ -73,6 +84,12 @@ class Query:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise SchemaError(f"{name}={value!r}: a whole number from 1")
             object.__setattr__(self, name, int(value))
+        for name in ("min_score", "max_distance"):
+            bound = getattr(self, name)
+            if bound is not None and (
+                isinstance(bound, bool) or not isinstance(bound, int | float | np.floating)
+            ):
+                raise SchemaError(f"{name}={bound!r}: a number")
         require_include(self.include)
 
 
@@ -128,6 +145,7 @@ class Hits:
         ids: list of str, or int64 array of shape (h,).
         scores: float32, shape (h,).
         records: ``id`` and the included columns, h rows; None if none were included.
+        json_columns: Those of them that hold JSON text, which ``Hit.record`` gives as Python values.
 
     Example:
         >>> import vecbridge as vb
@@ -145,6 +163,7 @@ class Hits:
     ids: Ids
     scores: FloatArray
     records: pa.RecordBatch | None = None
+    json_columns: Collection[str] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -155,6 +174,9 @@ class Hits:
             record = None
         else:
             [record] = self.records.slice(range(len(self))[position], 1).to_pylist()
+            for name in self.json_columns:
+                if record[name] is not None:
+                    record[name] = json.loads(record[name])
         return Hit(key if isinstance(key, str) else int(key), float(self.scores[position]), record)
 
     def __iter__(self) -> Iterator[Hit]:
@@ -170,6 +192,7 @@ class WriteReport:
         failed: Rows not acknowledged; ``failures`` names them.
         retried: Attempts beyond the first, summed over requests.
         duplicates: Rows that a later row of the same id replaced within their batch.
+        skipped: Rows left out because their ids are there already, as ``on_conflict="skip"`` asks.
         failures: One entry a row that failed (bulk keeps the first; the rest are in its dead letters).
 
     Example:
@@ -185,6 +208,7 @@ class WriteReport:
     failed: int = 0
     retried: int = 0
     duplicates: int = 0
+    skipped: int = 0
     failures: tuple[Failure, ...] = ()
 
 

@@ -338,6 +338,23 @@ class CollectionSpec:
             raise SchemaError(f"not a collection spec: {exc}") from exc
         return cls.from_dict(values)
 
+    def grown(self, fields: Iterable[Field]) -> CollectionSpec | None:
+        """The spec with more scalar fields at its end; None if it has them all.
+
+        Raises:
+            SchemaError: It has one of them with another type, or a name cannot be.
+        """
+        types = {field.name: field.type for field in self.fields}
+        missing = []
+        for field in fields:
+            if field.name not in types:
+                missing.append(field)
+            elif types[field.name] != field.type:
+                raise SchemaError(
+                    f"{self.name!r} has a field {field.name!r} of type {types[field.name]}, not {field.type}"
+                )
+        return replace(self, fields=(*self.fields, *missing)) if missing else None
+
     def renamed(self, name: str) -> CollectionSpec:
         """The same spec under another name."""
         return replace(self, name=name)
@@ -356,6 +373,11 @@ def check_namespace(spec: CollectionSpec, namespace: str) -> str:
     if not _NAMESPACE.fullmatch(namespace):
         raise ConfigError(f"namespace {namespace!r}: 1 to 64 of A-Z a-z 0-9 _ -")
     return namespace
+
+
+def is_field_name(name: str) -> bool:
+    """Whether a field that is added may have this name, clashes apart."""
+    return bool(_FIELD.fullmatch(name)) and not name.lower().startswith("_vb") and name.lower() != "id"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -12,9 +12,9 @@ from vecbridge.agreement import require_agreement
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.collection import Collection
 from vecbridge.driver import Deadline, Described, StoreDriver
-from vecbridge.errors import CollectionExistsError, NotFoundError, UnsupportedError
+from vecbridge.errors import CollectionExistsError, NotFoundError
 from vecbridge.front import processes
-from vecbridge.front.arguments import IfExists, require_if_exists, require_name, require_spec
+from vecbridge.front.arguments import IfExists, require_grow, require_if_exists, require_name, require_spec
 from vecbridge.front.connection import Connection
 from vecbridge.schema import CollectionSpec, check_namespace, suggestion
 from vecbridge.urls import StoreURL, parse
@@ -75,13 +75,15 @@ class Store:
         return [*self.capabilities.check(spec), *driver.gaps(spec)]
 
     def create(
-        self, spec: CollectionSpec, *, if_exists: IfExists = "error", namespace: str = ""
+        self, spec: CollectionSpec, *, if_exists: IfExists = "error", grow: bool = False, namespace: str = ""
     ) -> Collection:
         """Builds a collection.
 
         Args:
             spec: What to build; it is stored, and built as it stands.
             if_exists: "open" opens one that agrees with the spec, "replace" drops it first.
+            grow: With "open", fields may differ: those that the collection does not have are added to it, and
+                it keeps those that the spec does not have.
             namespace: Which namespace the returned collection is.
 
         Raises:
@@ -90,21 +92,25 @@ class Store:
             ConfigError: A namespace where there are none, or a misspelt ``if_exists``.
         """
         require_if_exists(if_exists)
+        require_grow(grow, if_exists)
         require_spec(spec)
-        self._require_buildable(spec)  # by any server, before anything is sent
+        self._connection.require_buildable(spec)  # by any server, before anything is sent
         check_namespace(spec, namespace)
         self._connection.connected()
         self._connection.require_writable()
-        self._require_buildable(spec)  # by this very server
+        self._connection.require_buildable(spec)  # by this very server
         with self._creating:
             existing = self._connection.describe(spec.name)
             if existing is not None and if_exists == "error":
                 raise CollectionExistsError(f'collection {spec.name!r} exists: if_exists="open" or "replace"')
             if existing is None or if_exists == "replace":
-                existing = self._build(spec, existing, if_exists)
+                existing = self._build(spec, existing, if_exists, grow=grow)
             else:
-                require_agreement(existing.spec, spec)
-            return Collection(self._connection, existing, namespace)
+                require_agreement(existing.spec, spec, other_fields=grow)
+            collection = Collection(self._connection, existing, namespace)
+        if grow:
+            collection.add_fields(spec.fields)
+        return collection
 
     def open(self, name: str, *, namespace: str = "") -> Collection:
         """Opens a collection that exists, also one that vecbridge did not make.
@@ -176,14 +182,9 @@ class Store:
             raise NotFoundError(f"no collection {name!r} in {self.url}{hint}")
         return described
 
-    def _require_buildable(self, spec: CollectionSpec) -> None:
-        self.capabilities.require(spec)
-        for gap in self._connection.driver.gaps(spec):
-            if gap.blocking:
-                backend = self.capabilities.backend
-                raise UnsupportedError(backend, f"{gap.kind} of {gap.subject!r}", gap.detail)
-
-    def _build(self, spec: CollectionSpec, existing: Described | None, if_exists: IfExists) -> Described:
+    def _build(
+        self, spec: CollectionSpec, existing: Described | None, if_exists: IfExists, *, grow: bool
+    ) -> Described:
         verb, token = self._connection.driver.create, uuid.uuid4().hex
         deadline = Deadline.after(_CREATE_SECONDS)
         try:
@@ -192,7 +193,7 @@ class Store:
             made_meanwhile = self._connection.describe(spec.name) if if_exists == "open" else None
             if made_meanwhile is None:
                 raise
-            require_agreement(made_meanwhile.spec, spec)
+            require_agreement(made_meanwhile.spec, spec, other_fields=grow)
             return made_meanwhile
         if existing is not None:
             self._note_dropped(existing)

@@ -55,7 +55,7 @@ class Faulty:
         self._after = after
         self._lock = threading.Lock()
 
-    def upsert(self, checked: records.Checked) -> vb.WriteReport:
+    def upsert(self, checked: records.Checked, *, on_conflict: Any = "replace") -> vb.WriteReport:
         assert checked.fits(SPEC)  # whatever a bulk write sends was checked, and says so
         batch = checked.batch
         with self._lock:
@@ -63,7 +63,7 @@ class Faulty:
             self.sent.append(ids(batch))
         if self._before:
             self._before(call, batch)
-        report = self.inner.upsert(checked)
+        report = self.inner.upsert(checked, on_conflict=on_conflict)
         if self._after:
             self._after(call, batch)
         return report

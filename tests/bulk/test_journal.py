@@ -58,9 +58,9 @@ def test_a_journal_says_what_became_of_each_batch(tmp_path: Path) -> None:
     }
     assert header["spec"] == SPEC.to_dict()
     assert header["options"] == {"dead_letters": False}
-    counts = {"rows": 4, "written": 3, "failed": 1, "retried": 4, "duplicates": 0}
+    counts = {"rows": 4, "written": 3, "failed": 1, "retried": 4, "duplicates": 0, "skipped": 0}
     assert first == {"batch": 0, "digest": digest(rows(0, 4)), **counts}
-    counts = {"rows": 5, "written": 3, "failed": 1, "retried": 0, "duplicates": 1}
+    counts = {"rows": 5, "written": 3, "failed": 1, "retried": 0, "duplicates": 1, "skipped": 0}
     assert second == {"batch": 1, "digest": digest(bad), **counts}
     assert end == {"finished": True}
 
@@ -81,7 +81,7 @@ def test_a_continued_run_reports_the_whole_of_it(tmp_path: Path) -> None:
     interrupted(photos, tmp_path / "run.journal")
     report = vb.write(photos, sources(5), journal=tmp_path / "run.journal", progress=seen.append)
     assert (report.written, report.failed) == (50, 0)
-    assert (seen[-1].rows, seen[-1].skipped, seen[-1].done) == (50, 30, 50)
+    assert (seen[-1].rows, seen[-1].recalled, seen[-1].done) == (50, 30, 50)
 
 
 def test_a_run_that_the_backend_ended_continues(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
 
 
 def other_spec(photos: Faulty) -> None:
-    photos.spec = replace(SPEC, fields=SPEC.fields[:2])
+    photos.spec = replace(SPEC, fields=(vb.Field("year", "float64"), *SPEC.fields[1:]))
 
 
 def other_namespace(photos: Faulty) -> None:

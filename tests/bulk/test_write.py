@@ -49,8 +49,9 @@ def test_tables_lone_batches_and_empty_batches_are_taken() -> None:
 
 
 def test_something_else_than_a_batch_is_refused() -> None:
-    with pytest.raises(vb.ConfigError, match="not dict"):
-        vb.write(Faulty(), [{"id": "a"}])
+    for wrong in ([5], 5, {"id": "a"}, "rows", [["a"]]):
+        with pytest.raises(vb.ConfigError, match="list of dicts"):
+            vb.write(Faulty(), wrong)
 
 
 @pytest.mark.parametrize("arguments", [{"workers": 0}, {"max_failures": -1}])

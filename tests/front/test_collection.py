@@ -213,7 +213,7 @@ def test_a_replacement_that_the_backend_does_not_show_is_noticed_by_looking() ->
     forget_last_look(photos)
     with pytest.raises(NotFoundError, match="replaced"):
         photos.count()
-    assert photos._driver.count(None) == 20  # the rows of the old one are as they were
+    assert photos._attached.driver.count(None) == 20  # the rows of the old one are as they were
 
 
 def test_a_drop_in_this_process_is_known_at_once() -> None:

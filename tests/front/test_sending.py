@@ -43,7 +43,7 @@ def send(driver: Driver, *, at_once: int = 1, atomic: bool = False, rows: int = 
     limits = RequestLimits(rows)
     slots = RequestSlots(at_once)
     sender = Sender(
-        driver, ROWS, limits, slots, timeout=10.0, atomic=atomic,  # type: ignore[arg-type]
+        driver, driver.write, ROWS, limits, slots, timeout=10.0, atomic=atomic,  # type: ignore[arg-type]
         mapped=lambda exc, what: exc if isinstance(exc, VecbridgeError) else UnavailableError(str(exc)),
     )  # fmt: skip
     try:
@@ -166,7 +166,9 @@ def test_upserts_of_several_threads_share_the_slots_of_their_store() -> None:
     def upsert() -> None:
         limits = RequestLimits(2)
         driver = Driver(write)
-        sender = Sender(driver, ROWS, limits, slots, timeout=9, atomic=False, mapped=lambda exc, _: exc)  # type: ignore[arg-type, return-value]
+        sender = Sender(
+            driver, driver.write, ROWS, limits, slots, timeout=9, atomic=False, mapped=lambda exc, _: exc
+        )  # type: ignore[arg-type, return-value]
         sender.send(driver.prepare(ROWS, limits))
 
     threads = [threading.Thread(target=upsert) for _ in range(5)]

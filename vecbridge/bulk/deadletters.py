@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
+import numpy as np
 import pyarrow as pa
 
+from vecbridge import timestamps
 from vecbridge.bulk.appendfile import AppendFile
 from vecbridge.errors import ConfigError
 from vecbridge.records import canonical_json
@@ -85,10 +88,12 @@ class DeadLetterFile:
 def row_values(batch: pa.RecordBatch, row: int, spec: CollectionSpec) -> dict[str, Any]:
     """One row as JSON values, without loss: what :attr:`DeadLetter.record` holds.
 
-    Vectors are lists of numbers: float32 survives the way through JSON. A json column holds its value, or its
-    text where that is no JSON; it is left out where the column is null, because null is a JSON value.
+    Vectors are lists of numbers: float32 survives the way through JSON. Timestamps are ISO 8601 text. A json
+    column holds its value, or its text where that is no JSON; it is left out where the column is null, since
+    null is a JSON value.
     """
-    [values] = batch.slice(row, 1).to_pylist()
+    [record] = batch.slice(row, 1).to_pylist()
+    values = json_values(record)
     for field in spec.fields:
         if field.type != "json" or field.name not in values:
             continue
@@ -96,7 +101,20 @@ def row_values(batch: pa.RecordBatch, row: int, spec: CollectionSpec) -> dict[st
             del values[field.name]
         else:
             values[field.name] = _json_value(values[field.name])
-    return dict(values)
+    return values
+
+
+def json_values(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of Python values as JSON values: NumPy arrays as lists, timestamps as text."""
+    return {name: _json_ready(value) for name, value in record.items()}
+
+
+def _json_ready(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, datetime):
+        return value.isoformat() if value.tzinfo is None else timestamps.text(value.astimezone(UTC))
+    return value
 
 
 def _json_value(text: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -21,10 +21,12 @@ from vecbridge.errors import (
     InvalidRecordError,
     PartialWriteError,
     RateLimitedError,
+    SchemaError,
     StorageFullError,
     StoreLockedError,
     TooLargeError,
 )
+from vecbridge.front.arguments import OnConflict
 from vecbridge.records import Checked
 from vecbridge.store import Collection
 
@@ -48,10 +50,12 @@ class Part:
     Attributes:
         checked: The records.
         rows: Position of each in the batch of the source; int64, shape (n,).
+        on_conflict: What becomes of records whose ids are there, as ``Collection.upsert`` has it.
     """
 
     checked: Checked
     rows: Rows
+    on_conflict: OnConflict = "replace"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,11 +67,11 @@ class Part:
 
     def take(self, positions: Rows) -> Part:
         """Some of the records, copied."""
-        return Part(self.checked.take(positions), self.rows[positions])
+        return Part(self.checked.take(positions), self.rows[positions], self.on_conflict)
 
     def slice(self, start: int, length: int) -> Part:
         """Adjacent records, as a view."""
-        return Part(self.checked.slice(start, length), self.rows[start : start + length])
+        return Part(self.checked.slice(start, length), self.rows[start : start + length], self.on_conflict)
 
 
 @dataclass(slots=True, eq=False)
@@ -77,12 +81,14 @@ class Delivery:
     Attributes:
         part: What is to be written.
         written: Rows acknowledged so far.
+        skipped: Rows left out so far because their ids are there.
         calls: Upserts so far.
         failures: Rows that could not be written; ``row`` is the position in the batch of the source.
     """
 
     part: Part
     written: int = 0
+    skipped: int = 0
     calls: int = 0
     failures: list[Failure] = field(default_factory=list)
 
@@ -142,7 +148,7 @@ def pause(stop: threading.Event, seconds: float) -> None:
         raise StoppedError
 
 
-def deliver(collection: Collection, delivery: Delivery, stop: threading.Event) -> bool:
+def deliver(collection: Collection, delivery: Delivery, stop: threading.Event, *, grow: bool = False) -> bool:
     """Writes one part: afterwards each of its rows is acknowledged or failed.
 
     Transient errors are retried. Rows that the backend names as bad are recorded as failed; where it refuses
@@ -152,6 +158,7 @@ def deliver(collection: Collection, delivery: Delivery, stop: threading.Event) -
         collection: Where to write.
         delivery: What to write; its counts are kept up to date.
         stop: Ends the run; an error here sets it, so that no other part is begun.
+        grow: Whether to go on where another writer has added fields to the collection.
 
     Returns:
         True; False if the run ended first, and rows are neither acknowledged nor failed.
@@ -163,7 +170,7 @@ def deliver(collection: Collection, delivery: Delivery, stop: threading.Event) -
     parts = [delivery.part]
     try:
         while parts:
-            parts = _write(collection, delivery, parts[0], stop) + parts[1:]
+            parts = _write(collection, delivery, parts[0], stop, grow=grow) + parts[1:]
     except StoppedError:
         return False
     except BaseException:
@@ -172,7 +179,9 @@ def deliver(collection: Collection, delivery: Delivery, stop: threading.Event) -
     return True
 
 
-def _write(collection: Collection, delivery: Delivery, part: Part, stop: threading.Event) -> list[Part]:
+def _write(
+    collection: Collection, delivery: Delivery, part: Part, stop: threading.Event, *, grow: bool
+) -> list[Part]:
     """Writes one part, with retries; returns its two halves where it must be bisected, else nothing."""
     backoff = Backoff(stop)
     while len(part):
@@ -180,7 +189,10 @@ def _write(collection: Collection, delivery: Delivery, part: Part, stop: threadi
             raise StoppedError
         delivery.calls += 1
         try:
-            collection.upsert(part.checked)
+            report = collection.upsert(part.checked, on_conflict=part.on_conflict)
+        except SchemaError:
+            if not grow or not _knows_new_fields(collection):
+                raise
         except InvalidRecordError as exc:
             if not exc.rows:
                 return _halves(delivery, part, str(exc))
@@ -188,8 +200,12 @@ def _write(collection: Collection, delivery: Delivery, part: Part, stop: threadi
         except PartialWriteError as exc:
             missing = _unacknowledged(exc, part)
             transient = _transient_cause(exc)
+            delivery.skipped += exc.report.skipped
+            if part.on_conflict != "replace" and any(each.outcome == "unknown" for each in missing.values()):
+                delivery.written += len(part) - len(missing) - exc.report.skipped
+                return _apart(part, missing)
             if len(missing) < len(part):  # there was progress, so that all attempts are left for the rest
-                delivery.written += len(part) - len(missing)
+                delivery.written += len(part) - len(missing) - exc.report.skipped
                 part, backoff = part.take(np.array(sorted(missing))), Backoff(stop)
             elif transient is None:
                 return _halves(delivery, part, missing[0].error, missing[0].outcome)
@@ -202,9 +218,28 @@ def _write(collection: Collection, delivery: Delivery, part: Part, stop: threadi
                 return _halves(delivery, part, str(exc))
             backoff.wait(exc)
         else:
-            delivery.written += len(part)
+            delivery.written += len(part) - report.skipped
+            delivery.skipped += report.skipped
             return []
     return []
+
+
+def _apart(part: Part, missing: Mapping[int, Failure]) -> list[Part]:
+    """The rows that were not acknowledged; those that may be stored are to replace what is there.
+
+    What is there may be what the first attempt wrote, which must be neither skipped nor refused.
+    """
+    unknown = np.array(sorted(row for row, each in missing.items() if each.outcome == "unknown"), np.int64)
+    others = np.array(sorted(set(missing) - set(unknown.tolist())), np.int64)
+    again = replace(part.take(unknown), on_conflict="replace")
+    return [again, part.take(others)] if len(others) else [again]
+
+
+def _knows_new_fields(collection: Collection) -> bool:
+    """Has a handle learn of the fields that another writer added; False if there are none."""
+    before = collection.spec
+    collection.add_fields({})
+    return collection.spec != before
 
 
 def _halves(delivery: Delivery, part: Part, error: str, certainty: Certainty = "rejected") -> list[Part]:

@@ -42,6 +42,7 @@ class Settled:
         failed: Rows that became dead letters.
         retried: Attempts beyond the first.
         duplicates: Rows that a later row of the same batch replaced.
+        skipped: Rows left out because their ids were there.
     """
 
     batch: int
@@ -51,6 +52,7 @@ class Settled:
     failed: int
     retried: int
     duplicates: int
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,8 @@ class Journal:
         theirs, ours = self._values(first, 1), json.loads(header)
         if FORMAT not in theirs:
             raise JournalError(f"{self.path} is no journal")
+        if isinstance(theirs.get("spec"), dict):
+            theirs["spec"], ours["spec"] = _comparable(theirs["spec"], ours["spec"])
         different = [key for key in ours if theirs.get(key) != ours[key]]
         if different:
             shown = "; ".join(f"{key} {theirs.get(key)!r}, not {ours[key]!r}" for key in different)
@@ -212,6 +216,19 @@ class Journal:
         if not isinstance(values, dict):
             raise JournalError(f"{self.path}: line {number} is damaged")
         return values
+
+
+def _comparable(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Two specs with the fields that both have: fields may be added between the parts of a run."""
+
+    def only(spec: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+        shared = [field for field in spec.get("fields", []) if field["name"] in names]
+        return {**spec, "fields": sorted(shared, key=lambda field: str(field["name"]))}
+
+    both = {each["name"] for each in theirs.get("fields", [])} & {
+        each["name"] for each in ours.get("fields", [])
+    }
+    return only(theirs, both), only(ours, both)
 
 
 def digest(batch: pa.RecordBatch) -> str:
@@ -240,6 +257,8 @@ def _update(state: Any, column: pa.Array) -> None:
         state.update(pc.binary_join(whole, "")[0].as_buffer())
     elif pa.types.is_boolean(type) or pa.types.is_integer(type) or pa.types.is_floating(type):
         state.update(np.ascontiguousarray(column.to_numpy(zero_copy_only=False)))
+    elif pa.types.is_timestamp(type):
+        state.update(np.ascontiguousarray(column.cast(pa.int64()).to_numpy()))
     else:
         state.update(repr(column.to_pylist()).encode("utf-8", "surrogatepass"))
 

@@ -8,28 +8,30 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vecbridge import records
-from vecbridge.bulk.deadletters import DeadLetterFile, row_values
+from vecbridge.bulk.deadletters import DeadLetterFile
 from vecbridge.bulk.delivery import Delivery, Part, deliver
-from vecbridge.bulk.intake import Validated, record_batches, validate
-from vecbridge.bulk.journal import Header, Journal, Settled, digest
+from vecbridge.bulk.intake import RawBatch, Validated, raw_batches
+from vecbridge.bulk.journal import Header, Journal, Settled
 from vecbridge.errors import (
     ConfigError,
     Failure,
     PartialWriteError,
     VecbridgeError,
 )
-from vecbridge.front.arguments import require_count
+from vecbridge.front.arguments import OnConflict, require_count, require_on_conflict
 from vecbridge.query import WriteReport
+from vecbridge.schema import is_field_name
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.store import Collection
 
 MAX_PART_ROWS: Final = 10_000  # rows that a retry sends again, at most
+MAX_NEW_FIELDS: Final = 32  # that one run adds to a collection
 KEPT_FAILURES: Final = 100
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
@@ -45,7 +47,8 @@ class Progress:
         failed: Rows that could not be written.
         retried: Upserts beyond the first of each part.
         duplicates: Rows that a later row of their batch replaced.
-        skipped: Rows of batches that an earlier run settled.
+        skipped: Rows left out because their ids were there already.
+        recalled: Rows of batches that an earlier run settled.
     """
 
     rows: int = 0
@@ -54,17 +57,20 @@ class Progress:
     retried: int = 0
     duplicates: int = 0
     skipped: int = 0
+    recalled: int = 0
 
     @property
     def done(self) -> int:
-        """Rows that are settled: written, failed or replaced."""
-        return self.written + self.failed + self.duplicates
+        """Rows that are settled: written, failed, replaced or left out."""
+        return self.written + self.failed + self.duplicates + self.skipped
 
 
 def write(
     collection: Collection,
-    batches: Iterable[pa.RecordBatch | pa.Table],
+    batches: Iterable[records.Records] | records.Records,
     *,
+    on_conflict: OnConflict = "replace",
+    grow: bool = False,
     workers: int = 4,
     journal: StrPath | None = None,
     dead_letters: StrPath | None = None,
@@ -79,7 +85,14 @@ def write(
 
     Args:
         collection: Where they go.
-        batches: As :func:`vecbridge.batch` builds them, or tables; read lazily, in the caller's thread.
+        batches: Batches as :func:`vecbridge.batch` builds them, tables, DataFrames or lists of dicts, one or
+            an iterable of them; read lazily, in the caller's thread.
+        on_conflict: What becomes of rows whose ids are there: "replace" what is there, "skip" the row, or
+            "error": the row is a dead letter. A row that an earlier attempt of this run may have written is
+            sent again as replacing.
+        grow: Add columns that the collection does not have as fields, at most 32 a run, of the type of their
+            first batch (json if it is mixed). A value that does not fit later is a dead letter. Text in a
+            json column is JSON text, as everywhere.
         workers: Upserts at a time, at most; one where the backend gains nothing from more.
         journal: A file that records which batches are settled. The same call after a crash or an error
             continues there: it reads the source again and sends only what is not settled.
@@ -90,8 +103,8 @@ def write(
         source: What the journal calls the source; a journal continues only for the same one.
 
     Returns:
-        What became of the rows: read = written + failed + duplicates, where duplicates are the rows that a
-        later row of the same batch replaced. It counts what earlier runs of the journal settled, too;
+        What became of the rows: read = written + failed + duplicates + skipped, where duplicates are the rows
+        that a later row of the same batch replaced. It counts what earlier runs of the journal settled, too;
         ``failures`` has the first hundred that this one met, with positions in the source.
 
     Raises:
@@ -113,19 +126,38 @@ def write(
         3
     """
     require_count("workers", workers)
+    require_on_conflict(on_conflict)
     if max_failures is not None and max_failures < 0:
         raise ConfigError(f"max_failures={max_failures}: a whole number from 0, or None")
     with ExitStack() as stack:
         opened = dead_letter_file = None
         if journal is not None:
-            options = {"dead_letters": dead_letters is not None}
+            options: dict[str, Any] = {"dead_letters": dead_letters is not None}
+            if on_conflict != "replace":
+                options["on_conflict"] = on_conflict
             opened = stack.enter_context(Journal(journal, Header.of(collection, source, options)))
             opened.require_target(collection)
         if dead_letters is not None:
             continuing = opened is not None and opened.continues
             dead_letter_file = stack.enter_context(DeadLetterFile(dead_letters, continuing=continuing))
-        run = _Run(collection, opened, dead_letter_file, max_failures, progress, source)
+        policy = Policy(on_conflict, grow, max_failures)
+        run = _Run(collection, opened, dead_letter_file, policy, progress, source)
         return run.write(batches, workers if collection.capabilities.parallel_requests > 1 else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a run does with rows that do not simply fit.
+
+    Attributes:
+        on_conflict: With those whose ids are there.
+        grow: Whether columns that the collection does not have become fields.
+        max_failures: Failed rows that end the run, if there are more.
+    """
+
+    on_conflict: OnConflict
+    grow: bool
+    max_failures: int | None
 
 
 @dataclass(slots=True, eq=False)
@@ -144,7 +176,7 @@ class _Batch:
 
     number: int
     first_row: int
-    raw: pa.RecordBatch
+    raw: RawBatch
     validated: Validated
     digest: str
     deliveries: list[Delivery]
@@ -154,12 +186,13 @@ class _Batch:
         """Its entry in the journal."""
         return Settled(
             batch=self.number,
-            rows=self.raw.num_rows,
+            rows=self.raw.rows,
             digest=self.digest,
             written=sum(delivery.written for delivery in self.deliveries),
             failed=len(self.failures()),
             retried=sum(delivery.retried for delivery in self.deliveries),
             duplicates=self.validated.duplicates,
+            skipped=sum(delivery.skipped for delivery in self.deliveries),
         )
 
     def failures(self) -> list[Failure]:
@@ -184,14 +217,15 @@ class _Run:
         collection: Collection,
         journal: Journal | None,
         dead_letters: DeadLetterFile | None,
-        max_failures: int | None,
+        policy: Policy,
         progress: Callable[[Progress], None] | None,
         source: str,
     ) -> None:
         self._collection = collection
         self._journal = journal
         self._dead_letters = dead_letters
-        self._max_failures = max_failures
+        self._policy = policy
+        self._fields_left = MAX_NEW_FIELDS
         self._report_progress = progress or _no_progress
         self._source = source
         self._stop = threading.Event()
@@ -199,10 +233,10 @@ class _Run:
         self._progress = Progress()
         self._failures: list[Failure] = []
 
-    def write(self, batches: Iterable[pa.RecordBatch | pa.Table], workers: int) -> WriteReport:
+    def write(self, batches: Any, workers: int) -> WriteReport:
         with ThreadPoolExecutor(workers, thread_name_prefix="vecbridge-write") as pool:
             try:
-                for number, batch in enumerate(record_batches(batches)):
+                for number, batch in enumerate(raw_batches(batches)):
                     self._start(number, batch, pool, workers)
                     self._report_progress(self._progress)
                 while self._in_flight:
@@ -217,28 +251,49 @@ class _Run:
             self._journal.finish()
         return self._report()
 
-    def _start(self, number: int, raw: pa.RecordBatch, pool: ThreadPoolExecutor, workers: int) -> None:
+    def _start(self, number: int, raw: RawBatch, pool: ThreadPoolExecutor, workers: int) -> None:
         """Validates a batch of the source and hands its parts to the workers."""
         first_row = self._progress.rows
-        self._count(rows=raw.num_rows)
+        self._count(rows=raw.rows)
         fingerprint = ""
         if self._journal is not None:
-            fingerprint = digest(raw)
-            settled = self._journal.recall(number, raw.num_rows, fingerprint)
+            fingerprint = raw.digest()
+            settled = self._journal.recall(number, raw.rows, fingerprint)
             if settled is not None:
                 self._skip(settled)
                 return
-        validated = validate(raw, self._collection.spec)
-        deliveries = [Delivery(part) for part in self._parts(validated.part)]
+        unused = self._grow(raw) if self._policy.grow else ()
+        validated = raw.validate(self._collection.spec, unused)
+        whole = replace(validated.part, on_conflict=self._policy.on_conflict)
+        deliveries = [Delivery(part) for part in self._parts(whole)]
         batch = _Batch(number, first_row, raw, validated, fingerprint, deliveries, len(deliveries))
         if workers > 1:  # a single worker keeps the order by itself
             self._wait_for_conflicts(validated.part)
         for delivery in deliveries:
-            self._in_flight[pool.submit(deliver, self._collection, delivery, self._stop)] = (batch, delivery)
+            sent = pool.submit(deliver, self._collection, delivery, self._stop, grow=self._policy.grow)
+            self._in_flight[sent] = batch, delivery
             while len(self._in_flight) > workers:
                 self._wait_for_delivery()
         if not deliveries:
             self._settle(batch)
+
+    def _grow(self, raw: RawBatch) -> list[str]:
+        """Adds the new columns of a batch to the collection; those that hold nothing but null, so far.
+
+        Nothing is in flight meanwhile: a write that began before would be refused after.
+        """
+        known = self._collection.spec.column_names
+        new = [name for name in raw.names() if name not in known]
+        if not new:
+            return []
+        types = raw.types(new)
+        added = {name: types[name] for name in list(types)[: self._fields_left] if is_field_name(name)}
+        if added:
+            while self._in_flight:
+                self._wait_for_delivery()
+            self._collection.add_fields(added)
+            self._fields_left -= len(added)
+        return [name for name in new if name not in types]
 
     def _parts(self, part: Part) -> Iterator[Part]:
         """Cuts a batch into upserts: each as many requests as the store has in flight at a time."""
@@ -266,7 +321,7 @@ class _Run:
 
     def _complete(self, future: Future[bool]) -> None:
         batch, delivery = self._in_flight.pop(future)
-        self._count(written=delivery.written, retried=delivery.retried)
+        self._count(written=delivery.written, retried=delivery.retried, skipped=delivery.skipped)
         if future.exception() is not None or not future.result():
             return
         self._count(failed=len(delivery.failures))
@@ -288,7 +343,7 @@ class _Run:
 
     def _dead_letter(self, batch: _Batch, failure: Failure) -> DeadLetter:
         place = f"row {batch.first_row + failure.row}" + (f" of {self._source}" if self._source else "")
-        values = row_values(batch.raw, failure.row, self._collection.spec)
+        values = batch.raw.values(failure.row, self._collection.spec)
         return DeadLetter(failure.id, place, failure.error, values)
 
     def _skip(self, settled: Settled) -> None:
@@ -297,12 +352,14 @@ class _Run:
             failed=settled.failed,
             retried=settled.retried,
             duplicates=settled.duplicates,
-            skipped=settled.rows,
+            skipped=settled.skipped,
+            recalled=settled.rows,
         )
         self._require_few_failures()
 
     def _require_few_failures(self) -> None:
-        if self._max_failures is not None and self._progress.failed > self._max_failures:
+        most = self._policy.max_failures
+        if most is not None and self._progress.failed > most:
             raise PartialWriteError(self._report())
 
     def _drain(self) -> None:
@@ -319,4 +376,4 @@ class _Run:
     def _report(self) -> WriteReport:
         now = self._progress
         failures = tuple(sorted(self._failures, key=lambda failure: failure.row))
-        return WriteReport(now.written, now.failed, now.retried, now.duplicates, failures)
+        return WriteReport(now.written, now.failed, now.retried, now.duplicates, now.skipped, failures)

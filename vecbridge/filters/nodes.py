@@ -168,8 +168,8 @@ def field(name: str) -> FieldRef:
         name: A scalar field of the collection, or "id".
 
     Returns:
-        A reference with ``== != < <= > >=``, ``differs``, ``isin``, ``contains``, ``is_empty`` and ``is_null``;
-        ``== None`` is ``is_null``.
+        A reference with ``== != < <= > >=``, ``differs``, ``isin``, ``contains``, ``is_empty`` and
+        ``is_null``, which ``== None`` is too.
 
     Example:
         >>> (field("year") >= 2020) & ~field("tags").contains("sea")
@@ -221,7 +221,7 @@ def literal(name: str, value: Any) -> Scalar:
         if isinstance(unboxed, Scalar) and not isinstance(unboxed, datetime):  # np.datetime64 has no zone
             return unboxed
     raise SchemaError(
-        f"field {name!r} is compared with {shown(value)}: a bool, int, float, str or datetime with a time zone"
+        f"field {name!r} is compared with {shown(value)}: a bool, number, str or datetime with a time zone"
     )
 
 

@@ -212,7 +212,9 @@ def _comparison(column: Field, op: Op, value: Any) -> Filter:
         return Cmp(name, op, typed)
     if op in ("==", "!="):  # no value of the type is equal to this number
         return In(name, ()) if op == "==" else Not(In(name, ()))
-    below = _largest_below(column.type, value)  # so "less than value" is "at most below", and the rest is above
+    below = _largest_below(
+        column.type, value
+    )  # so "less than value" is "at most below", and the rest is above
     if below is None:
         return In(name, ()) if op in ("<", "<=") else Not(In(name, ()))
     return Cmp(name, "<=" if op in ("<", "<=") else ">", below)
@@ -291,8 +293,10 @@ def _typed(name: str, type: FieldType, value: Any) -> Scalar | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and (
-        isinstance(value, int) or math.isfinite(value)
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and (isinstance(value, int) or math.isfinite(value))
     )
 
 

@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from vecbridge.errors import ConfigError, SchemaError
 from vecbridge.query import Include, Query, require_include
-from vecbridge.records import arrow_schema
+from vecbridge.records import arrow_schema, is_records
 from vecbridge.schema import CollectionSpec
 
 IfExists = Literal["error", "open", "replace"]
+OnConflict = Literal["replace", "skip", "error"]
 
 
 def require_if_exists(if_exists: object) -> None:
@@ -23,6 +24,16 @@ def require_if_exists(if_exists: object) -> None:
     """
     if if_exists not in get_args(IfExists):
         raise ConfigError(f"if_exists={if_exists!r}: one of {', '.join(get_args(IfExists))}")
+
+
+def require_grow(grow: object, if_exists: object) -> None:
+    """Refuses ``grow`` where nothing would be opened to grow.
+
+    Raises:
+        ConfigError: Says what it goes with.
+    """
+    if not isinstance(grow, bool) or (grow and if_exists != "open"):
+        raise ConfigError(f'grow={grow!r} with if_exists={if_exists!r}: grow=True goes with if_exists="open"')
 
 
 def require_spec(spec: object) -> None:
@@ -46,16 +57,26 @@ def require_name(name: object) -> str:
     return name
 
 
-def require_batch(batch: object, types: tuple[type, ...]) -> None:
-    """Refuses what is no batch, such as a list of dicts.
+def require_on_conflict(on_conflict: object) -> None:
+    """Refuses an unknown ``on_conflict``: a misspelt one must not replace anything.
 
     Raises:
-        ConfigError: Says how to make one.
+        ConfigError: Names those that there are.
     """
-    if not isinstance(batch, types):
+    if on_conflict not in get_args(OnConflict):
+        raise ConfigError(f"on_conflict={on_conflict!r}: one of {', '.join(get_args(OnConflict))}")
+
+
+def require_records(data: object) -> None:
+    """Refuses what holds no records, such as a bare vector.
+
+    Raises:
+        ConfigError: Says what is taken.
+    """
+    if not is_records(data):
         raise ConfigError(
-            f"upsert() takes a pyarrow.RecordBatch, not {_shown(batch)}: vecbridge.batch(spec, id=…, "
-            "vector=…) makes one, and vecbridge.write() takes tables"
+            f"records are a pyarrow.RecordBatch or Table, a DataFrame or a list of dicts: {_shown(data)}; "
+            "vecbridge.batch(spec, id=…, vector=…) makes a batch of columns, and vecbridge.write() takes many"
         )
 
 

@@ -11,9 +11,11 @@ from pydantic import SecretStr
 
 from vecbridge.capabilities import Capabilities
 from vecbridge.driver import Deadline, Described, StoreDriver
-from vecbridge.errors import BackendError, ConfigError, StoreLockedError, VecbridgeError
+from vecbridge.errors import BackendError, ConfigError, StoreLockedError, UnsupportedError, VecbridgeError
 from vecbridge.front import processes
+from vecbridge.front.holding import HeldKeys
 from vecbridge.front.sending import RequestSlots
+from vecbridge.schema import CollectionSpec
 from vecbridge.urls import StoreURL, parse, read_options
 
 Result = TypeVar("Result")
@@ -35,6 +37,7 @@ class Connection:
         closed: Whether the store was closed.
         process: The process that the driver belongs to.
         epoch: Raised by each fork, so that collections know that they must attach to another driver.
+        held: Ids that calls have looked up and are about to write.
     """
 
     def __init__(self, driver_class: type[StoreDriver], url: StoreURL, options: Mapping[str, Any]) -> None:
@@ -45,6 +48,7 @@ class Connection:
         self.closed = False
         self.process = os.getpid()
         self.epoch = 0
+        self.held = HeldKeys()
         self._refusal = ""  # why a forked child may not write, or not use the store at all
         self._capabilities: Capabilities | None = None
         self._slots: RequestSlots | None = None
@@ -93,6 +97,19 @@ class Connection:
         if self._refusal:
             raise StoreLockedError(self._refusal)
 
+    def require_buildable(self, spec: CollectionSpec) -> None:
+        """Refuses what this server cannot build.
+
+        Raises:
+            UnsupportedError: Says which part of the spec, and what there is instead.
+        """
+        self.capabilities.require(spec)
+        for gap in self.driver.gaps(spec):
+            if gap.blocking:
+                raise UnsupportedError(
+                    self.capabilities.backend, f"{gap.kind} of {gap.subject!r}", gap.detail
+                )
+
     def describe(self, name: str) -> Described | None:
         """A collection as it stands in the database; None if there is none of that name."""
         driver = self.connected()
@@ -130,6 +147,7 @@ class Connection:
         """In a forked child: leaves the parent's driver alone, and makes one of its own where that works."""
         parent, self.process = self.process, os.getpid()
         self._lock = threading.RLock()
+        self.held = HeldKeys()
         self._slots = None
         self.epoch += 1
         self._finalizer.detach()

@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -44,18 +45,36 @@ _LOOK_SECONDS: Final = 5.0  # for asking, after an error, whether the collection
 _FOREVER: Final = float("inf")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Attached:
+    """What a call works with; replaced as a whole where fields are added, so that no call meets half of it.
+
+    Attributes:
+        driver: Of the collection.
+        described: The collection as the driver knows it.
+        resolver: Checks filters and queries against it.
+    """
+
+    driver: CollectionDriver
+    described: Described
+    resolver: QueryResolver
+
+    @property
+    def spec(self) -> CollectionSpec:
+        """What the collection holds."""
+        return self.described.spec
+
+
 class CollectionHandle:
     """What :class:`vecbridge.Collection` knows of itself; its methods are there.
 
     Attributes:
         url: Where it is; its text never shows a password.
-        spec: What it holds.
         namespace: Which namespace it is.
     """
 
     def __init__(self, connection: Connection, described: Described, namespace: str) -> None:
         self.url: StoreURL = connection.driver.url.of_collection(described.name, namespace)
-        self.spec: CollectionSpec = described.spec
         self.namespace = namespace
         self._connection = connection
         self._owns_store = False
@@ -63,13 +82,20 @@ class CollectionHandle:
         self._attach(described)
 
     def _attach(self, described: Described) -> None:
-        self._described = described
         connection = self._connection
-        self._resolver = QueryResolver(described.spec, connection.capabilities)
         self._dropped_key = (str(connection.driver.url), described.name, described.identity.value)
         self._epoch = connection.epoch
-        self._driver: CollectionDriver = connection.driver.attach(described, self.namespace)
+        self._attached = Attached(
+            connection.driver.attach(described, self.namespace),
+            described,
+            QueryResolver(described.spec, connection.capabilities),
+        )
         self._looked_at = time.monotonic()
+
+    @property
+    def spec(self) -> CollectionSpec:
+        """What it holds, as this handle knows it."""
+        return self._attached.described.spec
 
     @property
     def capabilities(self) -> Capabilities:
@@ -79,7 +105,7 @@ class CollectionHandle:
     @property
     def losses(self) -> Sequence[Gap]:
         """What the collection holds that ``spec`` cannot say, if vecbridge did not make it."""
-        return self._described.losses
+        return self._attached.described.losses
 
     def close(self) -> None:
         """Closes this handle alone, or its store too if :func:`vecbridge.open` made both."""
@@ -103,8 +129,8 @@ class CollectionHandle:
         self._owns_store = True
         return self
 
-    def _enter(self) -> CollectionDriver:
-        """The driver, if this handle can be used in this process now.
+    def _enter(self) -> Attached:
+        """The driver and what belongs to it, if this handle can be used in this process now.
 
         It is on the path of a search that takes 100 µs, so that it takes no lock and calls little.
         """
@@ -117,34 +143,35 @@ class CollectionHandle:
             self._attach_in_child()
         if processes.was_dropped(self._dropped_key):
             raise self._gone()
-        return self._driver
+        return self._attached
 
-    def _enter_for_reading(self) -> CollectionDriver:
+    def _enter_for_reading(self) -> Attached:
         """The first line of every call that reads."""
-        driver = self._enter()
+        here = self._enter()
         trust = self._connection.capabilities.trust_reads
         if trust < _FOREVER:
-            self._require_current(driver, trust)
-        return driver
+            self._require_current(here, trust)
+        return here
 
-    def _enter_for_writing(self) -> CollectionDriver:
+    def _enter_for_writing(self) -> Attached:
         """The first line of every call that writes; before it sends, it calls :meth:`_require_current`."""
-        driver = self._enter()
+        here = self._enter()
         self._connection.require_writable()
-        return driver
+        return here
 
     def _attach_in_child(self) -> None:
         """In a forked child: finds the collection again with the child's own driver."""
-        described = self._connection.describe(self._described.name)
-        if described is None or described.identity != self._described.identity:
+        known = self._attached.described
+        described = self._connection.describe(known.name)
+        if described is None or described.identity != known.identity:
             raise self._gone()
         self._attach(described)
 
-    def _require_current(self, driver: CollectionDriver, trust: float, *, writing: bool = False) -> None:
+    def _require_current(self, here: Attached, trust: float, *, writing: bool = False) -> None:
         """Refuses to use a collection that took the place of the one that was opened.
 
         Args:
-            driver: Of this collection.
+            here: What the call works with.
             trust: Seconds for which the last look is believed.
             writing: Refuse also to write where fields were added, which a written row would set to null.
 
@@ -155,11 +182,14 @@ class CollectionHandle:
         now = time.monotonic()
         if now - self._looked_at < trust:
             return
-        identity = self._call("look at", driver.identity, self._deadline())
-        if identity is None or identity != self._described.identity:
+        identity, known = (
+            self._call("look at", here.driver.identity, self._deadline()),
+            here.described.identity,
+        )
+        if identity is None or identity != known:
             raise self._gone()
-        if writing and identity.schema != self._described.identity.schema:
-            raise outdated(self.spec.name)
+        if writing and identity.schema != known.schema:
+            raise outdated(here.spec.name)
         self._looked_at = now
 
     def _require_verb(self, flag: str, feature: str) -> None:
@@ -185,7 +215,8 @@ class CollectionHandle:
         error = self._connection.mapped(exc, f"{what} {self.spec.name!r}")
         if _may_be_of_a_replacement(error):
             with suppress(Exception):  # the first error tells more than one of this look
-                if self._driver.identity(Deadline.after(_LOOK_SECONDS)) != self._described.identity:
+                here = self._attached
+                if here.driver.identity(Deadline.after(_LOOK_SECONDS)) != here.described.identity:
                     return self._gone()
         return error
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 
 from vecbridge import filters
 from vecbridge.capabilities import Capabilities
@@ -13,12 +15,12 @@ from vecbridge.driver import Columns
 from vecbridge.errors import DimensionMismatchError, SchemaError, UnsupportedError
 from vecbridge.filters import AnyFilter, Filter
 from vecbridge.front.arguments import columns_of
-from vecbridge.query import FloatArray, Ids, Query
+from vecbridge.query import FloatArray, Hits, Ids, Query
 from vecbridge.records import bad_vectors, require_same_embedder
 from vecbridge.schema import CollectionSpec, Metric, VectorField
 
 _MOST_SHAPES: Final = 64
-Shape: TypeAlias = "tuple[str | None, int, int | None, int | None, str | tuple[str, ...]]"
+Shape: TypeAlias = "tuple[str | None, int, int | None, int | None, str | tuple[str, ...], tuple[bool, bool]]"
 
 
 class QueryResolver:
@@ -35,6 +37,7 @@ class QueryResolver:
     def __init__(self, spec: CollectionSpec, capabilities: Capabilities) -> None:
         self._spec = spec
         self._capabilities = capabilities
+        self._json_columns = frozenset(field.name for field in spec.fields if field.type == "json")
         self._shapes: dict[Shape, tuple[VectorField, Columns | None]] = {}
 
     def target(self, query: Query) -> tuple[VectorField, Columns | None]:
@@ -48,7 +51,8 @@ class QueryResolver:
         """
         include = query.include
         named = include if isinstance(include, str) else tuple(include)
-        shape = (query.using, query.k, query.ef, query.nprobe, named)
+        bounds = query.min_score is not None, query.max_distance is not None
+        shape = (query.using, query.k, query.ef, query.nprobe, named, bounds)
         known = self._shapes.get(shape)
         if known is None:
             known = self._checked(query)
@@ -81,8 +85,12 @@ class QueryResolver:
         scaled: FloatArray = (query.vectors / lengths).astype(np.float32)
         return scaled
 
+    def json_columns(self, columns: Columns) -> frozenset[str]:
+        """Those of some columns that hold JSON."""
+        return self._json_columns.intersection(columns) if self._json_columns else self._json_columns
+
     def filter(self, filter: AnyFilter | None) -> Filter | bool:
-        """The normalized filter, given as one or in its JSON form, or True or False where it is so for every row.
+        """The normalized filter of one or of its JSON form; True or False where it is so for every row.
 
         Raises:
             SchemaError: It does not fit the spec, or is too deep or too large for the backend.
@@ -100,7 +108,34 @@ class QueryResolver:
         if capabilities.max_top_k is not None and query.k > capabilities.max_top_k:
             raise UnsupportedError(capabilities.backend, f"k={query.k}", f"at most {capabilities.max_top_k}")
         capabilities.require_knobs(query, field)
+        if field.metric.higher_is_better and query.max_distance is not None:
+            raise SchemaError(
+                f"max_distance= on {field.metric} scores, of which the largest are best: min_score="
+            )
+        if not field.metric.higher_is_better and query.min_score is not None:
+            raise SchemaError("min_score= on l2 distances, of which the smallest are best: max_distance=")
         return field, columns_of(self._spec, query.include) or None
+
+
+def within(hits: Hits, threshold: float, metric: Metric) -> Hits:
+    """The hits that are no worse than a threshold: at least that similar, or at most that distant."""
+    good = hits.scores >= threshold if metric.higher_is_better else hits.scores <= threshold
+    return _shortened(hits, int(good.sum()))
+
+
+def without(hits: Hits, key: str | int, k: int) -> Hits:
+    """The best k hits that are not the record of that id."""
+    others = np.flatnonzero([each != key for each in hits.ids])[:k]
+    ids = hits.ids[others] if isinstance(hits.ids, np.ndarray) else [hits.ids[place] for place in others]
+    rows = None if hits.records is None else hits.records.take(pa.array(others))
+    return replace(hits, ids=ids, scores=hits.scores[others], records=rows)
+
+
+def _shortened(hits: Hits, count: int) -> Hits:
+    if count == len(hits):
+        return hits
+    rows = None if hits.records is None else hits.records.slice(0, count)
+    return replace(hits, ids=hits.ids[:count], scores=hits.scores[:count], records=rows)
 
 
 def empty_ids(spec: CollectionSpec) -> Ids:

@@ -14,7 +14,7 @@ from vecbridge.errors import BackendError, ConfigError, VecbridgeError
 from vecbridge.filters import Filter
 from vecbridge.front import processes
 from vecbridge.front.cursors import CursorScope
-from vecbridge.front.handle import CollectionHandle
+from vecbridge.front.handle import Attached, CollectionHandle
 from vecbridge.query import Page
 
 PAGE_ROWS = 10_000
@@ -25,7 +25,8 @@ class ScannedHandle(CollectionHandle):
 
     @property
     def _cursors(self) -> CursorScope:
-        return CursorScope(self._described.name, self._described.identity.value, self.namespace)
+        described = self._attached.described
+        return CursorScope(described.name, described.identity.value, self.namespace)
 
     def _pages(
         self,
@@ -33,9 +34,13 @@ class ScannedHandle(CollectionHandle):
         columns: Columns,
         filter: Filter | None,
         consistency: Literal["latest", "search"] = "latest",
+        limit: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """All rows that match, for counting, deleting and comparing them here."""
-        request = PageRequest(columns, filter, PAGE_ROWS, self._connection.timeout, consistency=consistency)
+        """All rows that match, or somewhat more than ``limit`` of them, for what is done with them here."""
+        rows = PAGE_ROWS if limit is None else min(limit, PAGE_ROWS)
+        request = PageRequest(
+            columns, filter, rows, self._connection.timeout, limit=limit, consistency=consistency
+        )
         pages = self._call("scan", driver.pages, request)
         try:
             while (page := self._next(pages)) is not None:
@@ -44,21 +49,21 @@ class ScannedHandle(CollectionHandle):
         finally:
             pages.close()
 
-    def _scan(self, request: PageRequest, digest: str, *, resumed: bool) -> Iterator[Page]:
+    def _scan(self, here: Attached, request: PageRequest, digest: str, *, resumed: bool) -> Iterator[Page]:
         """Pages with cursors; each looks at the state of the handle again.
 
         In a forked child a scan that the parent began goes on from its last key by the child's own driver,
         and what the parent has in flight stays as it is.
         """
         epoch = self._epoch
-        pages = self._driver.pages(request)
+        pages = here.driver.pages(request)
         after = request.after
         try:
             while True:
-                driver = self._enter_for_reading()
+                now = self._enter_for_reading()
                 if self._epoch != epoch:
                     processes.keep_forever(pages)
-                    epoch, pages = self._epoch, driver.pages(replace(request, after=after))
+                    epoch, pages = self._epoch, now.driver.pages(replace(request, after=after))
                 page = self._first(pages) if resumed else self._next(pages)
                 resumed = False
                 if page is None:
@@ -68,6 +73,14 @@ class ScannedHandle(CollectionHandle):
                 after = page.after
                 if page.batch.num_rows:
                     yield Page(page.batch, self._cursors.write(after, digest))
+                if request.limit is not None:
+                    request = replace(request, limit=request.limit - page.batch.num_rows)
+                    if not request.limit:
+                        return
+                    if request.limit < request.rows:  # a whole page would go beyond the limit, its cursor too
+                        pages.close()
+                        request = replace(request, rows=request.limit)
+                        pages = now.driver.pages(replace(request, after=after))
         finally:
             if self._connection.epoch == epoch:
                 pages.close()

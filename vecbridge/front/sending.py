@@ -11,7 +11,7 @@ from itertools import chain
 
 import pyarrow as pa
 
-from vecbridge.driver import CollectionDriver, Deadline, RequestLimits, WritePart
+from vecbridge.driver import CollectionDriver, Deadline, RequestLimits, WritePart, WriteResult
 from vecbridge.errors import BackendError, Failure, PartialWriteError, TooLargeError, VecbridgeError
 from vecbridge.query import WriteReport
 
@@ -58,11 +58,13 @@ class RowsOutcome:
         rows: How many.
         error: Why they were not acknowledged; None if they were.
         rejected: Whether they are then certainly not stored.
+        present: Whether they were left out because their ids are there already.
     """
 
     rows: int
     error: VecbridgeError | None = None
     rejected: bool = False
+    present: bool = False
 
 
 _Sent = Future[Sequence[RowsOutcome]]
@@ -73,6 +75,7 @@ class Sender:
 
     Args:
         driver: Where they go.
+        write: Sends a request: a verb of the driver.
         rows: The checked rows.
         limits: Of a request.
         slots: Requests in flight.
@@ -82,10 +85,12 @@ class Sender:
     """
 
     def __init__(
-        self, driver: CollectionDriver, rows: pa.RecordBatch, limits: RequestLimits, slots: RequestSlots, *,
-        timeout: float, atomic: bool, mapped: Callable[[Exception, str], VecbridgeError],
+        self, driver: CollectionDriver, write: Callable[[WritePart, Deadline], WriteResult],
+        rows: pa.RecordBatch, limits: RequestLimits, slots: RequestSlots, *, timeout: float, atomic: bool,
+        mapped: Callable[[Exception, str], VecbridgeError],
     ) -> None:  # fmt: skip
         self._driver = driver
+        self._write = write
         self._rows = rows
         self._limits = limits
         self._slots = slots
@@ -115,15 +120,12 @@ class Sender:
             return [RowsOutcome(len(part.rows), self._stopped, rejected=True)]
         try:
             with self._slots:
-                result = self._driver.write(part, Deadline.after(self._timeout))
+                result = self._write(part, Deadline.after(self._timeout))
         except Exception as exc:  # noqa: BLE001 - whatever a driver raises is mapped and reported
             return self._failed(part, exc)
-        if not result.refused:
+        if not result.refused and not result.present:
             return [RowsOutcome(len(part.rows))]
-        return [
-            RowsOutcome(1) if refusal is None else RowsOutcome(1, refusal.error, refusal.stored == "no")
-            for refusal in map(result.refused.get, range(len(part.rows)))
-        ]
+        return [_outcome(result, place) for place in range(len(part.rows))]
 
     def _failed(self, part: WritePart, exc: Exception) -> list[RowsOutcome]:
         error = self._mapped(exc, "upsert")
@@ -149,6 +151,12 @@ class Sender:
         return outcomes
 
 
+def _outcome(result: WriteResult, place: int) -> RowsOutcome:
+    if (refusal := result.refused.get(place)) is not None:
+        return RowsOutcome(1, refusal.error, refusal.stored == "no")
+    return RowsOutcome(1, present=place in result.present)
+
+
 def report(ids: pa.Array, outcomes: Sequence[RowsOutcome]) -> WriteReport:
     """The report of an upsert.
 
@@ -161,8 +169,9 @@ def report(ids: pa.Array, outcomes: Sequence[RowsOutcome]) -> WriteReport:
         VecbridgeError: Why none was stored.
     """
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    skipped = sum(outcome.rows for outcome in outcomes if outcome.present)
     if not errors:
-        return WriteReport(written=len(ids))
+        return WriteReport(written=len(ids) - skipped, skipped=skipped)
     if all(outcome.error is not None and outcome.rejected for outcome in outcomes):
         raise errors[0]
     failures: list[Failure] = []
@@ -175,6 +184,7 @@ def report(ids: pa.Array, outcomes: Sequence[RowsOutcome]) -> WriteReport:
                 for row in range(start, start + outcome.rows)
             ]
         start += outcome.rows
+    written = len(ids) - len(failures) - skipped
     raise PartialWriteError(
-        WriteReport(len(ids) - len(failures), len(failures), failures=tuple(failures))
+        WriteReport(written, len(failures), skipped=skipped, failures=tuple(failures))
     ) from errors[0]

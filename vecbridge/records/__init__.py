@@ -21,6 +21,7 @@ from vecbridge.records.arrow import (
 )
 from vecbridge.records.building import batch
 from vecbridge.records.checking import MAX_ID_BYTES, bad_vectors, check, checked, invalid
+from vecbridge.records.inputs import Records, as_batch, as_table, changes, is_records, is_rows, rows_batch
 from vecbridge.records.jsontext import canonical_json
 from vecbridge.records.recognition import Checked
 from vecbridge.records.stamps import require_same_embedder, stamp, stamped
@@ -28,22 +29,29 @@ from vecbridge.records.stamps import require_same_embedder, stamp, stamped
 __all__ = [
     "MAX_ID_BYTES",
     "Checked",
+    "Records",
     "arrow_schema",
     "arrow_type",
     "arrow_vector_type",
+    "as_batch",
+    "as_table",
     "bad_vectors",
     "batch",
     "booleans",
     "canonical_json",
+    "changes",
     "check",
     "checked",
     "id_array",
     "invalid",
+    "is_records",
+    "is_rows",
     "numbers",
     "python_ids",
     "ranges",
     "require_same_embedder",
     "row_bytes",
+    "rows_batch",
     "split",
     "stamp",
     "stamped",

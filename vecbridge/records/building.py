@@ -80,6 +80,8 @@ def _sized(name: str, values: Any) -> Any:
 def _vector_column(field: VectorField, values: Any, rows: int) -> pa.Array:
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if isinstance(values, list) and any(value is None for value in values):
+        return pa.array(values, pa.list_(pa.float32()))  # check() names the rows that have none
     try:
         with np.errstate(over="ignore"):  # an overflow becomes Inf, and check() names its row
             array = np.ascontiguousarray(values, dtype=np.float32)

@@ -13,7 +13,7 @@ from vecbridge import timestamps
 from vecbridge.errors import ConfigError, Failure, InvalidRecordError
 from vecbridge.query import FloatArray
 from vecbridge.records.arrow import arrow_schema, arrow_type, arrow_vector_type, booleans, numbers, vectors
-from vecbridge.records.jsontext import canonical_json
+from vecbridge.records.jsontext import canonical_json, encode_json
 from vecbridge.records.recognition import Checked, recognise, remember
 from vecbridge.records.stamps import require_same_embedder, stamped
 from vecbridge.schema import (
@@ -25,6 +25,10 @@ from vecbridge.schema import (
 )
 
 MAX_ID_BYTES: Final = 512
+NO_VECTOR: Final = (
+    "is null, and every record needs a vector: give such records a placeholder and a boolean field that says "
+    "so, and leave them out by a filter on it"
+)
 _FEW: Final = 16  # numbers that Python compares sooner than NumPy
 
 
@@ -167,7 +171,7 @@ def _check_ids(batch: pa.RecordBatch, spec: CollectionSpec, problems: dict[int, 
 
 
 def _check_vectors(batch: pa.RecordBatch, field: VectorField, problems: dict[int, str]) -> pa.Array:
-    column = batch.column(field.name)
+    column = _fixed_size(batch.column(field.name), field, problems)
     type = column.type
     if not (pa.types.is_fixed_size_list(type) and pa.types.is_float32(type.value_type)):
         raise whole_batch(
@@ -178,7 +182,7 @@ def _check_vectors(batch: pa.RecordBatch, field: VectorField, problems: dict[int
             f"vector {field.name!r} has {type.list_size} dimensions, not {field.dim}", batch.num_rows
         )
     if column.null_count:
-        _note(problems, pc.is_null(column), f"vector {field.name!r} is null")
+        _note(problems, pc.is_null(column), f"vector {field.name!r} {NO_VECTOR}")
         return column
     if column.flatten().null_count:
         parents = np.flatnonzero(booleans(pc.is_null(column.flatten()))) // field.dim
@@ -190,6 +194,29 @@ def _check_vectors(batch: pa.RecordBatch, field: VectorField, problems: dict[int
     return pa.FixedSizeListArray.from_arrays(column.flatten(), type=arrow_vector_type(field.dim))
 
 
+def _fixed_size(column: pa.Array, field: VectorField, problems: dict[int, str]) -> pa.Array:
+    """Vectors as lists of float32 of one length: data frames have lists of float64 of any length."""
+    type = column.type
+    if pa.types.is_list_view(type) or pa.types.is_large_list_view(type):
+        column = pa.array(column.to_pylist(), pa.large_list(type.value_type))
+        type = column.type
+    is_list = pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type)
+    if not is_list or not (pa.types.is_floating(type.value_type) or pa.types.is_integer(type.value_type)):
+        return column
+    if pa.types.is_fixed_size_list(type):
+        return (
+            column if pa.types.is_float32(type.value_type) else column.cast(arrow_vector_type(type.list_size))
+        )
+    lengths = pc.list_value_length(column)
+    wrong = pc.fill_null(pc.not_equal(lengths, field.dim), False)
+    if wrong.true_count:
+        for row in np.flatnonzero(booleans(wrong)).tolist():
+            has = f"has {lengths[row].as_py()} dimensions, not {field.dim}"
+            problems.setdefault(row, f"vector {field.name!r} {has}")
+        column = pc.if_else(wrong, pa.scalar([0.0] * field.dim, type), column)
+    return column.cast(arrow_vector_type(field.dim))
+
+
 def _note_bad_vectors(values: FloatArray, field: VectorField, problems: dict[int, str]) -> None:
     for row, problem in bad_vectors(values, field.metric):
         problems.setdefault(row, f"vector {field.name!r} {problem}")
@@ -199,6 +226,8 @@ def _check_scalars(batch: pa.RecordBatch, field: Field, problems: dict[int, str]
     if field.name not in batch.schema.names:
         return pa.nulls(batch.num_rows, arrow_type(field.type))
     column = batch.column(field.name)
+    if field.type == "json" and not _is_text(column.type):
+        column = _encoded_json(column, field.name, problems)
     if field.type == "timestamp":
         return _check_timestamps(column, field.name, problems)
     column = cast_column(field.name, column, arrow_type(field.type), batch.num_rows)
@@ -260,6 +289,24 @@ def _check_timestamps(column: pa.Array, name: str, problems: dict[int, str]) -> 
     _note(problems, outside, f"field {name!r} is outside of the years 1 to 9999")
     inside = pc.if_else(outside, pa.scalar(None, pa.int64()), values)
     return pc.multiply(inside, factor).cast(wanted)
+
+
+def _is_text(type: pa.DataType) -> bool:
+    if pa.types.is_dictionary(type):
+        type = type.value_type
+    return bool(pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type))
+
+
+def _encoded_json(column: pa.Array, name: str, problems: dict[int, str]) -> pa.Array:
+    """Values of any Arrow type, such as structs, as JSON text."""
+    texts: list[str | None] = []
+    for row, value in enumerate(column.to_pylist()):
+        try:
+            texts.append(None if value is None else encode_json(value))
+        except (TypeError, ValueError, RecursionError) as exc:
+            problems.setdefault(row, f"field {name!r} is no JSON: {exc}")
+            texts.append(None)
+    return pa.array(texts, pa.string())
 
 
 def _check_json(column: pa.Array, name: str, problems: dict[int, str]) -> pa.Array:

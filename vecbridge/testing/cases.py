@@ -122,6 +122,9 @@ CASES: Final = (
             "test_a_cursor_goes_on_in_another_process": Known(
                 "never", "no other process sees its data", AssertionError
             ),
+            "test_another_process_sees_the_fields_and_adds_some": Known(
+                "never", "no other process sees its data", AssertionError
+            ),
         },
     ),
     StoreCase(

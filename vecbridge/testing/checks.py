@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from vecbridge import records
 from vecbridge.capabilities import Capabilities
-from vecbridge.filters import Filter
+from vecbridge.filters import AnyFilter
 from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IndexParams, IVFFlat
 from vecbridge.query import FloatArray, Hits, Include, Query
 from vecbridge.schema import CollectionSpec, FieldType, Metric
@@ -107,7 +107,7 @@ def put(collection: Collection, **columns: Any) -> None:
 
 
 def read(
-    collection: Collection, include: Include = "all", filter: Filter | None = None
+    collection: Collection, include: Include = "all", filter: AnyFilter | None = None
 ) -> dict[str | int, dict[str, Any]]:
     """Everything that a scan finds, by id; each id once."""
     found: dict[str | int, dict[str, Any]] = {}
@@ -118,7 +118,7 @@ def read(
     return found
 
 
-def ids_of(collection: Collection, filter: Filter | None = None) -> set[str | int]:
+def ids_of(collection: Collection, filter: AnyFilter | None = None) -> set[str | int]:
     """The ids that a scan finds."""
     return set(read(collection, [], filter))
 

@@ -22,4 +22,4 @@ def driver_of(handle: Store | Collection) -> Any:
         ...     type(driver_of(store)).__name__
         'MemoryDriver'
     """
-    return handle._connection.driver if isinstance(handle, Store) else handle._driver
+    return handle._connection.driver if isinstance(handle, Store) else handle._attached.driver

@@ -108,7 +108,9 @@ def floats() -> st.SearchStrategy[float]:
 
 def times() -> st.SearchStrategy[datetime]:
     """Points in time in UTC, the ends of their range often."""
-    return st.one_of(st.sampled_from(ODD_TIMES), st.datetimes().map(lambda time: time.replace(tzinfo=UTC, fold=0)))
+    return st.one_of(
+        st.sampled_from(ODD_TIMES), st.datetimes().map(lambda time: time.replace(tzinfo=UTC, fold=0))
+    )
 
 
 def json_values(capabilities: Capabilities) -> st.SearchStrategy[Any]:
@@ -316,8 +318,8 @@ def _neighbours(type: FieldType, value: Any) -> list[Any]:
             return [value[:-1], value.swapcase()]
         case "timestamp":
             step = timedelta(microseconds=1)
-            below = [value - step] if value > ODD_TIMES[0] else []
-            return below + ([value + step] if value < ODD_TIMES[-1] else [])
+            earlier = [value - step] if value > ODD_TIMES[0] else []
+            return earlier + ([value + step] if value < ODD_TIMES[-1] else [])
     return []
 
 

@@ -164,9 +164,7 @@ class TestFilters:
         assert found(collection, field("year").isin([])) == set()
 
     @pytest.mark.parametrize("id_type", ["string", "int64"])
-    def test_ids_are_filtered_alone_and_beside_fields(
-        self, store: Store, make: Maker, id_type: Any
-    ) -> None:
+    def test_ids_are_filtered_alone_and_beside_fields(self, store: Store, make: Maker, id_type: Any) -> None:
         if id_type not in store.capabilities.id_types:
             return
         collection = make(fields={"year": "int64"}, id_type=id_type)

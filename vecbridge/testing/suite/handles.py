@@ -25,7 +25,7 @@ from vecbridge.errors import (
     VecbridgeError,
 )
 from vecbridge.filters import And, Filter, Or, field
-from vecbridge.query import WriteReport
+from vecbridge.query import Query, WriteReport
 from vecbridge.registry import connect, driver_class
 from vecbridge.schema import CollectionSpec
 from vecbridge.store import Collection, Store
@@ -41,6 +41,11 @@ READS: dict[str, Call] = {
     "search": lambda each: each.search(query(points(1))),
     "fetch": lambda each: each.fetch(["a"]),
     "scan": lambda each: list(each.scan()),
+    "find": lambda each: each.find(None, limit=5),
+    "find in order": lambda each: each.find(None, limit=5, order="year"),
+    "distinct": lambda each: each.distinct("year"),
+    "minmax": lambda each: each.minmax("year"),
+    "search by a record": lambda each: each.search(Query(id="a")),
     "scan ids": lambda each: list(each.scan(include=[], batch_rows=1)),
     "count": lambda each: each.count(),
     "count matches": lambda each: each.count(field("year") > 0),
@@ -50,6 +55,10 @@ READS: dict[str, Call] = {
 }
 WRITES: dict[str, Call] = {
     "upsert": lambda each: each.upsert(records.batch(each.spec, id=["z"], vector=points(1), year=[1])),
+    "upsert what is absent": lambda each: each.upsert(
+        [{"id": "z", "vector": [1.0] * each.spec.vector.dim}], on_conflict="skip"
+    ),
+    "update": lambda each: each.update([{"id": "a", "year": 5}]),
     "delete": lambda each: each.delete(["a"]),
     "delete matches": lambda each: each.delete(filter=field("year") > 0),
 }
@@ -63,7 +72,12 @@ ON_A_STORE: dict[str, Callable[[Store, CollectionSpec], Any]] = {
 }
 #: Calls that are wrong whatever the data: the type of the error that each must raise.
 WRONG: dict[str, tuple[type[VecbridgeError], Call]] = {
-    "upsert of dicts": (ConfigError, lambda each: each.upsert([{"id": "a"}])),
+    "upsert of a vector": (ConfigError, lambda each: each.upsert([1.0, 2.0])),
+    "upsert of dicts without vectors": (InvalidRecordError, lambda each: each.upsert([{"id": "a"}])),
+    "update of a vector": (ConfigError, lambda each: each.update([1.0, 2.0])),
+    "update of an unknown column": (InvalidRecordError, lambda each: each.update([{"id": "a", "yaer": 1}])),
+    "find by text": (SchemaError, lambda each: each.find("year > 1", limit=1)),  # type: ignore[arg-type]
+    "find of nothing": (ConfigError, lambda each: each.find(None, limit=0)),
     "upsert of None": (ConfigError, lambda each: each.upsert(None)),
     "search for a bare vector": (SchemaError, lambda each: each.search([1.0, 2.0])),  # type: ignore[arg-type]
     "fetch of one id": (SchemaError, lambda each: each.fetch("a")),
@@ -74,6 +88,7 @@ WRONG: dict[str, tuple[type[VecbridgeError], Call]] = {
     "count with text": (SchemaError, lambda each: each.count("year > 1")),  # type: ignore[arg-type]
     "delete with text": (SchemaError, lambda each: each.delete(filter="year > 1")),  # type: ignore[arg-type]
     "scan of an unknown column": (SchemaError, lambda each: each.scan(include=["yaer"])),
+    "scan of all by None": (SchemaError, lambda each: each.scan(include=None)),  # type: ignore[arg-type]
     "scan of a column in a str": (SchemaError, lambda each: each.scan(include="year")),
     "scan of no rows a page": (ConfigError, lambda each: each.scan(batch_rows=0)),
     "flush in no time": (ConfigError, lambda each: each.flush(timeout=0)),

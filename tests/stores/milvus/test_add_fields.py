@@ -296,6 +296,18 @@ def test_of_two_clients_who_add_one_name_with_two_types_at_the_same_time_one_is_
         assert sum(isinstance(each, SchemaError) for each in outcomes.values()) == 1
 
 
+def test_more_fields_than_milvus_keeps_are_refused_before_anything_is_sent(store: Store) -> None:
+    spec = small(fresh("wide"), fields={f"field_{number}": "list<float64>" for number in range(4_000)})
+    more: dict[str, FieldType] = {f"more_{number}": "list<float64>" for number in range(4_000)}
+    with made(store, spec) as photos:
+        photos.add_fields({"one": "int64"})
+        with pytest.raises(UnsupportedError, match="metadata"):
+            photos.add_fields(more)
+        assert store.open(spec.name).spec == grown(spec, "one", "int64")
+    with pytest.raises(UnsupportedError, match="metadata"):
+        store.create(small(fresh("wide"), fields=more | dict.fromkeys(spec.column_names[2:], "int64")))
+
+
 def test_a_field_meant_for_a_collection_that_was_replaced_does_not_reach_the_other(store: Store) -> None:
     spec = small(fresh("meant"))
     with made(store, spec) as photos:

@@ -105,6 +105,10 @@ def test_a_server_killed_in_the_middle_of_a_bulk_write_loses_and_doubles_nothing
 
     with of(guarded, timeout=5) as store:
         photos = store.create(SPEC)
+        larger = store.create(small("larger"))
+        larger.upsert(rows(larger.spec, ["before"]))
+        larger.add_fields({"taken": "timestamp"})
+        larger.upsert(rows(larger.spec, ["after"], taken=["2020-05-17T10:00:00.000001Z"]))
         old = [f"r{place:06d}" for place in range(0, BATCHES * SIZE, 7)]
         photos.upsert(rows(SPEC, old, version=[1] * len(old)))
         upsert = photos.upsert
@@ -141,6 +145,9 @@ def test_a_server_killed_in_the_middle_of_a_bulk_write_loses_and_doubles_nothing
         lost = acknowledged - survived.keys()
         assert not lost, f"{len(lost)} acknowledged rows are gone"
         assert all(survived[key] == 2 for key in acknowledged), "an acknowledged row is an old one"
+        assert store.open("larger").spec == larger.spec
+        assert scanned(larger, filter=field("taken").is_null()) == ["before"]
+        assert scanned(larger, filter=field("taken") > "2020-05-17T10:00:00Z") == ["after"]
 
         report = vb.write(photos, source(kill_at=None), workers=4, journal=path)
         assert report.failed == 0

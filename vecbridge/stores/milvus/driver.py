@@ -98,8 +98,10 @@ class MilvusDriver:
 
     @classmethod
     def gaps(cls, spec: CollectionSpec) -> Iterable[Gap]:
-        """Nothing that the capabilities do not say."""
-        return ()
+        """A spec that is too large for Milvus to keep beside the collection."""
+        if (size := stored.size(spec)) > stored.MOST_BYTES:
+            detail = f"its fields take {size:,} bytes of metadata, and {stored.MOST_BYTES:,} can be kept"
+            yield Gap("size", spec.name, detail, blocking=True)
 
     def connect(self, deadline: Deadline) -> Capabilities:
         """Asks the server for its version, which decides what it can do."""

@@ -27,6 +27,9 @@ from vecbridge.schema import CollectionSpec, Field, FieldType
 _SPEC: Final = "vecbridge.spec"
 _TOKEN: Final = "vecbridge.token"
 _ADDED: Final = "vecbridge.field"
+_ADDED_BYTES: Final = 120  # of a field's property, without its name
+#: What the properties may take. etcd holds 1.5 MB; above that a collection cannot even be dropped.
+MOST_BYTES: Final = 1_000_000
 
 
 def unpaired(pairs: Iterable[Any]) -> dict[str, str]:
@@ -52,6 +55,11 @@ def of_added(token: str, fields: Sequence[Field], start: int) -> dict[str, str]:
         f"{_ADDED}.{token}.{field.name}.{field.type}": json.dumps([place, now])
         for place, field in enumerate(fields, start)
     }
+
+
+def size(spec: CollectionSpec) -> int:
+    """Bytes of the properties at most, however many of the fields are added later."""
+    return len(spec.to_json().encode()) + sum(_ADDED_BYTES + len(field.name) for field in spec.fields)
 
 
 def spec_of(described: Any) -> CollectionSpec | None:

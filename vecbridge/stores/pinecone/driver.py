@@ -166,9 +166,10 @@ class PineconeDriver:
             plane, _ = self._plane(index.host)
             return foreign.introspected(index, plane, deadline)
         name = collection_name(index.name)
-        spec = tags.read(name, index.tags)
-        spec = spec if spec.name == name else spec.renamed(name)
-        return Described(name, spec, tags.identity(index), state=Location(index.host, of_spec(spec)))
+        stored = tags.read(name, index.tags)
+        spec = stored.spec if stored.spec.name == name else stored.spec.renamed(name)
+        layout = of_spec(spec, copies_ids=stored.copies_ids)
+        return Described(name, spec, tags.identity(index), state=Location(index.host, layout))
 
     def _require_room_for_tags(self, spec: CollectionSpec) -> None:
         taken = 1 + len(tags.chunks(spec))

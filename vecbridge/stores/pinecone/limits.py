@@ -43,6 +43,7 @@ CAPABILITIES: Final = Capabilities(
     zero_vectors=False,
     filter_depth=12,  # over gRPC a level is up to six nested messages, and protobuf parses a hundred
     consistency="eventual",
+    adds_fields=True,
     counts_deletes=False,
     deletes_where=True,
     trust_reads=10.0,

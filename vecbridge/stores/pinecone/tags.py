@@ -14,11 +14,11 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from vecbridge.driver import Identity
-from vecbridge.errors import CorruptStoreError, SchemaError
+from vecbridge.errors import CorruptStoreError, SchemaError, UnsupportedError
 from vecbridge.schema import CollectionSpec
 
 MOST: Final = 19  # tags that a spec may take: an index has 20, and one holds the token
@@ -61,16 +61,28 @@ def of_spec(spec: CollectionSpec, token: str, version: str = _VERSIONS[-1]) -> d
     return {_TOKEN: f"{version}-{len(pieces)}-{token}"} | named
 
 
-def changed(stored: Stored, spec: CollectionSpec, tags: Mapping[str, str]) -> dict[str, str]:
-    """What makes the tags of an index those of another spec, an empty one removing a tag.
+def changed(tags: Mapping[str, str], spec: CollectionSpec) -> dict[str, str]:
+    """The tags to set so that an index has another spec; an empty one is to be removed.
 
     Args:
-        stored: What the tags say.
-        spec: What they are to say.
-        tags: All tags of the index.
+        tags: All of its tags.
+        spec: What it is to hold.
+
+    Raises:
+        UnsupportedError: It has too many others.
     """
+    require_room(spec, [name for name in tags if not is_reserved(name)])
+    stored = read(spec.name, tags)
     removed = {name: "" for name in tags if is_reserved(name)}
     return removed | of_spec(spec, stored.token, stored.version)
+
+
+def require_room(spec: CollectionSpec, others: Collection[str]) -> None:
+    """Refuses a spec that an index cannot have beside other tags."""
+    taken = 1 + len(chunks(spec))
+    if taken + len(others) > ALL:
+        hint = f"an index has {ALL}, and the spec takes {taken} of them"
+        raise UnsupportedError("pinecone", f"{len(others)} tags", hint)
 
 
 def is_ours(tags: Mapping[str, str]) -> bool:

@@ -347,7 +347,7 @@ def test_damaged_tags_are_said_and_touched_by_nobody(emulator: Emulator, rest: S
         client.indexes.configure("photos", tags={"vecbridge-spec-00": ""})
         with pytest.raises(CorruptStoreError, match="damaged"):
             rest.open("photos")
-        client.indexes.configure("photos", tags={"vecbridge": "2-1-abc"})
+        client.indexes.configure("photos", tags={"vecbridge": "3-1-abc"})
     with pytest.raises(CorruptStoreError, match="later version"):
         rest.open("photos")
 

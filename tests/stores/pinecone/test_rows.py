@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,11 @@ from vecbridge.store import Store
 from vecbridge.stores.pinecone import expressions, integers, layout, tags
 from vecbridge.testing.pinecone import Emulator
 from vecbridge.testing.pinecone.filters import compiled
-from vecbridge.testing.strategies import ODD_INTEGERS, ODD_TEXTS
+from vecbridge.testing.strategies import ODD_INTEGERS, ODD_TEXTS, ODD_TIMES
 
 FIELDS: dict[str, Any] = {
     "flag": "bool", "year": "int64", "price": "float64", "title": "string", "tags": "list<string>",
-    "facts": "json",
+    "facts": "json", "taken": "timestamp", "sizes": "list<int64>", "ratios": "list<float64>",
 }  # fmt: skip
 VALUES: dict[str, list[Any]] = {
     "flag": [True, False, None, None, None],
@@ -44,6 +45,15 @@ VALUES: dict[str, list[Any]] = {
     "title": ["", 'say "hi"\\\n', "\U0001f600", "null", None],
     "tags": [[], [""], ["a", 'b"', "\U00010000"], ["[]"], None],
     "facts": ["null", '""', "[]", f'{{"a":{2**80}}}', None],
+    "taken": [
+        datetime(1970, 1, 1, microsecond=7, tzinfo=UTC),
+        ODD_TIMES[0],
+        ODD_TIMES[-1],
+        ODD_TIMES[4],
+        None,
+    ],
+    "sizes": [[], [2**63 - 1, -(2**63)], [7, 7, 0], [2**53 + 1], None],
+    "ratios": [[0.5, 3.0], [], [0.1, 5e-324, -1.7976931348623157e308], [1e16, 1e22], None],
 }
 ALL_OR_FILTERED = pytest.mark.parametrize("condition", [None, vb.field("year") >= 0], ids=["all", "filtered"])
 IDS = ["a", "50% off?/#&é", "\U0001f600", " blank ", "%C3%A9"]
@@ -63,7 +73,7 @@ def test_what_one_transport_writes_the_other_reads(emulator: Emulator, writer: s
         assert found.equals(batch)
         assert set(scanned(other.open("photos"))) == set(IDS)
         [hits] = other.open("photos").search(Query(vectors[2], k=1, include=list(FIELDS)))
-        assert hits[0].record == batch.slice(2, 1).select(["id", *FIELDS]).to_pylist()[0]
+        assert hits.records == batch.slice(2, 1).select(["id", *FIELDS])
 
 
 def test_other_programs_find_plain_metadata(emulator: Emulator, rest: Store) -> None:
@@ -77,7 +87,18 @@ def test_other_programs_find_plain_metadata(emulator: Emulator, rest: Store) -> 
             for key, row in index.fetch(ids=["a"], namespace="eu").vectors.items()
         }
         assert plain == {
-            "a": {"flag": True, "year": 2020.0, "price": 0.1, "title": "", "_vb_tags": "[]", "facts": "null"}
+            "a": {
+                "_vb_id": "a",
+                "flag": True,
+                "year": 2020.0,
+                "price": 0.1,
+                "title": "",
+                "_vb_tags": "[]",
+                "facts": "null",
+                "taken": 7.0,
+                "_vb_sizes": "[]",
+                "ratios": ["0.5", "3.0"],
+            }
         }
         page = index.list_paginated(namespace="eu")
         assert {each.id for each in page.vectors} == {
@@ -133,6 +154,58 @@ def test_what_means_not_asks_whether_there_is_a_value() -> None:
         text = json.dumps(expressions.compiled(normalize(condition, spec), where))
         assert '"$exists": true' in text
         assert '"$not"' not in text
+
+
+def test_an_ordinary_time_filters_as_microseconds() -> None:
+    spec = small(fields={"taken": "timestamp"})
+    condition = normalize(vb.field("taken") > datetime(2020, 1, 1, tzinfo=UTC), spec)
+    assert expressions.compiled(condition, layout.of_spec(spec)) == {"taken": {"$gt": 1_577_836_800e6}}
+
+
+def test_lists_of_numbers_are_filtered_by_their_elements_and_empty_ones_stay_apart(store: Store) -> None:
+    photos = store.create(small(fields={"sizes": "list<int64>", "ratios": "list<float64>"}))
+    ratios = [[0.1, 3.0], [], None, [-0.0]]
+    photos.upsert(rows(photos.spec, list("abcd"), sizes=[[7, 2**53 + 1], [2**53], [], None], ratios=ratios))
+    sizes, of = vb.field("sizes"), vb.field("ratios")
+    for condition, keeps in (
+        (sizes.contains(2**53 + 1), "a"),
+        (sizes.contains(2**53), "b"),
+        (~sizes.contains(7), "bc"),
+        (sizes.is_empty(), "c"),
+        (~sizes.is_empty(), "ab"),
+        (sizes.is_null(), "d"),
+        (of.contains(3), "a"),
+        (of.contains(0), "d"),
+        (~of.contains(0.1), "bd"),
+        (of.is_empty() | of.is_null(), "bc"),
+    ):
+        assert scanned(photos, filter=condition) == list(keeps), condition
+    assert photos.fetch(["d"])["ratios"].to_pylist() == [[0.0]]
+
+
+def test_ids_are_filtered_by_the_service_in_one_request(emulator: Emulator, store: Store) -> None:
+    photos = store.create(small(fields={"year": "int64"}))
+    photos.upsert(rows(photos.spec, IDS, year=range(len(IDS))))
+    emulator.log.clear()
+    wanted = vb.field("id").isin([*IDS[:3], "nobody", "x" * 600]) & (vb.field("year") > 0)
+    assert photos.count(wanted) == 2
+    assert [request.operation for request in emulator.log.requests()] == ["fetch_by_metadata"]
+
+
+def test_records_of_an_older_index_have_no_copy_of_their_id(emulator: Emulator, rest: Store) -> None:
+    import pinecone
+
+    rest.create(small(fields={"year": "int64"}))
+    with pinecone.Pinecone(api_key=KEY, host=emulator.host) as client, client.index("photos") as index:
+        older = client.indexes.describe("photos").tags["vecbridge"].replace("2-", "1-", 1)
+        client.indexes.configure("photos", tags={"vecbridge": older})
+        photos = rest.open("photos")
+        photos.upsert(rows(photos.spec, ["a"], year=[1]))
+        assert dict(index.fetch(ids=["a"]).vectors["a"].metadata) == {"year": 1.0}
+    for condition in (vb.field("id") == "a", ~vb.field("id").isin(["b"]), vb.field("id") != "b"):
+        with pytest.raises(UnsupportedError, match=r"id of this index.*fetch\(\) and delete\(\) take ids"):
+            photos.count((vb.field("year") == 1) | condition)
+    assert scanned(photos, filter=vb.field("year") == 1) == ["a"]
 
 
 def test_a_list_beyond_ten_thousand_values_goes_in_parts(rest: Store) -> None:

@@ -68,6 +68,15 @@ class Control:
                 timeout=-1,
             )
 
+    def tag(self, index: str, tags: dict[str, str]) -> None:
+        """Sets tags of an index, an empty one is removed; its other tags stay.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        with errors.mapped(f"tag index {index!r}"):
+            self._client.indexes.configure(index, tags=tags)
+
     def delete(self, index: str) -> None:
         """Starts to delete an index; nothing if there is none."""
         with suppress(NotFoundError), errors.mapped(f"delete index {index!r}"):

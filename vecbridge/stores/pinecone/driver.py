@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vecbridge.stores.pinecone.planes import Plane
     from vecbridge.stores.pinecone.rest import RestPlane
 
+_SETTLING: Final = 1.0  # seconds that a request to the control plane may take until its change is there
 _INDEX: Final = re.compile(r"[a-z0-9-]{1,45}")
 
 
@@ -91,7 +92,9 @@ class PineconeDriver:
         self, spec: CollectionSpec, token: str, replacing: Described | None, deadline: Deadline
     ) -> Described:
         """Makes an index and waits until it takes requests."""
-        self._require_room_for_tags(spec)
+        if reserved := [name for name in self._options.tags if tags.is_reserved(name)]:
+            raise ConfigError(f"tags: {reserved[0]!r} is vecbridge's own")
+        tags.require_room(spec, self._options.tags)
         control, index = self._control(), index_name(spec.name)
         if replacing is not None:
             self.drop(replacing, None, deadline)
@@ -139,6 +142,28 @@ class PineconeDriver:
             for plane in set(self._planes.pop(found.state.host, ())):
                 plane.close()
 
+    def add_fields(self, found: Described, spec: CollectionSpec, deadline: Deadline) -> Described | None:
+        """Writes the new spec into the tags, in one request: a record without the key of a field has null.
+
+        The service changes tags whether or not they are still those that were read, so that of two calls at
+        the same moment the later one wins. Each waits until the other's change must be there and looks again:
+        the earlier one sees that it lost.
+
+        Raises:
+            NotFoundError: The index is gone.
+            UnsupportedError: It was made elsewhere, or has too many other tags.
+        """
+        if not found.state.layout.own:
+            hint = "its columns are the keys of its records: write new ones into 'extra', and open it again"
+            raise UnsupportedError("pinecone", "adding fields to an index made elsewhere", hint)
+        index = self._standing(found)
+        now = self._described(index, deadline)
+        if now.identity == found.identity and now.spec == found.spec:
+            self._control().tag(index.name, tags.changed(index.tags, spec))
+            deadline.pause(_SETTLING, f"whether {found.name!r} has its new fields is not known")
+            now = self._described(self._standing(found), deadline)
+        return now if now.identity == found.identity and now.spec == spec else None
+
     def error(self, exc: Exception, what: str) -> VecbridgeError | None:
         """Maps an exception of Pinecone's client to one of ours."""
         from pinecone.errors import PineconeError
@@ -159,6 +184,12 @@ class PineconeDriver:
             if self._connected is not None:
                 self._connected.close()
 
+    def _standing(self, found: Described) -> Any:
+        """The index that has the name of a collection now, as the client describes it."""
+        if (index := self._control().describe(index_name(found.name))) is None:
+            raise NotFoundError(f"collection {found.name!r} was dropped")
+        return index
+
     def _described(self, index: Any, deadline: Deadline) -> Described:
         from vecbridge.stores.pinecone import foreign
 
@@ -166,18 +197,10 @@ class PineconeDriver:
             plane, _ = self._plane(index.host)
             return foreign.introspected(index, plane, deadline)
         name = collection_name(index.name)
-        spec = tags.read(name, index.tags)
-        spec = spec if spec.name == name else spec.renamed(name)
-        return Described(name, spec, tags.identity(index), state=Location(index.host, of_spec(spec)))
-
-    def _require_room_for_tags(self, spec: CollectionSpec) -> None:
-        taken = 1 + len(tags.chunks(spec))
-        reserved = [name for name in self._options.tags if tags.is_reserved(name)]
-        if reserved:
-            raise ConfigError(f"tags: {reserved[0]!r} is vecbridge's own")
-        if taken + len(self._options.tags) > tags.ALL:
-            hint = f"an index has {tags.ALL}, and the spec takes {taken} of them"
-            raise UnsupportedError("pinecone", f"{len(self._options.tags)} tags", hint)
+        stored = tags.read(name, index.tags)
+        spec = stored.spec if stored.spec.name == name else stored.spec.renamed(name)
+        layout = of_spec(spec, copies_ids=stored.copies_ids)
+        return Described(name, spec, tags.identity(index), state=Location(index.host, layout))
 
     def _control(self) -> Control:
         from vecbridge.stores.pinecone.control import Control

@@ -1,8 +1,10 @@
 """Which metadata key holds which column, how an id becomes the id of a record, what a namespace is called.
 
-What vecbridge writes: every scalar under its own name, so that other programs filter on it. A null is a key
-that is left out, for the service has none. A second key, ``_vb_<name>``, stands beside an integer that is no
-float64 (:mod:`.integers`), and in the place of an empty list, which the service may not tell from none.
+What vecbridge writes: every scalar under its own name, so that other programs filter on it (:mod:`.scalars`
+says how). A null is a key that is left out, for the service has none. A second key, ``_vb_<name>``, stands
+beside an integer that is no float64 (:mod:`.integers`), and in the place of an empty list, which the service
+may not tell from none. The service filters on metadata alone, so that ``_vb_id`` is a copy of the record's
+id; the records of an index whose tags say version 1 have none.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from vecbridge.errors import CorruptStoreError
 from vecbridge.schema import CollectionSpec, FieldType
 
 DEFAULT_NAMESPACE: Final = "__default__"
+_ID_KEY: Final = "_vb_id"
 _DISGUISED: Final = f"%{DEFAULT_NAMESPACE}"
 _PLAIN: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
@@ -38,6 +41,11 @@ class Column:
     type: FieldType
     second_key: str = ""
 
+    @property
+    def is_list(self) -> bool:
+        """Whether its values are lists."""
+        return self.type.startswith("list<")
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -48,12 +56,14 @@ class Layout:
         columns: The scalar columns but for ``extra``, by vecbridge's name.
         own: Whether vecbridge made the index, and ids and namespaces are written in its way.
         extra: The column that takes every key or value outside the others (indexes made elsewhere), or None.
+        id_key: The metadata key of the copy of the id, "" where there is none.
     """
 
     id_type: str
     columns: Mapping[str, Column]
     own: bool = True
     extra: str | None = None
+    id_key: str = ""
 
     def key(self, id: str | int) -> str:
         """The id of a record."""
@@ -98,13 +108,18 @@ class Location(NamedTuple):
     layout: Layout
 
 
-def of_spec(spec: CollectionSpec) -> Layout:
-    """The layout of a collection that vecbridge made."""
+def of_spec(spec: CollectionSpec, *, copies_ids: bool = True) -> Layout:
+    """The layout of a collection that vecbridge made.
+
+    Args:
+        spec: What it holds.
+        copies_ids: Whether its records have a copy of their id among their metadata.
+    """
     columns = {
         field.name: Column(field.name, field.name, field.type, second_key=f"_vb_{field.name}")
         for field in spec.fields
     }
-    return Layout(spec.id_type, columns)
+    return Layout(spec.id_type, columns, id_key=_ID_KEY if copies_ids else "")
 
 
 def index_name(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import orjson
@@ -14,36 +14,27 @@ import pyarrow as pa
 from vecbridge import records
 from vecbridge.errors import CorruptStoreError
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.pinecone import integers
-from vecbridge.stores.pinecone.layout import Column, Layout
+from vecbridge.stores.pinecone import integers, scalars
+from vecbridge.stores.pinecone.layout import Layout
 from vecbridge.stores.pinecone.limits import ID_BYTES, METADATA_BYTES
 from vecbridge.stores.pinecone.planes import Row
 
-_EMPTY_LIST: Final = "[]"
-
 
 def metadata(layout: Layout, batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The metadata of a checked batch, row by row; a null is a key that is not there."""
+    """The metadata of a checked batch, row by row."""
     rows: list[dict[str, Any]] = [{} for _ in range(batch.num_rows)]
+    if layout.id_key:
+        for row, id in zip(rows, batch.column("id").to_pylist(), strict=True):
+            row[layout.id_key] = layout.key(id)
     if layout.extra is not None:
         for row, text in zip(rows, batch.column(layout.extra).to_pylist(), strict=True):
             row.update(_object(text) or {})
     for column in layout.columns.values():
-        for row, value in zip(rows, batch.column(column.name).to_pylist(), strict=True):
+        values = scalars.listed(column, batch.column(column.name))
+        for row, value in zip(rows, values, strict=True):
             if value is not None:
-                _put(row, column, value)
+                scalars.put(row, column, value)
     return rows
-
-
-def _put(row: dict[str, Any], column: Column, value: Any) -> None:
-    if column.type == "int64":
-        row[column.key], rest = integers.split(value)
-        if rest:
-            row[column.second_key] = float(rest)
-    elif column.type == "list<string>" and not value and column.second_key:
-        row[column.second_key] = _EMPTY_LIST
-    else:
-        row[column.key] = value
 
 
 def sizes(metadata: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -127,7 +118,7 @@ def batch(
             arrays.append(pa.array([_extra(layout, row.metadata) for row in rows], pa.string()))
         else:
             column = layout.columns[name]
-            values = [_taken(column, row.metadata) for row in rows]
+            values = [scalars.taken(column, row.metadata) for row in rows]
             arrays.append(pa.array(values, schema.field(name).type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
@@ -142,30 +133,7 @@ def _vectors(spec: CollectionSpec, rows: Sequence[Row]) -> pa.Array:
     return records.vector_array(values)
 
 
-def _taken(column: Column, held: Mapping[str, Any]) -> Any:
-    """The value of a column; None where there is none, or one of another type."""
-    value: Any = held.get(column.key)
-    match column.type:
-        case "int64" if _is_number(value):
-            return integers.joined(value, held.get(column.second_key, 0))
-        case "float64" if _is_number(value):
-            return float(value)
-        case "bool" if isinstance(value, bool):
-            return value
-        case "list<string>" if isinstance(value, list):
-            return value
-        case "list<string>" if column.second_key and column.second_key in held:
-            return []
-        case "string" | "json" if isinstance(value, str):
-            return value
-    return None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _extra(layout: Layout, held: Mapping[str, Any]) -> str | None:
-    taken = {column.key for column in layout.columns.values() if _taken(column, held) is not None}
+    taken = {column.key for column in layout.columns.values() if scalars.taken(column, held) is not None}
     rest = {key: value for key, value in held.items() if key not in taken}
     return records.canonical_json(json.dumps(rest)) if rest else None

@@ -127,13 +127,14 @@ class Project:
 
     def configure(self, name: str, body: Body) -> Index:
         """Changes an index's deletion protection and tags; the tag ``""`` removes one."""
-        index = self.find(name)
-        protection, tags = _protection(body, index.deletion_protection), _tags(body, index.tags)
-        for part in ("spec", "embed", "schema", "deployment"):
-            if part in body:
-                raise _not_emulated(part)
-        index.deletion_protection, index.tags = protection, tags
-        return index
+        with self._lock:
+            index = self.find(name)
+            protection, tags = _protection(body, index.deletion_protection), _tags(body, index.tags)
+            for part in ("spec", "embed", "schema", "deployment"):
+                if part in body:
+                    raise _not_emulated(part)
+            index.deletion_protection, index.tags = protection, tags
+            return index
 
     def delete(self, name: str) -> None:
         """Deletes an index and all its records."""

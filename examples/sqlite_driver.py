@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from vecbridge import filters, records
+from vecbridge import errors, filters, records
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.driver import (
     Columns,
@@ -33,15 +33,7 @@ from vecbridge.driver import (
     SearchResult,
     WritePart,
     WriteResult,
-)
-from vecbridge.errors import (
-    BackendError,
-    CollectionExistsError,
-    CorruptStoreError,
-    NotFoundError,
-    StorageFullError,
-    UnavailableError,
-    VecbridgeError,
+    outdated,
 )
 from vecbridge.filters import Filter
 from vecbridge.query import Hits, Status
@@ -51,8 +43,7 @@ from vecbridge.urls import StoreOptions, StoreURL
 # A replaced row keeps its number, so that a scan under way meets it once. A column without a type keeps
 # ids as they are: text or 64-bit integers.
 TABLES = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
+PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS collections (name TEXT PRIMARY KEY, token TEXT, spec TEXT);
 CREATE TABLE IF NOT EXISTS rows (
     number INTEGER PRIMARY KEY AUTOINCREMENT, token TEXT, namespace TEXT, id, row BLOB,
@@ -67,7 +58,9 @@ class SQLiteDriver:
     capabilities: ClassVar[Capabilities] = Capabilities(
         backend="sqlite",
         indexes=frozenset({"auto", "flat"}),
+        id_operators=frozenset({"==", "!=", "in", "<", "<=", ">", ">="}),
         atomic_batch=True,  # a write is one transaction
+        adds_fields=True,
     )
     options: ClassVar[type[StoreOptions]] = StoreOptions  # none of its own
     on_fork: ClassVar[OnFork] = "reopen"  # a child gets a connection of its own
@@ -94,7 +87,7 @@ class SQLiteDriver:
     def describe(self, name: str, deadline: Deadline) -> Described | None:
         sql = "SELECT token, spec FROM collections WHERE name = ?"
         for token, spec in self.query(sql, name, deadline=deadline):
-            return Described(name, CollectionSpec.from_json(spec), Identity(token))
+            return _described(token, CollectionSpec.from_json(spec))
         return None
 
     def create(
@@ -107,8 +100,8 @@ class SQLiteDriver:
                 values = (spec.name, token, spec.to_json())
                 database.execute("INSERT INTO collections VALUES (?, ?, ?)", values)
             except sqlite3.IntegrityError:
-                raise CollectionExistsError(f"collection {spec.name!r} was made meanwhile") from None
-        return Described(spec.name, spec, Identity(token))
+                raise errors.CollectionExistsError(f"collection {spec.name!r} was made meanwhile") from None
+        return _described(token, spec)
 
     def attach(self, found: Described, namespace: str) -> SQLiteCollection:
         return SQLiteCollection(self, found, namespace)
@@ -125,16 +118,23 @@ class SQLiteDriver:
                 sql = "DELETE FROM rows WHERE token = ? AND namespace = ?"
                 database.execute(sql, (found.identity.value, namespace))
 
-    def error(self, exc: Exception, what: str) -> VecbridgeError | None:
+    def add_fields(self, found: Described, spec: CollectionSpec, deadline: Deadline) -> Described | None:
+        """Replaces the spec alone: each row says which columns it has, and those that it lacks are null."""
+        token, sql = found.identity.value, "UPDATE collections SET spec = ? WHERE token = ? AND spec = ?"
+        with self.transaction(deadline) as database:
+            changed = database.execute(sql, (spec.to_json(), token, found.spec.to_json())).rowcount
+        return _described(token, spec) if changed else None
+
+    def error(self, exc: Exception, what: str) -> errors.VecbridgeError | None:
         """The one table from SQLite's errors to vecbridge's."""
         text = str(exc)
         if isinstance(exc, sqlite3.OperationalError) and "locked" in text:
-            return UnavailableError(f"{what}: {text}", unsent=True)
+            return errors.UnavailableError(f"{what}: {text}", unsent=True)
         if isinstance(exc, sqlite3.OperationalError) and "full" in text:
-            return StorageFullError(f"{what}: {text}")
+            return errors.StorageFullError(f"{what}: {text}")
         if isinstance(exc, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
-            return CorruptStoreError(f"{what}: {text}; nothing was changed")
-        return BackendError(f"{what}: {text}") if isinstance(exc, sqlite3.Error) else None
+            return errors.CorruptStoreError(f"{what}: {text}; nothing was changed")
+        return errors.BackendError(f"{what}: {text}") if isinstance(exc, sqlite3.Error) else None
 
     def forked(self) -> None:
         """SQLite forbids a child to touch what it inherited, and the front keeps that out of reach."""
@@ -153,15 +153,9 @@ class SQLiteDriver:
     @contextmanager
     def transaction(self, deadline: Deadline) -> Iterator[sqlite3.Connection]:
         """Everything that is written in the block, or nothing of it; durable when the block ends."""
-        with self._lock:
-            database = self._opened(deadline)
+        with self._lock, self._opened(deadline) as database:  # commits at the end, or rolls back
             database.execute("BEGIN IMMEDIATE")
-            try:
-                yield database
-            except BaseException:
-                database.rollback()
-                raise
-            database.commit()
+            yield database
 
     def _opened(self, deadline: Deadline) -> sqlite3.Connection:
         if self._database is None:
@@ -174,9 +168,8 @@ class SQLiteDriver:
 
     @staticmethod
     def _remove(database: sqlite3.Connection, found: Described) -> None:
-        token = (found.identity.value,)
-        database.execute("DELETE FROM collections WHERE token = ?", token)
-        database.execute("DELETE FROM rows WHERE token = ?", token)
+        for sql in ("DELETE FROM collections WHERE token = ?", "DELETE FROM rows WHERE token = ?"):
+            database.execute(sql, (found.identity.value,))
 
 
 class SQLiteCollection:
@@ -193,14 +186,16 @@ class SQLiteCollection:
         return None if found is None else found.identity
 
     def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
-        """One transaction for all of them, each row an Arrow message: SQLite has no limits to cut by."""
-        messages = [rows.slice(row, 1).serialize().to_pybytes() for row in range(rows.num_rows)]
+        """One transaction for all of them, each row with its schema: SQLite has no limits to cut by."""
+        schema = rows.schema.serialize().to_pybytes()
+        messages = [schema + rows.slice(row, 1).serialize().to_pybytes() for row in range(rows.num_rows)]
         ids = rows.column("id").to_pylist()
         return iter([WritePart(range(rows.num_rows), list(zip(ids, messages, strict=True)))])
 
     def write(self, part: WritePart, deadline: Deadline) -> WriteResult:
         with self._store.transaction(deadline) as database:
-            self._require_collection(database)
+            if self._stored_spec(database) != self._found.spec.to_json():
+                raise outdated(self._found.name)
             database.executemany(
                 "INSERT INTO rows (token, namespace, id, row) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET row = excluded.row",
@@ -211,7 +206,7 @@ class SQLiteCollection:
     def delete_keys(self, ids: pa.Array, deadline: Deadline) -> int:
         sql = "DELETE FROM rows WHERE token = ? AND namespace = ? AND id = ?"
         with self._store.transaction(deadline) as database:
-            self._require_collection(database)
+            self._stored_spec(database)
             return sum(database.execute(sql, (*self._place, id)).rowcount for id in ids.to_pylist())
 
     def search(self, request: SearchRequest) -> SearchResult:
@@ -239,9 +234,8 @@ class SQLiteCollection:
     def pages(self, request: PageRequest) -> Generator[KeyedPage, None, None]:
         """Rows by their numbers, up to the last one that was there at the start; the key is both numbers."""
         if request.after is None:
-            [(last,)] = self._store.query(
-                "SELECT ifnull(max(number), 0) FROM rows", deadline=Deadline.after(request.seconds)
-            )
+            sql = "SELECT ifnull(max(number), 0) FROM rows"
+            [(last,)] = self._store.query(sql, deadline=Deadline.after(request.seconds))
             after = 0
         else:
             after, last = _key(request.after)
@@ -271,11 +265,11 @@ class SQLiteCollection:
     def build(self, deadline: Deadline) -> None:
         """There is no index."""
 
-    def _require_collection(self, database: sqlite3.Connection) -> None:
+    def _stored_spec(self, database: sqlite3.Connection) -> str:
         """Within a transaction: writes to a collection that was dropped would stay behind unseen."""
-        sql = "SELECT 1 FROM collections WHERE token = ?"
-        if not database.execute(sql, self._place[:1]).fetchall():
-            raise NotFoundError(f"collection {self._found.name!r} is gone")
+        for (spec,) in database.execute("SELECT spec FROM collections WHERE token = ?", self._place[:1]):
+            return str(spec)
+        raise errors.NotFoundError(f"collection {self._found.name!r} is gone")
 
     def _rows(
         self, filter: Filter | None, deadline: Deadline, wanted: Callable[[Any], bool] = lambda id: True
@@ -285,11 +279,17 @@ class SQLiteCollection:
         return self._batch([row for id, row in rows if wanted(id)], filter)
 
     def _batch(self, messages: list[bytes], filter: Filter | None) -> pa.RecordBatch:
-        parts = [pa.ipc.read_record_batch(pa.py_buffer(message), self._schema) for message in messages]
-        batch = pa.concat_batches(parts) if parts else pa.RecordBatch.from_pylist([], schema=self._schema)
+        rows = [self._schema.empty_table(), *(pa.ipc.open_stream(each).read_all() for each in messages)]
+        table = pa.concat_tables(rows, promote_options="default").select(self._schema.names)
+        columns = [column.combine_chunks() for column in table.columns]
+        batch = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         if filter is None:
             return batch
         return batch.filter(pa.array([filters.matches(filter, row) for row in batch.to_pylist()], pa.bool_()))
+
+
+def _described(token: str, spec: CollectionSpec) -> Described:
+    return Described(spec.name, spec, Identity(token, schema=len(spec.fields)))
 
 
 def _key(key: Any) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import pytest
 
 faiss = pytest.importorskip("faiss", reason="pip install 'vecbridge[faiss]'")
 
-from tests.stores.faiss.helpers import faiss_store
+from tests.stores.faiss.helpers import faiss_store, names, rows, small
 from vecbridge.store import Store
 
 
@@ -33,3 +33,13 @@ def store(place: Path) -> Iterator[Store]:
     """An empty store."""
     with faiss_store(place) as store:
         yield store
+
+
+@pytest.fixture
+def made(place: Path) -> Path:
+    """A closed store with three rows, one of them written twice."""
+    with faiss_store(place) as store:
+        photos = store.create(small())
+        photos.upsert(rows(small(), names(3)))
+        photos.upsert(rows(small(), names(1)))
+    return place

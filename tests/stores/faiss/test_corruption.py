@@ -26,7 +26,7 @@ from tests.stores.faiss.helpers import (
 from vecbridge.errors import CorruptStoreError
 from vecbridge.indexes import HNSW, IVFSQ8, IndexParams
 from vecbridge.stores.faiss.log import Frame, read
-from vecbridge.stores.faiss.rows import catalogue_schema
+from vecbridge.stores.faiss.place import Place, StoredSpec
 
 ROWS = 1500
 COMMITS = 4
@@ -209,7 +209,7 @@ def written(place: Path) -> list[dict[str, Any]]:
 def frames(place: Path) -> list[tuple[int, int]]:
     """Start and end of each frame of the log."""
     path = one(place, "rows-*.log")
-    decoded, end = read(path, catalogue_schema(small()))
+    decoded, end = read(path, Place.at(path, StoredSpec("", small(), len(small().fields)), "cpu"))
     edges = [0]
     for frame in decoded:
         edges.append(edges[-1] + len(Frame(frame.batch, frame.dead, frame.successors).encode()))

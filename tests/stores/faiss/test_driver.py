@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.stores.faiss.helpers import (
     faiss_store,
     found,
     names,
+    one,
     random_vectors,
     reader_of,
     rows,
@@ -321,3 +323,48 @@ def test_norms_of_a_query_are_the_same_alone_and_among_others(store: Store) -> N
         np.testing.assert_array_equal(
             vectors.prepare(queries[position : position + 1])[0], together[position]
         )
+
+
+class TestWriteAbsent:
+    """Looking and writing are one step, and one frame of the log."""
+
+    @pytest.mark.parametrize("whole", [False, True])
+    def test_ids_that_are_there_stay_as_they_are(self, store: Store, place: Path, whole: bool) -> None:
+        spec = small()
+        photos = store.create(spec)
+        photos.upsert(rows(spec, ["b", "gone"]))
+        photos.delete(["gone"])
+        before = contents(photos)
+        frames = one(place, "rows-*.log").read_bytes().count(b"VBROWS01")
+        [part] = driver_of(photos).prepare(rows(spec, ["a", "b", "gone"], random_vectors(3, seed=1)), None)
+        assert list(driver_of(photos).write_absent(part, SOON, whole=whole).present) == [1]
+        after = contents(photos)
+        written = 0 if whole else 1
+        assert [row["id"] for row in after] == (["b"] if whole else ["a", "b", "gone"])
+        assert [row for row in after if row["id"] == "b"] == before
+        assert one(place, "rows-*.log").read_bytes().count(b"VBROWS01") == frames + written
+
+    def test_a_namespace_that_is_new(self, store: Store) -> None:
+        photos = store.create(small())
+        [part] = driver_of(photos).prepare(rows(small(), names(3)), None)
+        for present in ([], [0, 1, 2]):
+            assert list(driver_of(photos).write_absent(part, SOON, whole=False).present) == present
+            assert photos.count() == 3
+
+    def test_of_threads_that_write_the_same_ids_one_writes_each(self, store: Store) -> None:
+        photos = store.create(small())
+        driver, ids = driver_of(photos), names(50)
+
+        def write(seed: int) -> set[str]:
+            written: set[str] = set()
+            for start in range(0, 50, 5):
+                mine = ids[start : start + 8]
+                values = random_vectors(len(mine), seed=seed)
+                [part] = driver.prepare(rows(small(), mine, values), None)
+                present = driver.write_absent(part, SOON, whole=False).present
+                written |= {each for place, each in enumerate(mine) if place not in present}
+            return written
+
+        with ThreadPoolExecutor(4) as pool:
+            written = [each for part in pool.map(write, range(4)) for each in part]
+        assert sorted(written) == ids == [row["id"] for row in contents(photos)]

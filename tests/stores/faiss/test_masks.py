@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,19 @@ from vecbridge.testing.checks import ids_of
 from vecbridge.testing.model import Model
 
 SPEC = vb.CollectionSpec.single(
-    "photos", dim=2, metric="l2", fields={"year": "int64", "tags": "list<string>", "title": "string"}
+    "photos",
+    dim=2,
+    metric="l2",
+    fields={
+        "year": "int64",
+        "tags": "list<string>",
+        "title": "string",
+        "taken": "timestamp",
+        "people": "list<int64>",
+        "scores": "list<float64>",
+    },
 )
+NOON = datetime(2020, 5, 17, 12, tzinfo=UTC)
 FILTERS = [
     field("year") >= 2010,
     ~(field("year") >= 2010),
@@ -22,6 +35,14 @@ FILTERS = [
     ~field("tags").contains("t1"),
     ~field("tags").contains("nowhere"),
     field("title").isin(["T1", "T2"]) & (field("year") < 2015) | field("tags").is_null(),
+    field("taken") < NOON + timedelta(microseconds=40),
+    field("taken").isin([NOON + timedelta(microseconds=n) for n in range(1, 300, 9)]),
+    ~field("taken").isin([NOON]),
+    field("people").contains(2),
+    ~field("people").contains(2),
+    field("scores").contains(0.5) | (field("id") >= "r250"),
+    field("tags").is_empty() | field("people").is_empty(),
+    ~field("scores").is_empty() & ~field("id").isin(["r2", "r3"]),
 ]
 
 
@@ -40,6 +61,9 @@ def test_pieces_of_any_size_find_the_rows_that_the_oracle_finds(
         "year": [None if n % 7 == 0 else 2000 + n % 30 for n in range(count)],
         "tags": [None if n % 5 == 0 else [f"t{n % 3}"] * (n % 4) for n in range(count)],
         "title": [None if n % 11 == 0 else f"T{n % 6}" for n in range(count)],
+        "taken": [None if n % 3 == 0 else NOON + timedelta(microseconds=n) for n in range(count)],
+        "people": [None if n % 5 == 1 else list(range(n % 4)) for n in range(count)],
+        "scores": [None if n % 5 == 2 else [n % 3 / 2] * (n % 4) for n in range(count)],
     }
     batch, model, dropped = vb.batch(SPEC, **columns), Model(SPEC), [f"r{n}" for n in range(0, count, 13)]
     model.upsert(columns)

@@ -23,7 +23,8 @@ from vecbridge.store import Store
 from vecbridge.stores.faiss import rows as faiss_rows
 from vecbridge.stores.faiss import writer
 from vecbridge.stores.faiss.log import Frame
-from vecbridge.stores.faiss.rows import IdIndex, Snapshot, catalogue_schema
+from vecbridge.stores.faiss.place import catalogue_schema
+from vecbridge.stores.faiss.rows import IdIndex, Snapshot
 
 START = multiprocessing.get_context("forkserver")
 # monkeypatch is undone after all examples, and every example makes its own collection

@@ -1,6 +1,7 @@
 """The embedded store: raw vectors and a row log are the truth, FAISS indexes are derived from them.
 
-    <root>/<collection>/spec.json              the spec, and a token that changes when it is replaced
+    <root>/<collection>/spec.json              the spec, which fields were added to it, and a token that
+                                               changes when the collection is replaced
     <root>/<collection>/lock                   the lock of the one writer
     <root>/<collection>/<namespace>/CURRENT    which generation and which log hold the namespace
     …/<generation>/vectors-<i>.f32             float32 vectors; row number = offset

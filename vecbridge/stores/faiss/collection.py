@@ -24,17 +24,18 @@ from vecbridge.driver import (
     WritePart,
     WriteResult,
 )
-from vecbridge.errors import CursorExpiredError, DeadlineError, NotFoundError, StoreLockedError
+from vecbridge.errors import CursorExpiredError, DeadlineError, StoreLockedError
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray, Hits, Ids, Status
 from vecbridge.schema import Metric
 from vecbridge.stores.faiss.exact import Candidates
 from vecbridge.stores.faiss.files import WriterLock
 from vecbridge.stores.faiss.log import Rows
+from vecbridge.stores.faiss.place import Place, StoredSpec
 from vecbridge.stores.faiss.rows import Mask, Snapshot, Successors
 from vecbridge.stores.faiss.search import search
 from vecbridge.stores.faiss.upkeep import Upkeep
-from vecbridge.stores.faiss.view import Place, Reader, View
+from vecbridge.stores.faiss.view import Reader, View
 from vecbridge.stores.faiss.writer import Writer
 
 _POLL_SECONDS: Final = 0.2
@@ -63,12 +64,9 @@ class FaissCollection:
         self._no_ids: Ids = [] if place.spec.id_type == "string" else np.empty(0, np.int64)
 
     def identity(self, deadline: Deadline) -> Identity | None:
-        """The token, unless the collection was dropped or replaced; see :mod:`vecbridge.driver`."""
-        try:
-            self.reader.view()
-        except NotFoundError:
-            return None
-        return Identity(self.reader.place.token)
+        """The token and the number of fields that are stored now."""
+        stored = StoredSpec.read(self.reader.place.directory.parent)
+        return None if stored is None else stored.identity
 
     def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
         """One part whatever the limits are, because a batch is committed whole."""
@@ -78,6 +76,10 @@ class FaissCollection:
         """Commits the batch whole, or nothing of it."""
         self._writer.upsert(part.payload)
         return _ALL_STORED
+
+    def write_absent(self, part: WritePart, deadline: Deadline, *, whole: bool) -> WriteResult:
+        """Commits the new rows of the batch whole, while no other writer can come between."""
+        return WriteResult(present=self._writer.upsert_absent(part.payload, whole=whole).tolist())
 
     def delete_keys(self, ids: pa.Array, deadline: Deadline) -> int:
         """Marks rows as dead; their place is given back by :meth:`compact`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import math
 import os
 import re
@@ -18,13 +17,11 @@ from threading import RLock
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from vecbridge.capabilities import Capabilities, Gap
-from vecbridge.driver import Deadline, Described, Identity, OnFork
+from vecbridge.driver import Deadline, Described, OnFork
 from vecbridge.errors import (
     CollectionExistsError,
-    CorruptStoreError,
     MissingDependencyError,
     NotFoundError,
-    SchemaError,
     StoreLockedError,
     VecbridgeError,
 )
@@ -32,12 +29,12 @@ from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IVFFlat
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.faiss import errors, files
 from vecbridge.stores.faiss.files import WriterLock
+from vecbridge.stores.faiss.place import SPEC, Place, StoredSpec
 from vecbridge.urls import StoreOptions, StoreURL
 
 if TYPE_CHECKING:
     from vecbridge.stores.faiss.collection import FaissCollection
 
-_SPEC: Final = "spec.json"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _DISK_THREADS: Final = 4
 _GRAPHS: Final = (Auto.kind, HNSW.kind)
@@ -73,9 +70,12 @@ class FaissDriver:
         backend="faiss",
         indexes=frozenset({Flat.kind, *_GRAPHS, *_LISTS}),
         knobs=dict.fromkeys(_GRAPHS, frozenset({"ef"})) | dict.fromkeys(_LISTS, frozenset({"nprobe"})),
+        id_operators=frozenset({"==", "!=", "in", "<", "<=", ">", ">="}),
         request_rows=sys.maxsize,
         parallel_requests=1,
         atomic_batch=True,
+        atomic_conflict=True,
+        adds_fields=True,
         deletes_where=True,
         counts_where=True,
         splits=True,
@@ -114,7 +114,7 @@ class FaissDriver:
 
     def names(self, deadline: Deadline) -> Iterable[str]:
         """Directories with a spec."""
-        return [path.parent.name for path in self._root.glob(f"[a-z]*/{_SPEC}")]
+        return [path.parent.name for path in self._root.glob(f"[a-z]*/{SPEC}")]
 
     def describe(self, name: str, deadline: Deadline) -> Described | None:
         """The spec of a collection.
@@ -124,15 +124,8 @@ class FaissDriver:
         """
         if not _NAME.fullmatch(name):
             return None
-        path = self._root / name / _SPEC
-        try:
-            stored = json.loads(path.read_bytes())
-            spec, token = CollectionSpec.from_dict(stored["spec"]), str(stored["token"])
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (ValueError, KeyError, TypeError, SchemaError) as exc:
-            raise CorruptStoreError(f"{path} is damaged: {exc}; nothing was changed") from exc
-        return Described(name, spec, Identity(token))
+        stored = StoredSpec.read(self._root / name)
+        return None if stored is None else _described(name, stored)
 
     def create(
         self, spec: CollectionSpec, token: str, replacing: Described | None, deadline: Deadline
@@ -146,11 +139,11 @@ class FaissDriver:
         self._require_writable()
         files.refuse_network_file_system(self._root)
         hidden = self._root / f".new-{uuid.uuid4().hex}"
-        content = json.dumps({"token": token, "spec": spec.to_dict()}, ensure_ascii=False)
+        stored = StoredSpec(token, spec, len(spec.fields))
         with self._mutex:
             hidden.mkdir(parents=True)
             try:
-                files.replace_file(hidden / _SPEC, content.encode())
+                stored.write(hidden)
                 if replacing is not None:
                     with suppress(NotFoundError):  # what took its place meanwhile keeps the name, below
                         self.drop(replacing, None, deadline)
@@ -161,12 +154,14 @@ class FaissDriver:
                 if isinstance(exc, OSError) and exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
                     raise CollectionExistsError(f"collection {spec.name!r} was made meanwhile") from exc
                 raise
-        return Described(spec.name, spec, Identity(token))
+        return _described(spec.name, stored)
 
     def attach(self, found: Described, namespace: str) -> FaissCollection:
-        """The driver of one namespace, the same for all of its handles: they share views and the log."""
+        """The driver of one namespace, the same for all of its handles: they share views and the log.
+
+        It knows the fields of the handle that was opened last; the others read the columns that they know.
+        """
         from vecbridge.stores.faiss.collection import FaissCollection
-        from vecbridge.stores.faiss.view import Place
 
         token = found.identity.value
         key = found.name, namespace
@@ -174,9 +169,10 @@ class FaissDriver:
             collection = self._collections.get(key)
             if collection is None or collection.reader.place.token != token:
                 directory = self._root / found.name / _directory(namespace)
-                place = Place.at(directory, found.spec, token, self._device)
+                place = Place.at(directory, found.state, self._device)
                 lock = None if self._read_only else self._lock(found.name)
                 collection = self._collections[key] = FaissCollection(place, lock, self._disk)
+            collection.reader.grow(found.state)
             return collection
 
     def namespaces(self, found: Described, deadline: Deadline) -> Iterable[str]:
@@ -194,7 +190,7 @@ class FaissDriver:
         self._require_writable()
         name = found.name
         with self._mutex, ExitStack() as removing:
-            self._take_lock(found, deadline)
+            self._take_lock(found)
             keys = [key for key in self._collections if key[0] == name and namespace in (None, key[1])]
             for key in keys:
                 removing.enter_context(self._collections[key].upkeep.removing())
@@ -205,6 +201,30 @@ class FaissDriver:
             for key in keys:
                 del self._collections[key]
             self._locks.pop(name).release()
+
+    def add_fields(self, found: Described, spec: CollectionSpec, deadline: Deadline) -> Described | None:
+        """Replaces spec.json, and nothing else: :mod:`.place` says how rows from before are read.
+
+        Raises:
+            StoreLockedError: Another process writes to the collection.
+            NotFoundError: It was dropped or replaced meanwhile.
+        """
+        self._require_writable()
+        directory = self._root / found.name
+        with self._mutex:
+            if self._require_same(found).spec != found.spec:  # a look that takes no lock
+                return None
+            before = self._take_lock(found)
+            if before.spec != found.spec:
+                return None
+            for remains in directory.glob(f".{SPEC}.*"):  # of one that died over this
+                remains.unlink()
+            stored = replace(before, spec=spec)
+            stored.write(directory)
+            for (name, _), collection in self._collections.items():
+                if name == found.name:
+                    collection.reader.grow(stored)
+        return _described(found.name, stored)
 
     def error(self, exc: Exception, what: str) -> VecbridgeError | None:
         """See :mod:`.errors`."""
@@ -232,22 +252,27 @@ class FaissDriver:
     def _lock(self, name: str) -> WriterLock:
         return self._locks.setdefault(name, WriterLock(self._root / name / "lock"))
 
-    def _take_lock(self, found: Described, deadline: Deadline) -> None:
+    def _take_lock(self, found: Described) -> StoredSpec:
         lock = self._lock(found.name)
         held = lock.held
-        self._require_same(found, deadline)  # first: what replaced it has its own lock
+        self._require_same(found)  # first: what replaced it has its own lock
         lock.acquire()
         try:
-            self._require_same(found, deadline)
+            return self._require_same(found)
         except BaseException:
             if not held:
                 lock.release()
             raise
 
-    def _require_same(self, found: Described, deadline: Deadline) -> None:
-        stored = self.describe(found.name, deadline)
+    def _require_same(self, found: Described) -> StoredSpec:
+        stored = StoredSpec.read(self._root / found.name)
         if stored is None or stored.identity != found.identity:
             raise NotFoundError(f"collection {found.name!r} was dropped or replaced since it was opened")
+        return stored
+
+
+def _described(name: str, stored: StoredSpec) -> Described:
+    return Described(name, stored.spec, stored.identity, state=stored)
 
 
 def _search_in_one_thread() -> None:

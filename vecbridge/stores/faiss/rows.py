@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vecbridge.query import Ids
-from vecbridge.records import arrow_schema, booleans, numbers, python_ids
+from vecbridge.records import booleans, numbers, python_ids
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.faiss.log import Frame, Rows
+from vecbridge.stores.faiss.place import norm_column, padded
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Norms = np.ndarray[Any, np.dtype[np.float64]]
@@ -24,18 +25,6 @@ _FEW: Final = 128  # rows from which an Arrow kernel beats a loop; arrays from w
 _FEW_SLICES: Final = 32  # rows up to which slices beat Arrow's take
 _DELTA_LIMIT: Final = 100_000
 _CHUNK_BYTES: Final = 1 << 30  # Arrow strings have 32-bit offsets
-
-
-def catalogue_schema(spec: CollectionSpec) -> pa.Schema:
-    """Arrow schema of the log: id, scalar fields, and the Euclidean norm of each vector."""
-    names = [field.name for field in spec.fields]
-    norms = [pa.field(norm_column(vector.name), pa.float64()) for vector in spec.vectors]
-    return pa.schema([*arrow_schema(spec, names), *norms])
-
-
-def norm_column(vector: str) -> str:
-    """Where the norms of a vector field are kept."""
-    return f"_vb_norm_{vector}"
 
 
 class Chunk:
@@ -121,6 +110,11 @@ class Snapshot:
             dead=_few((*self.dead, *(frame.dead for frame in killing))),
             successors=_few((*self.successors, *(frame.successors for frame in killing))),
         )
+
+    def widened(self, schema: pa.Schema) -> Snapshot:
+        """The same rows, with null in the columns that they lack."""
+        chunks = tuple(Chunk(padded(chunk.batch, schema)) for chunk in self.chunks)
+        return replace(self, chunks=chunks)
 
     def ids(self, rows: Rows) -> Ids:
         """Ids of one row or more, in the order asked, as Hits carries them."""

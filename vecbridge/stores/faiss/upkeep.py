@@ -125,7 +125,7 @@ class Upkeep:
                 file.append(low, view.vectors[field.name].values[rows])
             frames.append(Frame(view.snapshot.take(rows, place.schema.names)))
         snapshot = Snapshot.empty(place.spec).extended(frames)
-        write_log(directory / "rows-0.log", snapshot)
+        write_log(directory / "rows-0.log", snapshot, place.fields)
         vectors = {
             field.name: FieldVectors.of(field, file.view(snapshot.total), snapshot)
             for field, file in zip(place.spec.vectors, files, strict=True)

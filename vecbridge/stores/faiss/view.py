@@ -3,6 +3,7 @@
 Whoever writes changes the files in this order, and ``==>`` is a sync: what stands on its right is not begun
 before what stands on its left has reached the disk::
 
+    new fields   spec.json lists them  ==>  a frame of a log has them
     commit       rows of vectors-<i>.f32  ==>  one frame of rows-<n>.log  ==>  acknowledged
     new log      rows-<n+1>.log           ==>  CURRENT names it           ==>  rows-<n>.log is removed
     compaction   generation <g+1>         ==>  CURRENT names it           ==>  generation <g> is removed
@@ -39,46 +40,21 @@ from typing import Final, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
-from vecbridge.errors import ConfigError, CorruptStoreError, NotFoundError
-from vecbridge.schema import CollectionSpec
+from vecbridge.errors import ConfigError, CorruptStoreError
 from vecbridge.stores.faiss import log
 from vecbridge.stores.faiss.exact import FieldVectors
 from vecbridge.stores.faiss.indexes import Loaded
-from vecbridge.stores.faiss.log import Frame, Rows
-from vecbridge.stores.faiss.rows import IdIndex, Snapshot, catalogue_schema
+from vecbridge.stores.faiss.log import Frame, NewFieldsError, Rows
+from vecbridge.stores.faiss.place import Place, StoredSpec
+from vecbridge.stores.faiss.rows import IdIndex, Snapshot
 from vecbridge.stores.faiss.search import Selections
 from vecbridge.stores.faiss.segments import Segments
 from vecbridge.stores.faiss.vectors import VectorFile
 
 CURRENT: Final = "CURRENT"
-SPEC: Final = "spec.json"
 _ATTEMPTS: Final = 3  # a compaction elsewhere can remove a file between two looks at it
 
 Stamp: TypeAlias = "tuple[int, int]"  # modification time and inode: a file that is replaced has another
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Place:
-    """Where a namespace is, and what it holds.
-
-    Attributes:
-        directory: Its directory; the first write makes it.
-        spec: The collection's spec.
-        token: The collection's token, which changes when it is replaced.
-        schema: Arrow schema of the rows in the log.
-        device: "cpu" or "cuda".
-    """
-
-    directory: Path
-    spec: CollectionSpec
-    token: str
-    schema: pa.Schema
-    device: str
-
-    @classmethod
-    def at(cls, directory: Path, spec: CollectionSpec, token: str, device: str) -> Place:
-        """The place of a namespace of a collection."""
-        return cls(directory, spec, token, catalogue_schema(spec), device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,7 +161,7 @@ class Generation:
             CorruptStoreError: The files contradict themselves.
         """
         if os.stat(self.log_path).st_size != self.offset:  # noqa: PTH116
-            frames, offset = log.read(Path(self.log_path), self._place.schema, self.offset)
+            frames, offset = log.read(Path(self.log_path), self._place, self.offset)
             self.advance(frames, offset)
         if self.segments.refresh(self.view.vectors):
             self.renew()
@@ -196,6 +172,11 @@ class Generation:
             self.view = self._view_of(self.view.snapshot.extended(frames))
         self.frames += len(frames)
         self.offset = offset  # last: who finds that it is the length of the log finds the view as well
+
+    def grow(self, place: Place) -> None:
+        """Takes in fields that were added: null in the rows that were read so far."""
+        view = self._view_of(self.view.snapshot.widened(place.schema))
+        self._place, self.view = place, view
 
     def renew(self) -> None:
         """Makes the view anew, after indexes were built or opened."""
@@ -234,7 +215,7 @@ class Reader:
         place: Where it is.
 
     Attributes:
-        place: Where it is.
+        place: Where it is; another one when fields were added.
         mutex: Held while ``generation`` changes. It may be taken under the lock of :mod:`.upkeep`, and the
             writer's lock on the collection is taken under it; never the other way round.
         selections: Rows that match the filters that were used last.
@@ -312,8 +293,18 @@ class Reader:
         """Makes the view anew, after an index was built."""
         with self.mutex:
             self.generation.renew()
-            if self.newest is not None:
-                self.newest = self.generation.view
+            self._renew_newest()
+
+    def grow(self, stored: StoredSpec) -> None:
+        """Takes in fields that were added to the collection; handles that know none of them go on reading."""
+        if len(stored.spec.fields) <= len(self.place.spec.fields):
+            return
+        with self.mutex:
+            if len(stored.spec.fields) > len(self.place.spec.fields):
+                place = Place.at(self.place.directory, stored, self.place.device)
+                self.generation.grow(place)
+                self._renew_newest()
+                self.place = place  # last: what is cut off before is done again
 
     def read_current(self) -> Current:
         """What CURRENT says.
@@ -341,6 +332,10 @@ class Reader:
         self._closed = True
         self.forget()
 
+    def _renew_newest(self) -> None:
+        if self.newest is not None:
+            self.newest = self.generation.view
+
     def _nothing_written(self) -> Generation:
         return Generation(self.place, "0", 0, None, self.mutex)
 
@@ -348,30 +343,19 @@ class Reader:
         try:
             stamp = self.current_stamp()
         except FileNotFoundError:
-            self._require_collection()
+            self.place.read_again()
             self._require_no_rows()
             if self.generation.stamp is not None:
                 self.forget()
             return self.generation.view
         if stamp != self.generation.stamp:
             self._open(stamp)
-        self.generation.follow()
-        return self.generation.view
-
-    def _require_collection(self) -> None:
-        path = self.place.directory.parent / SPEC
         try:
-            stored = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            stored = {}
-        except ValueError as exc:
-            raise CorruptStoreError(f"{path} is damaged: {exc}; nothing was changed") from exc
-        self._require_token(stored.get("token") if isinstance(stored, dict) else None)
-
-    def _require_token(self, token: object) -> None:
-        if token != self.place.token:
-            name = self.place.spec.name
-            raise NotFoundError(f"collection {name!r} was dropped or replaced since it was opened")
+            self.generation.follow()
+        except NewFieldsError:
+            self.grow(self.place.read_again())
+            self.generation.follow()
+        return self.generation.view
 
     def _require_no_rows(self) -> None:
         """A namespace without CURRENT is one that nothing was ever written to."""
@@ -381,6 +365,6 @@ class Reader:
 
     def _open(self, stamp: Stamp) -> None:
         current = self.read_current()
-        self._require_token(current.token)
+        self.place.require_token(current.token)
         self.forget()
         self.generation = Generation(self.place, current.generation, current.log, stamp, self.mutex)

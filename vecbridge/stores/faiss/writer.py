@@ -19,12 +19,14 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from vecbridge.driver import outdated
 from vecbridge.errors import NotFoundError, StoreLockedError
 from vecbridge.query import FloatArray
 from vecbridge.records import vectors
 from vecbridge.stores.faiss import log
 from vecbridge.stores.faiss.files import WriterLock, remove_tree, replace_file, sync_directory
 from vecbridge.stores.faiss.log import Frame, Rows
+from vecbridge.stores.faiss.place import Place
 from vecbridge.stores.faiss.rows import Norms, Snapshot
 from vecbridge.stores.faiss.view import CURRENT, Generation, Reader
 
@@ -44,11 +46,14 @@ class Writer:
 
     def __init__(self, reader: Reader, lock: WriterLock | None, disk: Executor) -> None:
         self._reader = reader
-        self._place = reader.place
         self._lock = lock
         self._disk = disk
         self._log: int | None = None  # open for as long as the reader's ``newest`` is the newest
         self._unfinished: list[Future[None]] = []
+
+    @property
+    def _place(self) -> Place:
+        return self._reader.place
 
     @property
     def holds_lock(self) -> bool:
@@ -56,38 +61,67 @@ class Writer:
         return self._lock is not None and self._lock.held
 
     @contextmanager
-    def writing(self) -> Iterator[Generation]:
+    def writing(self, batch: pa.RecordBatch | None = None) -> Iterator[Generation]:
         """Holds off every other writer, and gives the state that nobody else can change now.
+
+        Args:
+            batch: Rows that are to be written.
 
         Raises:
             StoreLockedError: Another process writes to the collection.
             NotFoundError: The collection was dropped or replaced.
+            SchemaError: The rows lack fields that were added since their handle was opened.
         """
         with self._reader.mutex:
             if self._log is None:
+                if batch is not None:  # who is refused leaves the lock to others
+                    self._reader.grow(self._place.read_again())
+                    self._require_all_fields(batch)
                 self._open_log()
+            if batch is not None:
+                self._require_all_fields(batch)
             yield self._reader.generation
 
     def upsert(self, batch: pa.RecordBatch) -> None:
         """Commits a checked batch: returns when it is on the disk, whole."""
-        with self.writing() as generation:
+        with self.writing(batch) as generation:
             snapshot = generation.view.snapshot
             self._write_vectors(generation, batch)
             try:
                 old = self._reader.rows_of(batch.column("id"))[1]
                 known = np.flatnonzero(old >= 0)
-                frame = Frame(self._catalogued(batch), old[known], snapshot.total + known)
+                replacing = snapshot.total + known
+                frame = Frame(self._catalogued(batch), old[known], replacing, self._place.fields)
             finally:
                 wait(self._unfinished)
             for written in self._unfinished:
                 written.result()
             self._commit(generation, frame)
 
+    def upsert_absent(self, batch: pa.RecordBatch, *, whole: bool) -> Rows:
+        """Commits the rows whose ids are not there.
+
+        Args:
+            batch: As of :meth:`upsert`.
+            whole: Commit nothing if one of the ids is there.
+
+        Returns:
+            Positions of the rows whose ids are there.
+        """
+        with self.writing(batch):
+            known = self._reader.rows_of(batch.column("id"))[1] >= 0
+            if not known.any():
+                self.upsert(batch)
+            elif not whole and not known.all():
+                self.upsert(batch.filter(pa.array(~known)))
+            present: Rows = np.flatnonzero(known)
+            return present
+
     def delete(self, rows: Rows) -> None:
         """Commits the death of some live rows."""
         with self.writing() as generation:
             nothing = pa.RecordBatch.from_pylist([], schema=self._place.schema)
-            self._commit(generation, Frame(nothing, rows, np.full(len(rows), -1)))
+            self._commit(generation, Frame(nothing, rows, np.full(len(rows), -1), self._place.fields))
 
     def switch(self, generation: str, number: int) -> None:
         """Has CURRENT name a generation and a log of it, which are complete."""
@@ -127,6 +161,7 @@ class Writer:
         self._lock.acquire()
         try:
             self._reader.look()
+            self._reader.grow(self._place.read_again())  # by another process: it had the lock before
         except NotFoundError:  # replaced between the two looks: the lock is of what is gone
             if not shared:
                 self._lock.release()
@@ -150,6 +185,11 @@ class Writer:
         for path in (*hidden, *generation.directory.glob("rows-*.log")):
             if path.is_file() and str(path) != generation.log_path:
                 path.unlink()
+
+    def _require_all_fields(self, batch: pa.RecordBatch) -> None:
+        spec = self._place.spec
+        if batch.num_columns != len(spec.column_names):
+            raise outdated(spec.name)
 
     def _write_vectors(self, generation: Generation, batch: pa.RecordBatch) -> None:
         """Writes the vectors behind those of the snapshot, or begins to where that takes long."""
@@ -191,7 +231,7 @@ class Writer:
         old, number = Path(generation.log_path), generation.number + 1
         path = old.with_name(f"rows-{number}.log")
         try:
-            length = write_log(path, snapshot)
+            length = write_log(path, snapshot, self._place.fields)
             self.switch(generation.name, number)
             os.close(self._log)
             self._log = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -206,17 +246,23 @@ class Writer:
             raise
 
 
-def write_log(path: Path, snapshot: Snapshot) -> int:
-    """Writes a log that says the same as the snapshot, in one frame a chunk; returns its length."""
+def write_log(path: Path, snapshot: Snapshot, fields: int) -> int:
+    """Writes a log that says the same as the snapshot, in one frame a chunk; returns its length.
+
+    Args:
+        path: The log.
+        snapshot: The rows.
+        fields: As of :class:`~vecbridge.stores.faiss.log.Frame`.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         offset = 0
         for chunk in snapshot.chunks:
-            offset = log.append(descriptor, offset, Frame(chunk.batch).encode())
+            offset = log.append(descriptor, offset, Frame(chunk.batch, fields=fields).encode())
         if snapshot.dead:
             dead, successors = np.concatenate(snapshot.dead), np.concatenate(snapshot.successors)
             nothing = snapshot.chunks[0].batch.slice(0, 0)
-            offset = log.append(descriptor, offset, Frame(nothing, dead, successors).encode())
+            offset = log.append(descriptor, offset, Frame(nothing, dead, successors, fields).encode())
         return offset
     finally:
         os.close(descriptor)

@@ -1,8 +1,10 @@
 """Items to batches: order, dead letters, bounded look-ahead."""
 
 import json
+import os
 import threading
 import time
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -74,8 +76,48 @@ def test_rows_come_in_order_with_vectors_columns_and_identity(folder, embedder):
         path = folder / f"{number:02}.png"
         assert row == {
             "id": path.name, "vector": [number + 1, 0, 0], "path": str(path), "width": 10 + number,
-            "height": 9, "bytes": path.stat().st_size, "format": "png", "modified": int(path.stat().st_mtime),
+            "height": 9, "bytes": path.stat().st_size, "format": "png",
+            "modified": datetime.fromtimestamp(int(path.stat().st_mtime), UTC),
         }  # fmt: skip
+
+
+def test_a_collection_with_seconds_goes_on_getting_seconds(folder):
+    old = spec({"modified": "int64"})
+    batches, _ = run(ImageSource(folder), Colours(), old)
+    seconds = [int((folder / f"{number:02}.png").stat().st_mtime) for number in range(20)]
+    assert [row["modified"] for batch in batches for row in batch.to_pylist()] == seconds
+
+
+def test_a_year_that_no_timestamp_has_is_null(folder):
+    try:
+        os.utime(folder / "00.png", (0, 300_000_000_000))  # the year 11476
+    except OverflowError:
+        pytest.skip("this file system has no such times")
+    if (folder / "00.png").stat().st_mtime < 300_000_000_000:
+        pytest.skip("this file system has no such times")
+    source = ImageSource([folder / "00.png", folder / "01.png"])
+    [batch], letters = run(source, Colours(), spec(source.fields()))
+    assert batch.column("modified").is_null().to_pylist() == [True, False]
+    assert letters == []
+
+
+def test_what_sidecars_say_becomes_the_collection_s_types(folder):
+    lines = [
+        {"file_name": "00.png", "taken": "2024-05-17T14:00:00+02:00", "sizes": [1, 2.5], "deep": "text"},
+        {"file_name": "01.png", "taken": "2024-05-17", "sizes": None, "deep": None},
+        {"file_name": "02.png", "sizes": []},
+    ]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    types = {"taken": "timestamp", "sizes": "list<float64>", "deep": "json"}
+    batches, letters = run(ImageSource(folder), Colours(), spec(types))
+    rows = {row["id"]: row for batch in batches for row in batch.to_pylist()}
+    noon = datetime(2024, 5, 17, 12, tzinfo=UTC)
+    found = [rows["00.png"][name] for name in types], [rows["02.png"][name] for name in types]
+    assert found == ([noon, [1.0, 2.5], '"text"'], [None, [], None])
+    [letter] = letters
+    assert letter.id == "01.png"
+    assert "'2024-05-17' has no time zone" in letter.error
+    assert json.loads(letter.to_json())["record"]["taken"] == "2024-05-17"
 
 
 @EMBEDDERS

@@ -91,7 +91,10 @@ def _covers_tests_of(store: str, config: pytest.Config) -> bool:
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With --dist=loadfile, one worker gets all files that start a Milvus: only one can run at a time."""
+    """With --dist=loadfile, one worker gets all files that start a Milvus: only one can run at a time.
+
+    The conformance suite is one long file, whose classes are given to the workers one by one.
+    """
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
@@ -99,6 +102,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = str(super()._split_scope(nodeid))
+            if file == "tests/conformance/test_conformance.py":
+                return "::".join(nodeid.split("::")[:2])
             return "milvus" if file.startswith("tests/stores/milvus/") else file
 
     return Files(config, log)

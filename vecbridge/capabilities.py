@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, get_args
 
@@ -25,6 +25,7 @@ ORDERED_TYPES: Final[frozenset[FieldType]] = frozenset({"int64", "float64", "str
 FIELD_TYPES: Final[frozenset[FieldType]] = frozenset(get_args(FieldType))
 
 _TEXTS: Final[frozenset[FieldType]] = frozenset({"string", "json", "list<string>"})
+_INTEGERS: Final[frozenset[FieldType]] = frozenset({"int64", "list<int64>"})
 _INT_BITS: Final = 64
 
 
@@ -185,9 +186,8 @@ class Capabilities:
         for vector in spec.vectors:
             self._refuse_vectors(batch, vector, problems)
         for column in spec.fields:
-            if column.type == "int64" and self.int_bits < _INT_BITS:
-                limit = 2**self.int_bits
-                _note(problems, pc.greater(pc.abs(batch.column(column.name)), limit),
+            if column.type in _INTEGERS and self.int_bits < _INT_BITS:
+                _note(problems, _wider(batch.column(column.name), 2**self.int_bits),
                       f"field {column.name!r} is beyond {self.int_bits} bits")  # fmt: skip
             elif column.type in _TEXTS and self.text_bytes is not None:
                 _note(problems, _longer(batch.column(column.name), self.text_bytes),
@@ -271,7 +271,7 @@ class Capabilities:
         name, type = column.name, column.type
         if type not in self.field_types:
             yield Gap(f"field:{name}", name, f"{type} cannot be stored", blocking=True)
-        if type == "int64" and self.int_bits < 64:
+        if type in _INTEGERS and self.int_bits < _INT_BITS:
             yield Gap("int_width", name, f"integers beyond {self.int_bits} bits are refused", blocking=False)
         if type in _TEXTS and self.text_bytes:
             yield Gap("size", name, f"texts beyond {self.text_bytes} bytes are refused", blocking=False)
@@ -343,9 +343,19 @@ def _note(problems: dict[int, str], mask: pa.Array, problem: str) -> None:
 
 def _longer(column: pa.Array, limit: int) -> pa.Array:
     """Which texts, or lists with a text, are longer than so many bytes."""
+    return _any_element(column, lambda values: pc.greater(pc.binary_length(values), limit))
+
+
+def _wider(column: pa.Array, limit: int) -> pa.Array:
+    """Which integers, or lists with an integer, are beyond a limit on either side."""
+    return _any_element(column, lambda values: pc.or_(pc.greater(values, limit), pc.less(values, -limit)))
+
+
+def _any_element(column: pa.Array, test: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """Which values pass a test, or which lists have an element that does."""
     if not pa.types.is_list(column.type):
-        return pc.greater(pc.binary_length(column), limit)
-    rows = pc.list_parent_indices(column).filter(pc.greater(pc.binary_length(column.flatten()), limit))
+        return test(column)
+    rows = pc.list_parent_indices(column).filter(test(column.flatten()))
     return pc.is_in(pa.array(np.arange(len(column))), value_set=rows)
 
 

@@ -96,11 +96,9 @@ def test_dicts_are_written_and_those_at_fault_become_dead_letters(tmp_path: Path
     report = vb.write(photos, [[good, *wrong], [], [last, {"id": "a", "vector": None}]], dead_letters=letters)
     assert (report.written, report.failed, report.duplicates) == (2, 8, 0)
     named = {failure.row: failure.error for failure in report.failures}
-    for row, words in enumerate(
-        ["placeholder", "4", "did you mean 'year'", "year", "missing", "string", "empty", "placeholder"],
-        start=1,
-    ):
-        assert words in named[row if row < 8 else 9], (row, named)
+    words = ["placeholder", "4", "did you mean 'year'", "year", "missing", "string", "empty", "placeholder"]
+    for row, word in zip([*range(1, 8), 9], words, strict=True):
+        assert word in named[row], (row, named)
     assert years(photos) == {"a": 5}
     assert len(letters.read_text().splitlines()) == 8
 

@@ -1,7 +1,8 @@
 """Raw requests to a Weaviate; what a genuine node of 1.39.0 said to each is in the JSON file beside it.
 
-They are sent in this order, each to what the ones before it left behind. After a change, have it recorded
-anew from the server of WEAVIATE_URL or from PATH::
+What was said to those about the class "Later" is of 1.40.0-dev. They are sent in this order, each to what
+the ones before it left behind. After a change, have it recorded anew from the server of WEAVIATE_URL or from
+PATH::
 
     python -m tests.testing.weaviate_requests
 """
@@ -69,6 +70,15 @@ CLASSES: Final[list[dict[str, Any]]] = [
         "multiTenancyConfig": {"enabled": True},
     },
     {"class": "Auto", "multiTenancyConfig": {"enabled": True, "autoTenantCreation": True}},
+    {
+        "class": "Later",
+        "invertedIndexConfig": {"indexNullState": True},
+        "properties": [
+            {"name": "when", "dataType": ["date"]},
+            {"name": "ints", "dataType": ["int[]"]},
+            {"name": "floats", "dataType": ["number[]"]},
+        ],
+    },
     *(
         {"class": f"Metric{metric[:2]}", "vectorIndexConfig": {"distance": metric}}
         for metric in ("cosine", "dot", "l2-squared", "manhattan", "hamming")
@@ -96,13 +106,11 @@ def made(
     for each in ("tenant", "vectors", "uuid"):
         if each in values:
             result[each] = values.pop(each)
-    lists = [
-        {"propName": each, "values": values.pop(each)}
-        for each in list(values)
-        if isinstance(values[each], list)
-    ]
-    if lists:
-        result["properties"]["textArrayProperties"] = lists
+    for each in list(values):
+        if isinstance(values[each], list):
+            kind = {int: "int", float: "number"}.get(type(next(iter(values[each]), "")), "text")
+            lists = result["properties"].setdefault(f"{kind}ArrayProperties", [])
+            lists.append({"propName": each, "values": values.pop(each)})
     if values:
         result["properties"]["nonRefProperties"] = values
     return result
@@ -202,6 +210,27 @@ FILTERS: Final = [
     joined("NOT", of("int", "EQUAL", valueInt=1), of("int", "EQUAL", valueInt=2)),
     joined("OR", of("absent", "EQUAL", valueInt=2)),
 ]  # fmt: skip
+NOON: Final = "2020-05-17T12:00:00Z"
+#: Of a class to which a property was added, of dates and of lists of numbers.
+LATER: Final = [
+    *(of("added", "IS_NULL", valueBoolean=value) for value in (True, False)),
+    joined("NOT", of("added", "IS_NULL", valueBoolean=False)),
+    *(of("added", each, valueText="x") for each in ("EQUAL", "NOT_EQUAL")),
+    *(
+        of("when", each, valueText=value)
+        for each in COMPARED
+        for value in (NOON, "2020-05-17T12:00:00.0000001Z", "2300-01-01T00:00:00+01:00")
+    ),
+    *(of("when", each, valueTextArray=[NOON, "0001-01-01T00:00:00Z"]) for each in CONTAINED),
+    *(of("when", "EQUAL", **value) for value in ({"valueInt": 1}, {"valueBoolean": True})),
+    *(of("when", "CONTAINS_ANY", **value) for value in ({"valueText": NOON}, {"valueIntArray": [1]})),
+    *(of("ints", each, valueIntArray=[1]) for each in CONTAINED),
+    *(of("floats", each, valueNumberArray=[0.1, 5e-324]) for each in CONTAINED),
+    *(of(name, "IS_NULL", valueBoolean=True) for name in ("when", "ints", "floats")),
+    joined("AND", of("_id", "EQUAL", valueText=key(1)), of("_id", "EQUAL", valueText=key(2))),
+    of("_id", "NOT_EQUAL", valueText="no UUID"),
+]  # fmt: skip
+NOTED: Final = {"name": "noted", "dataType": ["boolean"]}
 FIRST: Final = of("_id", "EQUAL", valueText=key(1))
 A: Final = of("text", "EQUAL", valueText="a")
 BAD: Final = (
@@ -417,6 +446,45 @@ REQUESTS: Final[list[Request]] = [
     ("BatchDelete", {"collection": "Many", "filters": A}),
     ("BatchDelete", {"collection": "Many", "filters": A}),
     ("Aggregate", {"collection": "Many", "objectsCount": True}),
+    # properties that are added later
+    *(
+        ("BatchObjects", {"objects": [each]})
+        for each in (
+            made(1, "Later", when="2020-05-17T14:00:00+02:00", ints=[1, 2], floats=[0.1, 5e-324]),
+            made(2, "Later", when="2300-01-01T00:00:00Z", ints=[]),
+            made(3, "Later", when="1969-12-31T23:59:59.9999999Z", floats=[-0.0]),
+            made(4, "Later"),
+        )
+    ),
+    *(
+        ("POST", f"/v1/schema/{name}/properties", sent)
+        for name, sent in (
+            ("Later", {"name": "Added", "indexSearchable": False, **TEXT}),
+            ("Later", {"name": "added", "dataType": ["int"]}),
+            ("later", NOTED | {"indexFilterable": False, "description": "[1]"}),
+            ("Later", NOTED | {"description": "[2]"}),
+            ("Later", {"name": "id", "dataType": ["text"]}),
+            ("Later", {"name": "x", "dataType": ["texts"]}),
+            ("Absent", {"name": "x", "dataType": ["text"]}),
+            ("absent", {"name": "x", "dataType": ["text"]}),
+        )
+    ),
+    *(
+        ("BatchObjects", {"objects": [each]})
+        for each in (
+            made(5, "Later", added="x"), made(6, "Later"),
+            made(2, "Later", when="2300-01-01T00:00:00Z"), made(4, "Later", vector=(2, 2)),
+        )
+    ),
+    *(
+        ("Search", {"collection": "Later", "metadata": UUID, "properties": NOTHING, "filters": each})
+        for each in LATER
+    ),
+    *(
+        ("Search", {"collection": "Later", "metadata": UUID, "properties": {"nonRefProperties": [each]}})
+        for each in ("when", "ints", "floats", "added")
+    ),
+    ("GET", "/v1/schema/Later"),
 ]  # fmt: skip
 
 

@@ -257,6 +257,8 @@ def _update(state: Any, column: pa.Array) -> None:
         state.update(pc.binary_join(whole, "")[0].as_buffer())
     elif pa.types.is_boolean(type) or pa.types.is_integer(type) or pa.types.is_floating(type):
         state.update(np.ascontiguousarray(column.to_numpy(zero_copy_only=False)))
+    elif pa.types.is_timestamp(type):
+        state.update(np.ascontiguousarray(column.cast(pa.int64()).to_numpy()))
     else:
         state.update(repr(column.to_pylist()).encode("utf-8", "surrogatepass"))
 

@@ -91,8 +91,8 @@ def write(
             "error": the row is a dead letter. A row that an earlier attempt of this run may have written is
             sent again as replacing.
         grow: Add columns that the collection does not have as fields, at most 32 a run, of the type of their
-            first batch (json if it is mixed). A value that does not fit later is a dead letter. Text in a json
-            column is JSON text, as everywhere.
+            first batch (json if it is mixed). A value that does not fit later is a dead letter. Text in a
+            json column is JSON text, as everywhere.
         workers: Upserts at a time, at most; one where the backend gains nothing from more.
         journal: A file that records which batches are settled. The same call after a crash or an error
             continues there: it reads the source again and sends only what is not settled.

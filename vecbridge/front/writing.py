@@ -52,7 +52,8 @@ class WritingHandle(FindingHandle):
                 checked twice.
             on_conflict: What becomes of a record whose id is there: "replace" the one that is there, "skip"
                 the new one, or "error": nothing is written. Where ``capabilities.atomic_conflict`` is False
-                the ids are looked up first, and what another client writes in between is replaced.
+                the ids are looked up first: what another client writes in between is replaced, and so is what
+                was written a moment ago where ``capabilities.consistency`` is "eventual".
 
         Returns:
             When every row was acknowledged: what survives kill -9 of client and server.

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import functools
 import operator
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from tests.stores.milvus.helpers import fresh, made, rows, scanned, small
-from vecbridge.filters import INT64_MIN, And, Cmp, Contains, Filter, IsNull, Not, Or, field, normalize
+from vecbridge.errors import UnsupportedError
+from vecbridge.filters import INT64_MIN, And, Cmp, Contains, Filter, In, IsNull, Not, Or, field, normalize
 from vecbridge.query import Query
 from vecbridge.schema import CollectionSpec
 from vecbridge.store import Store
 from vecbridge.stores.milvus import expressions, layout
 from vecbridge.stores.milvus.layout import Column, Keys, Layout
+from vecbridge.timestamps import utc
 
 SPEC = CollectionSpec.single(
     "photos", dim=2,
-    fields={"n": "int64", "x": "float64", "s": "string", "b": "bool", "tags": "list<string>", "j": "json"},
+    fields={
+        "n": "int64", "x": "float64", "s": "string", "b": "bool", "tags": "list<string>", "j": "json",
+        "at": "timestamp", "ns": "list<int64>", "xs": "list<float64>",
+    },
 )  # fmt: skip
 NUMBERED = CollectionSpec.single("photos", dim=2, id_type="int64")
 MADE = layout.of_spec(SPEC)
+KEYS = Keys(MADE, "")
 RESERVED = (
     "in", "like", "exists", "json_x", "json_contains", "and", "or", "not", "true", "FALSE", "null",
     "to", "array_x", "is", "text_match", "x_in", "x_", "meta", "between", "interval", "count", "limit",
@@ -31,7 +39,7 @@ RESERVED = (
 
 
 def compiled(condition: Filter) -> str:
-    return expressions.compiled(normalize(condition, SPEC), MADE)
+    return expressions.compiled(normalize(condition, SPEC), KEYS)
 
 
 def depth(expression: str) -> int:
@@ -75,6 +83,7 @@ def test_a_literal_is_written_so_that_milvus_reads_the_same_value(value: Any, te
         (field("n").isin([INT64_MIN]), f"n < {INT64_MIN + 1}"),
         (field("n").isin([INT64_MIN, 3]), f"(n < {INT64_MIN + 1}) or (n in [3])"),
         (field("n") < INT64_MIN, expressions.nothing(MADE)),
+        (field("ns").contains(INT64_MIN), f"json_contains(ns, ({INT64_MIN + 1} - 1))"),
     ],
 )
 def test_the_least_integer_which_milvus_cannot_read_is_never_written(condition: Filter, text: str) -> None:
@@ -101,6 +110,17 @@ def test_a_scan_goes_on_behind_the_least_integer_without_writing_it() -> None:
         (field("tags").contains('"'), 'json_contains(tags, "\\"")'),
         (field("j").is_null(), "not (exists j)"),
         (field("b").isin([True, False]), "(b == true) or (b == false)"),
+        (field("at") < "1970-01-01T00:00:01.000001Z", "at < 1000001"),
+        (field("at").isin([datetime.min.replace(tzinfo=UTC)]), "at in [-62135596800000000]"),
+        (field("ns").contains(7), "json_contains(ns, 7)"),
+        (field("ns").contains(-7), "json_contains(ns, (-7))"),
+        (field("xs").contains(-(2.0**63)), "json_contains(xs, (-9.223372036854776e+18))"),
+        (field("x").isin([-(2.0**63)]), "x in [-9.223372036854776e+18]"),
+        (field("ns").is_empty(), "(exists ns) and (array_length(ns) == 0)"),
+        (~field("ns").is_empty(), "(exists ns) and (array_length(ns) != 0)"),
+        (field("id") == "a", 'id == "a"'),
+        (~field("id").isin(["a", "b"]), 'not (id in ["a", "b"])'),
+        (~(field("id") < "a"), 'id >= "a"'),
     ],
 )
 def test_null_matches_only_is_null(condition: Filter, text: str) -> None:
@@ -110,21 +130,26 @@ def test_null_matches_only_is_null(condition: Filter, text: str) -> None:
 def test_a_typed_field_of_an_older_milvus_has_no_null_and_a_nullable_one_is_asked() -> None:
     columns = {
         "old": Column("old", "old", "int64", dynamic=False, nullable=False),
+        "at": Column("at", "at", "timestamp", dynamic=False),
         "new": Column("new", "new", "int64", dynamic=False),
         "tags": Column("tags", "tags", "list<string>", dynamic=False, nullable=False),
     }
-    typed = Layout("key", "int64", "int64", False, columns)
+    typed = Keys(Layout("key", "int64", "int64", False, columns), "")
     assert expressions.compiled(IsNull("old"), typed) == "((key < 0) and (key > 0))"
     assert expressions.compiled(IsNull("new"), typed) == "new is null"
     assert expressions.compiled(Not(IsNull("new")), typed) == "new is not null"
     assert expressions.compiled(Cmp("new", "!=", 1), typed) == "(new is not null) and (new != 1)"
     assert expressions.compiled(Contains("tags", "a"), typed) == 'array_contains(tags, "a")'
+    at = "2020-05-17T10:00:00.000000Z"
+    assert expressions.compiled(Cmp("at", "<=", utc(at)), typed) == f"at <= ISO '{at}'"
+    assert expressions.compiled(In("at", (utc(at),)), typed) == f"(at == ISO '{at}')"
+    assert expressions.compiled(Cmp("id", "<", INT64_MIN + 9), typed) == f"key < {INT64_MIN + 9}"
 
 
 @pytest.mark.parametrize("kind", [And, Or])
 def test_three_thousand_terms_nest_a_dozen_deep(kind: type[And] | type[Or]) -> None:
     terms = tuple(Cmp("n", "!=", number) for number in range(3000))
-    text = expressions.compiled(kind(terms), MADE)
+    text = expressions.compiled(kind(terms), KEYS)
     assert depth(text) <= 14
     assert text.count("n != ") == 3000
     folded = functools.reduce(operator.and_ if kind is And else operator.or_, terms)
@@ -136,7 +161,7 @@ def test_deep_nesting_costs_one_pair_of_parentheses_a_level_however_wide_the_lev
     for level in range(64):
         terms = (*(Cmp("n", "!=", number) for number in range(15)), condition)
         condition = And(terms) if level % 2 else Or(terms)
-    text = expressions.compiled(condition, MADE)
+    text = expressions.compiled(condition, KEYS)
     assert depth(text) <= 64 + 8
     assert text.count("n != ") == 64 * 15
 
@@ -158,9 +183,19 @@ def test_a_namespace_is_a_range_of_primary_keys() -> None:
     assert expressions.scoped(MADE, Keys(MADE, ""), None) == ""
 
 
+def test_an_id_in_a_namespace_is_compared_with_the_namespace_before_it() -> None:
+    texts = Keys(layout.of_spec(replace(SPEC, namespaced=True)), "eu")
+    assert expressions.compiled(Cmp("id", ">", "a"), texts) == 'id > "eu/a"'
+    assert expressions.compiled(In("id", ("a",)), texts) == 'id in ["eu/a"]'
+    numbers = Keys(layout.of_spec(replace(NUMBERED, namespaced=True)), "eu")
+    assert expressions.compiled(Not(In("id", (INT64_MIN,))), numbers) == f'not (id in ["eu/{INT64_MIN}"])'
+    with pytest.raises(UnsupportedError, match="numeric ids of a namespace"):
+        expressions.compiled(Cmp("id", ">", 7), numbers)
+
+
 def test_what_a_filter_cannot_say_raises_instead_of_matching_everything() -> None:
     with pytest.raises(Exception, match="the filter"):
-        expressions.compiled(Not(And(())), MADE)
+        expressions.compiled(Not(And(())), KEYS)
 
 
 @pytest.mark.parametrize("name", ["in", "LIKE", "exists", "json_x", "x_in"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from vecbridge.filters import Filter, field
 from vecbridge.indexes import HNSW, Auto, IndexParams, IVFFlat, Other
 from vecbridge.query import Query
 from vecbridge.records import batch
-from vecbridge.schema import Metric
+from vecbridge.schema import Field, Metric
 from vecbridge.store import Collection, Store
 from vecbridge.stores.milvus.foreign import introspected
 from vecbridge.testing.inside import forget_last_look
@@ -34,6 +35,14 @@ SCALARS: dict[str, DataType] = {
     "long": DataType.INT64,
     "single": DataType.FLOAT,
     "double": DataType.DOUBLE,
+}
+ELEMENTS: dict[str, DataType] = {
+    "bytes": DataType.INT8,
+    "words": DataType.INT32,
+    "sizes": DataType.INT64,
+    "parts": DataType.FLOAT,
+    "ratios": DataType.DOUBLE,
+    "marks": DataType.BOOL,
 }
 
 
@@ -82,7 +91,8 @@ def every_type(schema: Any) -> None:
     schema.add_field("title", DataType.VARCHAR, max_length=200)
     schema.add_field("facts", DataType.JSON)
     schema.add_field("tags", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=8, max_length=50)
-    schema.add_field("sizes", DataType.ARRAY, element_type=DataType.INT64, max_capacity=8)
+    for name, kind in ELEMENTS.items():
+        schema.add_field(name, DataType.ARRAY, element_type=kind, max_capacity=8)
 
 
 def typed_row(number: int) -> dict[str, Any]:
@@ -99,7 +109,12 @@ def typed_row(number: int) -> dict[str, Any]:
         "title": f'the "{number}" \\ of\n{number}',
         "facts": {"b": number, "a": [1, None]},
         "tags": [f"t{number % 4}", "all"],
-        "sizes": [number, 7],
+        "bytes": [-number],
+        "words": [number, -(2**31)],
+        "sizes": [-(2**53) - number, -(2**63), 7],
+        "parts": [number / 4, -0.5],
+        "ratios": [-number / 3, 5e-324],
+        "marks": [True],
         "More": f"m{number}",
         "nested": {"deep": [number]},
     }
@@ -135,6 +150,16 @@ FILTERS: dict[str, tuple[Filter, Callable[[int], bool]]] = {
     ),
     "list": (field("tags").contains("t3"), lambda n: n % 4 == 3),
     "list-not": (~field("tags").contains("t3"), lambda n: n % 4 != 3),
+    "int8s": (field("bytes").contains(-3), lambda n: n == 3),
+    "int32s": (field("words").contains(-(2**31)), lambda n: True),
+    "int64s": (field("sizes").contains(-(2**53) - 3), lambda n: n == 3),
+    "int64s-least": (field("sizes").contains(-(2**63)) & (field("tiny") < -18), lambda n: n < 2),
+    "int64s-not": (~field("sizes").contains(-(2**53) - 3), lambda n: n != 3),
+    "floats": (field("parts").contains(2.25), lambda n: n == 9),
+    "floats-between": (field("parts").contains(2.25 + 2**-40), lambda n: False),
+    "doubles": (field("ratios").contains(-1 / 3), lambda n: n == 1),
+    "empty": (field("ratios").is_empty(), lambda n: False),
+    "not-empty": (~field("sizes").is_empty(), lambda n: True),
     "null": (field("title").is_null(), lambda n: False),
     "not-null": (~field("title").is_null(), lambda n: True),
     "json-null": (field("facts").is_null(), lambda n: False),
@@ -157,10 +182,11 @@ def test_a_collection_of_every_type_is_read_searched_and_filtered_and_left_as_it
         assert {each.name: each.type for each in spec.fields} == {
             "flag": "bool", "tiny": "int64", "short": "int64", "medium": "int64", "long": "int64",
             "single": "float64", "double": "float64", "title": "string", "facts": "json",
-            "tags": "list<string>", "extra": "json",
+            "tags": "list<string>", "bytes": "list<int64>", "words": "list<int64>", "sizes": "list<int64>",
+            "parts": "list<float64>", "ratios": "list<float64>", "extra": "json",
         }  # fmt: skip
         assert [(each.kind, each.subject, each.blocking) for each in photos.losses] == [
-            ("field:sizes", "sizes", False)
+            ("field:marks", "marks", False)
         ]
         found = contents(photos)
         assert found.keys() == {f"u{number:03d}" for number in range(COUNT)}
@@ -170,7 +196,7 @@ def test_a_collection_of_every_type_is_read_searched_and_filtered_and_left_as_it
             assert np.array_equal(np.float32(record["embedding"]), row.pop("embedding"))
             assert record["extra"] == f'{{"More":"m{number}","nested":{{"deep":[{number}]}}}}'
             assert record["facts"] == f'{{"a":[1,null],"b":{number}}}'
-            for other in ("sizes", "facts", "More", "nested"):
+            for other in ("marks", "facts", "More", "nested"):
                 row.pop(other)
             assert {key: record[key] for key in row} == row
         for what, (condition, keeps) in FILTERS.items():
@@ -180,7 +206,7 @@ def test_a_collection_of_every_type_is_read_searched_and_filtered_and_left_as_it
             [hits] = photos.search(Query(VECTORS[0], k=COUNT, filter=condition))
             assert sorted(hits.ids) == wanted, what
         require_reads(photos, [f"u{number:03d}" for number in range(COUNT)])
-        with pytest.raises(UnsupportedError, match="sizes"):
+        with pytest.raises(UnsupportedError, match="marks"):
             photos.upsert(photos.fetch(["u001"]))
         assert described(client, name) == before, "reading altered the source"
         assert rows_of(client, name) == held
@@ -201,15 +227,20 @@ def require_reads(photos: Collection, ids: list[Any]) -> None:
 def test_a_collection_without_losses_is_written_to_as_well(genuine: Store) -> None:
     def fields(schema: Any) -> None:
         every_type(schema)
-        schema.fields.pop()  # the list of integers
+        schema.fields.pop()  # the list of booleans
 
-    rows = [{key: value for key, value in typed_row(n).items() if key != "sizes"} for n in range(COUNT)]
+    rows = [{key: value for key, value in typed_row(n).items() if key != "marks"} for n in range(COUNT)]
     with foreign(genuine, fields, rows, enable_dynamic_field=True) as (name, client):
         photos = genuine.open(name)
         assert photos.losses == ()
         kept = photos.fetch(["u005", "u006"])
         columns: dict[str, Any] = {key: kept.column(key).to_pylist() for key in kept.schema.names}
         columns |= {"id": ["new", "u006"], "long": [-(2**63), 2**63 - 1], "tags": [['"', "\\"], []]}
+        columns |= {
+            "sizes": [[], [-(2**63), 2**63 - 1]],
+            "ratios": [[], [-1e300, 0.1]],
+            "bytes": [[], [-128]],
+        }
         columns |= {"extra": ['{"More":"other"}', None], "title": ["", "\n"], "flag": [False, True]}
         photos.upsert(batch(photos.spec, **columns))
         assert photos.count() == COUNT + 1
@@ -219,8 +250,52 @@ def test_a_collection_without_losses_is_written_to_as_well(genuine: Store) -> No
                 assert [one[name_], two[name_]] == expected, name_
         [seen] = client.query(name, filter='url == "new"', output_fields=["*"], consistency_level="Strong")
         assert (seen["More"], seen["long"], seen["tags"]) == ("other", -(2**63), ['"', "\\"])
+        assert scanned(photos, filter=field("sizes").is_empty() & field("tags").contains('"')) == ["new"]
+        assert scanned(photos, filter=field("ratios").contains(-1e300)) == ["u006"]
         assert photos.delete(["new"]) == 1
         assert photos.count() == COUNT
+
+
+def test_times_with_a_zone_and_nullable_lists_are_read_filtered_and_written(lite: Store) -> None:
+    def fields(schema: Any) -> None:
+        keyed(schema)
+        schema.add_field("taken", DataType.TIMESTAMPTZ, nullable=True)
+        schema.add_field(
+            "sizes", DataType.ARRAY, element_type=DataType.INT64, max_capacity=8, nullable=True
+        )  # fmt: skip
+
+    times = [datetime(1, 1, 1, tzinfo=UTC), datetime(2020, 5, 17, 10, 0, 0, 1, tzinfo=UTC), None]
+    sizes: list[Any] = [[], [-1], None]
+    rows = [
+        {"key": n, "embedding": VECTORS[n], "taken": time and time.isoformat(), "sizes": size}
+        for n, (time, size) in enumerate(zip(times, sizes, strict=True))
+    ]
+    with foreign(lite, fields, rows) as (name, _):
+        photos = lite.open(name)
+        assert photos.spec.fields == (Field("taken", "timestamp"), Field("sizes", "list<int64>"))
+        photos.upsert(
+            batch(photos.spec, id=[3], embedding=VECTORS[:1], taken=[datetime.max.replace(tzinfo=UTC)])
+        )
+        taken, size = field("taken"), field("sizes")
+        assert [each["taken"] for each in contents(photos).values()] == [
+            *times,
+            datetime.max.replace(tzinfo=UTC),
+        ]
+        assert [each["sizes"] for each in contents(photos).values()] == [*sizes, None]
+        for condition, expected in {
+            taken == times[1]: [1],
+            taken != times[1]: [0, 3],
+            taken < times[1]: [0],
+            taken <= times[1]: [0, 1],
+            ~taken.isin([times[0]]): [1, 3],
+            taken.isin([times[0], times[1]]): [0, 1],
+            taken.is_null(): [2],
+            size.is_empty(): [0],
+            ~size.is_empty(): [1],
+            size.is_null(): [2, 3],
+            ~size.contains(-1): [0],
+        }.items():
+            assert scanned(photos, filter=condition) == expected, condition
 
 
 def test_what_milvus_lite_would_merge_into_the_old_row_is_not_written(lite: Store) -> None:

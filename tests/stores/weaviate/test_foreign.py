@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.stores.weaviate.helpers import foreign, fresh, scanned
+from tests.stores.weaviate.helpers import foreign, fresh, rest, scanned
 from vecbridge import records
 from vecbridge.errors import (
     CollectionExistsError,
@@ -118,7 +119,7 @@ def test_a_foreign_class_is_written_to_under_uuids_alone(store: Store) -> None:
 
 def test_what_has_no_type_here_is_a_named_loss_and_makes_it_read_only(store: Store) -> None:
     properties = [
-        {"name": "when", "dataType": ["date"]},
+        {"name": "when", "dataType": ["date[]"]},
         {"name": "ids", "dataType": ["uuid[]"]},
         {"name": "vector", "dataType": ["text"]},
     ]
@@ -128,6 +129,96 @@ def test_what_has_no_type_here_is_a_named_loss_and_makes_it_read_only(store: Sto
         assert [each.name for each in collection.spec.fields] == ["field_vector"]
         with pytest.raises(UnsupportedError, match="when"):
             collection.upsert(records.batch(collection.spec, id=[KEYS[0]], vector=[[1, 1, 1]]))
+
+
+def test_dates_and_lists_of_numbers_are_read_filtered_and_written(store: Store) -> None:
+    properties = [
+        {"name": "when", "dataType": ["date"]},
+        {"name": "sizes", "dataType": ["int[]"]},
+        {"name": "prices", "dataType": ["number[]"]},
+    ]
+    values: list[dict[str, Any]] = [
+        {"when": "2020-05-17T14:00:00.0000019+02:00", "sizes": [1, -(2**53)], "prices": [0.1, 5e-324]},
+        {"when": "1969-12-31T23:59:59.999999Z", "sizes": [], "prices": [2]},
+        {},
+    ]
+    rows = [row | {"properties": value} for row, value in zip(ROWS, values, strict=True)]
+    with foreign(store, described(properties=properties), rows) as name:
+        collection = store.open(name)
+        assert {each.name: each.type for each in collection.spec.fields} == {
+            "when": "timestamp",
+            "sizes": "list<int64>",
+            "prices": "list<float64>",
+        }
+        assert [each.kind for each in collection.losses] == ["field:when"]
+        first, second, third = collection.fetch(KEYS, include=["when", "sizes", "prices"]).to_pylist()
+        noon = datetime(2020, 5, 17, 12, 0, 0, 1, tzinfo=UTC)
+        assert first == {"id": KEYS[0], "when": noon, "sizes": [1, -(2**53)], "prices": [0.1, 5e-324]}
+        assert second == {
+            "id": KEYS[1], "when": datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), "sizes": [],
+            "prices": [2.0],
+        }  # fmt: skip
+        assert set(third.values()) == {KEYS[2], None}
+        when, sizes, prices = field("when"), field("sizes"), field("prices")
+        assert scanned(collection, filter=when > datetime(1970, 1, 1, tzinfo=UTC)) == KEYS[:1]
+        assert scanned(collection, filter=when == second["when"]) == KEYS[1:2]
+        assert scanned(collection, filter=when != second["when"]) == KEYS[:1]
+        assert scanned(collection, filter=when.isin([second["when"]])) == KEYS[1:2]
+        assert scanned(collection, filter=~when.isin([second["when"]])) == KEYS[:1]
+        assert scanned(collection, filter=when.is_null()) == KEYS[2:]
+        assert scanned(collection, filter=when == "2300-01-01T00:00:00Z") == []
+        with pytest.raises(UnsupportedError, match="2261"):
+            collection.count(when < "2300-01-01T00:00:00Z")
+        assert scanned(collection, filter=sizes.contains(1)) == KEYS[:1]
+        assert scanned(collection, filter=prices.contains(5e-324)) == KEYS[:1]
+        assert scanned(collection, filter=~prices.contains(0.1)) == KEYS[1:2]
+        assert scanned(collection, filter=~sizes.is_empty()) == KEYS[:1]
+        with pytest.raises(UnsupportedError, match="empty"):
+            collection.count(sizes.is_empty())
+        new = str(uuid.UUID(int=9))
+        with pytest.raises(InvalidRecordError, match=r"2\^53"):
+            collection.upsert(
+                records.batch(collection.spec, id=[new], vector=[[1, 1, 1]], sizes=[[1, 2**53 + 1]])
+            )
+        batch = records.batch(
+            collection.spec, id=[new, KEYS[0]], vector=[[1, 1, 1], [2, 2, 2]], when=[noon, None],
+            sizes=[[7], []], prices=[None, [0.5]],
+        )  # fmt: skip
+        assert collection.upsert(batch).written == 2
+        assert collection.fetch([new, KEYS[0]]).equals(batch)
+        assert scanned(collection, filter=when == noon) == [new]
+
+
+def test_a_date_of_no_year_that_there_is_here_is_null(genuine_store: Store) -> None:
+    properties = [{"name": "when", "dataType": ["date"]}]
+    rows = [ROWS[0] | {"properties": {"when": "0000-12-31T00:00:00Z"}}]
+    with foreign(genuine_store, described(properties=properties), rows) as name:
+        assert genuine_store.open(name).fetch(KEYS)["when"].to_pylist() == [None]
+
+
+def test_a_property_that_was_added_later_is_null_in_the_objects_before(store: Store) -> None:
+    with foreign(store, described(), ROWS) as name:
+        rest(store, "POST", f"/v1/schema/{name}/properties", {"name": "late", "dataType": ["int"]})
+        collection = store.open(name)
+        collection.upsert(records.batch(collection.spec, id=[KEYS[0]], vector=[[1, 1, 1]], late=[3]))
+        assert scanned(collection, filter=field("late").is_null()) == KEYS[1:]
+        assert scanned(collection, filter=~field("late").is_null()) == KEYS[:1]
+
+
+def test_ids_are_compared_as_texts_also_with_what_is_no_uuid(store: Store) -> None:
+    with foreign(store, described(), ROWS) as name:
+        collection = store.open(name)
+        key, one = field("id"), KEYS[0]
+        assert scanned(collection, filter=key == one) == [one]
+        assert scanned(collection, filter=key != one) == KEYS[1:]
+        assert scanned(collection, filter=key.isin([one, "nine"])) == [one]
+        assert scanned(collection, filter=~key.isin([one, "nine"])) == KEYS[1:]
+        for other in ("nine", one.replace("-", ""), f"{{{one}}}", ""):
+            assert scanned(collection, filter=key == other) == []
+            assert scanned(collection, filter=key != other) == KEYS
+            assert scanned(collection, filter=~key.isin([other]) & (field("pages") > 300)) == [one]
+        with pytest.raises(UnsupportedError, match="on the id"):
+            collection.count(key < one)
 
 
 def test_named_vectors_indexes_and_metrics_are_read(store: Store) -> None:

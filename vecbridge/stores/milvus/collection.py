@@ -13,6 +13,7 @@ from vecbridge import records
 from vecbridge.driver import (
     Columns,
     Deadline,
+    Described,
     Identity,
     KeyedPage,
     PageRequest,
@@ -26,8 +27,8 @@ from vecbridge.errors import NotFoundError
 from vecbridge.filters import Filter
 from vecbridge.indexes import IVFPQ, IVFSQ8, Flat, IndexParams, IVFFlat
 from vecbridge.query import FloatArray, Hits, Status
-from vecbridge.stores.milvus import expressions, index_params, layout, wire
-from vecbridge.stores.milvus.layout import DYNAMIC, Keys
+from vecbridge.stores.milvus import expressions, index_params, stored, wire
+from vecbridge.stores.milvus.layout import DYNAMIC, Keys, Layout
 from vecbridge.stores.milvus.readiness import Readiness
 from vecbridge.stores.milvus.table import STRONG, Table
 
@@ -44,20 +45,21 @@ class MilvusCollection:
     Args:
         table: The collection.
         readiness: Of its indexes.
+        found: The collection as this handle knows it, with its layout; ``table`` may be older, or newer.
         namespace: "" where the collection has none.
     """
 
-    def __init__(self, table: Table, readiness: Readiness, namespace: str) -> None:
+    def __init__(self, table: Table, readiness: Readiness, found: Described, namespace: str) -> None:
         self._table = table
         self._readiness = readiness
-        self._spec = table.spec
-        self._layout = table.layout
-        self._keys = Keys(table.layout, namespace)
+        self._spec = found.spec
+        self._layout: Layout = found.state
+        self._keys = Keys(self._layout, namespace)
 
     def identity(self, deadline: Deadline) -> Identity | None:
         """Which collection has this name now; None if none has."""
         try:
-            return layout.identity_of(self._table.call("DescribeCollection", deadline))
+            return stored.identity_of(self._table.call("DescribeCollection", deadline))
         except NotFoundError:
             return None
 
@@ -254,7 +256,7 @@ class MilvusCollection:
         scores = np.array(results.scores, np.float32)
         rows = None
         if columns is not None:
-            answer = wire.Answer(results.fields_data, self._layout)
+            answer = wire.Answer(results.fields_data, self._layout.pk)
             rows = answer.batch(self._spec, self._keys, columns, self._keys.decode(keys))
         hits, start = [], 0
         for count in results.topks or [0] * len(vectors):

@@ -49,6 +49,7 @@ SERVER: Final = Dialect(
         request_rows=5_000,
         request_bytes=16 << 20,
         parallel_requests=2,
+        id_operators=frozenset({"==", "!=", "in", "<", "<=", ">", ">="}),
         record_bytes=65_536,
         text_bytes=65_000,
         filter_leaves=3_000,  # half a second, as a balanced tree
@@ -56,6 +57,7 @@ SERVER: Final = Dialect(
         knobs=_KNOBS,
         consistency="eventual",
         exact_scores=False,
+        adds_fields=True,
         counts_where=True,
     ),
     seals=True,

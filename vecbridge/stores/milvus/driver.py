@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from importlib.util import find_spec
 from threading import Lock
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
@@ -18,15 +18,14 @@ from vecbridge.errors import (
     BackendError,
     CollectionExistsError,
     ConfigError,
-    CorruptStoreError,
     InvalidURLError,
     MissingDependencyError,
     NotFoundError,
-    SchemaError,
+    UnsupportedError,
     VecbridgeError,
 )
 from vecbridge.schema import CollectionSpec, VectorField
-from vecbridge.stores.milvus import dialects, index_params, layout
+from vecbridge.stores.milvus import dialects, index_params, layout, stored
 from vecbridge.stores.milvus.dialects import Dialect
 from vecbridge.urls import StoreOptions, StoreURL
 
@@ -125,25 +124,15 @@ class MilvusDriver:
         """
         from vecbridge.stores.milvus import foreign
 
-        what = f"open {name!r}"
-        try:
-            answer = self.connection.call("DescribeCollection", deadline, what, collection_name=name)
-        except NotFoundError:
-            if self.url.path.strip("/"):
-                self.names(deadline)  # says so where the database is what is missing
+        answer = self._looked_up(name, deadline)
+        if answer is None:
             return None
-        identity = layout.identity_of(answer)
-        text = layout.unpaired(answer.properties).get(layout.SPEC_PROPERTY)
-        if text is None:
+        identity, spec = self._read(name, answer)
+        if spec is None:
             indexes = self._described_indexes(name, deadline)
             return foreign.introspected(
                 answer.schema, indexes, identity, merges_upserts=self._dialect.merges_upserts
             )
-        try:
-            spec = CollectionSpec.from_json(text)
-        except SchemaError as exc:
-            raise CorruptStoreError(f"{name!r}: the stored spec is damaged: {exc}") from exc
-        spec = spec if spec.name == name else spec.renamed(name)
         return Described(name, spec, identity, state=layout.of_spec(spec))
 
     def create(
@@ -175,7 +164,31 @@ class MilvusDriver:
         """The driver of one namespace."""
         from vecbridge.stores.milvus.collection import MilvusCollection
 
-        return MilvusCollection(*self._shared(found), namespace)
+        return MilvusCollection(*self._shared(found), found, namespace)
+
+    def add_fields(self, found: Described, spec: CollectionSpec, deadline: Deadline) -> Described | None:
+        """Adds to the stored spec; a row that lacks a field's key in the dynamic field has null there.
+
+        Raises:
+            NotFoundError: It was dropped.
+            UnsupportedError: vecbridge did not make it.
+        """
+        answer = self._looked_up(found.name, deadline)
+        if answer is None:
+            raise NotFoundError(f"collection {found.name!r} was dropped meanwhile")
+        identity, standing = self._read(found.name, answer)
+        if identity != found.identity or (standing is not None and standing != found.spec):
+            return None
+        if standing is None:
+            hint = "copy it into a collection that vecbridge makes"
+            raise UnsupportedError(self.capabilities.backend, "adding fields to a foreign collection", hint)
+        start = len(standing.fields)
+        self.connection.call(
+            "AlterCollection", deadline, f"add fields to {found.name!r}", collection_name=found.name,
+            properties=stored.of_added(identity.value, spec.fields[start:], start),
+        )  # fmt: skip
+        grown = self.describe(found.name, deadline)
+        return grown if grown is not None and grown.spec == spec else None
 
     def namespaces(self, found: Described, deadline: Deadline) -> list[str]:
         """Namespaces that hold a row, found by skipping from each to the next."""
@@ -235,6 +248,21 @@ class MilvusDriver:
             raise InvalidURLError("milvus URL: a token stands in MILVUS_TOKEN or token=, never in a URL")
         return url
 
+    def _looked_up(self, name: str, deadline: Deadline) -> Any:
+        """What the server says of a collection; None if there is none of that name."""
+        what = f"open {name!r}"
+        try:
+            return self.connection.call("DescribeCollection", deadline, what, collection_name=name)
+        except NotFoundError:
+            if self.url.path.strip("/"):
+                self.names(deadline)  # says so where the database is what is missing
+            return None
+
+    def _read(self, name: str, answer: Any) -> tuple[Identity, CollectionSpec | None]:
+        """Which collection it is, and its spec if vecbridge made it."""
+        spec = stored.spec_of(answer)
+        return stored.identity_of(answer), spec if spec is None or spec.name == name else spec.renamed(name)
+
     def _opened(self) -> Connection:
         from vecbridge.stores.milvus.connection import Connection
 
@@ -270,7 +298,7 @@ class MilvusDriver:
             schema=wire.schema_message(spec, layout.of_spec(spec), key_bytes).SerializeToString(),
             shards_num=1,
             consistency_level="Bounded",
-            properties={layout.SPEC_PROPERTY: spec.to_json(), layout.TOKEN_PROPERTY: token},
+            properties=stored.of_new(spec, token),
         )  # fmt: skip
 
     def _create_index(self, spec: CollectionSpec, field: VectorField, deadline: Deadline) -> None:
@@ -318,7 +346,7 @@ class MilvusDriver:
             if "index not found" in str(exc).lower():
                 return {}
             raise
-        return {index.field_name: layout.unpaired(index.params) for index in answer.index_descriptions}
+        return {index.field_name: stored.unpaired(index.params) for index in answer.index_descriptions}
 
 
 def require_package(package: str) -> None:

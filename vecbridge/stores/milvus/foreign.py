@@ -25,6 +25,12 @@ _TYPES: Final[Mapping[int, FieldType]] = {
     _DataType.Double: "float64",
     _DataType.VarChar: "string",
     _DataType.JSON: "json",
+    _DataType.Timestamptz: "timestamp",
+}
+_LISTS: Final[Mapping[FieldType, FieldType]] = {
+    "int64": "list<int64>",
+    "float64": "list<float64>",
+    "string": "list<string>",
 }
 _EXTRA: Final = "extra"
 
@@ -103,12 +109,15 @@ def _add_vector(
 
 def _column(field: Any) -> Column | None:
     type = _TYPES.get(field.data_type)
-    if field.data_type == _DataType.Array and field.element_type == _DataType.VarChar:
-        type = "list<string>"
+    if field.data_type == _DataType.Array and (element := _TYPES.get(field.element_type)) is not None:
+        type = _LISTS.get(element)
     if type is None:
         return None
     name = f"field_{field.name}" if field.name.lower() == "id" else field.name
-    return Column(name, field.name, type, dynamic=False, nullable=field.nullable, source=field.data_type)
+    return Column(
+        name, field.name, type, dynamic=False, nullable=field.nullable, source=field.data_type,
+        element=field.element_type,
+    )  # fmt: skip
 
 
 def _loss(field: Any) -> Gap:

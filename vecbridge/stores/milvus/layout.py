@@ -1,28 +1,26 @@
 """Which Milvus field holds which column, and how an id becomes a primary key.
 
 What vecbridge creates: the primary key ``id``, a FLOAT_VECTOR for each vector field, and every scalar in the
-dynamic field, under its own name. A null is a key that is left out, which every Milvus version can keep and
-ask for (``exists``); nullable typed fields came with 2.5 only. The spec is in the collection's properties.
+dynamic field, under its own name and as JSON has it, a timestamp as microseconds since 1970. A null is a key
+that is left out, which every Milvus version can keep and ask for (``exists``); nullable typed fields came
+with 2.5 only. So a field that is added needs no change of Milvus's schema, and is null in the rows that are
+there. The spec is in the collection's properties: see :mod:`vecbridge.stores.milvus.stored`.
 
 A primary key is unique in a collection, whatever the partition, so that with namespaces it is "namespace/id".
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from vecbridge.driver import Identity
 from vecbridge.query import Ids
-from vecbridge.schema import CollectionSpec, FieldType
+from vecbridge.schema import CollectionSpec, FieldType, IdType
 
-SPEC_PROPERTY: Final = "vecbridge.spec"
-TOKEN_PROPERTY: Final = "vecbridge.token"
 DYNAMIC: Final = "$meta"
 PK: Final = "id"
 
@@ -46,6 +44,7 @@ class Column:
         dynamic: Whether it is in the dynamic field.
         nullable: Whether null can be told; a typed field of an older Milvus has none.
         source: Milvus's type of a typed field (``schema_pb2.DataType``), 0 in the dynamic field.
+        element: The type of the elements, where that is ARRAY.
     """
 
     name: str
@@ -54,6 +53,7 @@ class Column:
     dynamic: bool = True
     nullable: bool = True
     source: int = 0
+    element: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,35 +70,21 @@ class Layout:
     """
 
     pk: str
-    pk_type: str
-    id_type: str
+    pk_type: IdType
+    id_type: IdType
     namespaced: bool
     columns: Mapping[str, Column]
     extra: str | None = None
 
     @property
+    def pk_column(self) -> Column:
+        """The primary key as a column that is filtered."""
+        return Column(PK, self.pk, self.pk_type, dynamic=False, nullable=False)
+
+    @property
     def has_dynamic(self) -> bool:
         """Whether the dynamic field is of any use."""
         return self.extra is not None or any(column.dynamic for column in self.columns.values())
-
-
-def unpaired(pairs: Iterable[Any]) -> dict[str, str]:
-    """The key-value pairs of an answer."""
-    return {pair.key: pair.value for pair in pairs}
-
-
-def identity_of(described: Any) -> Identity:
-    """Which collection a ``DescribeCollectionResponse`` tells of.
-
-    Ours have a token. A server numbers those of others and says when they were created; milvus-lite does
-    neither, so that there a hash of the schema must do.
-    """
-    if (token := unpaired(described.properties).get(TOKEN_PROPERTY)) is not None:
-        return Identity(token)
-    if described.collectionID:
-        return Identity(f"{described.collectionID}-{described.created_timestamp}")
-    schema = described.schema.SerializeToString(deterministic=True)
-    return Identity(hashlib.blake2b(schema, digest_size=16).hexdigest(), certain=False)
 
 
 def of_spec(spec: CollectionSpec) -> Layout:
@@ -124,30 +110,37 @@ class Keys:
     Args:
         layout: The collection's layout.
         namespace: The namespace.
+
+    Attributes:
+        layout: The same.
     """
 
     def __init__(self, layout: Layout, namespace: str) -> None:
-        self._layout = layout
+        self.layout = layout
         self._prefix = f"{namespace}/" if layout.namespaced else ""
 
     def encode(self, ids: pa.Array) -> list[str] | list[int]:
         """Primary keys of some ids."""
         keys: list[Any] = ids.to_pylist()
-        return [f"{self._prefix}{key}" for key in keys] if self._layout.namespaced else keys
+        return [self.of_id(key) for key in keys] if self.layout.namespaced else keys
+
+    def of_id(self, key: Any) -> Any:
+        """The primary key of an id."""
+        return f"{self._prefix}{key}" if self.layout.namespaced else key
 
     def ids(self, keys: Sequence[str] | Sequence[int]) -> Ids:
         """Ids of some primary keys of this namespace, as Hits carries them."""
         ids: Sequence[Any] = [key[len(self._prefix) :] for key in keys] if self._prefix else keys  # type: ignore[index]
-        return list(ids) if self._layout.id_type == "string" else np.array(ids, np.int64)
+        return list(ids) if self.layout.id_type == "string" else np.array(ids, np.int64)
 
     def decode(self, keys: Sequence[str] | Sequence[int]) -> pa.Array:
         """Ids of some primary keys of this namespace, as Arrow holds them."""
-        return pa.array(self.ids(keys), pa.string() if self._layout.id_type == "string" else pa.int64())
+        return pa.array(self.ids(keys), pa.string() if self.layout.id_type == "string" else pa.int64())
 
     @property
     def bounds(self) -> tuple[str, str] | None:
         """Primary keys from the first on and below the second are this namespace's; None if all are."""
-        return (self._prefix, after_namespace(self._prefix)) if self._layout.namespaced else None
+        return (self._prefix, after_namespace(self._prefix)) if self.layout.namespaced else None
 
 
 def after_namespace(prefix: str) -> str:

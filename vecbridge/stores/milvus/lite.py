@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from vecbridge.capabilities import Capabilities
-from vecbridge.driver import Deadline, OnFork
-from vecbridge.errors import InvalidURLError, StoreLockedError
+from vecbridge.driver import Deadline, Described, OnFork
+from vecbridge.errors import DeadlineError, InvalidURLError, StoreLockedError
+from vecbridge.schema import CollectionSpec
 from vecbridge.stores.milvus import dialects
 from vecbridge.stores.milvus.dialects import Dialect
 from vecbridge.stores.milvus.driver import MilvusDriver, require_package
@@ -35,6 +37,11 @@ class MilvusLiteDriver(MilvusDriver):
 
     capabilities: ClassVar[Capabilities] = dialects.LITE.capabilities
     on_fork: ClassVar[OnFork] = "refuse"
+
+    def add_fields(self, found: Described, spec: CollectionSpec, deadline: Deadline) -> Described | None:
+        """Adds to the stored spec, one call of this process at a time: milvus-lite mixes two up."""
+        with _SERVERS.altering(deadline):
+            return super().add_fields(found, spec, deadline)
 
     def forked(self) -> None:
         """Gives up the embedded server, which is the parent's."""
@@ -72,6 +79,7 @@ class _EmbeddedServers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._altering = threading.Lock()
         self._users: dict[str, int] = {}
         self._inherited: list[object] = []
 
@@ -102,6 +110,20 @@ class _EmbeddedServers:
             if not self._users[path]:
                 server_manager_instance.release_server(path)
 
+    @contextmanager
+    def altering(self, deadline: Deadline) -> Iterator[None]:
+        """Keeps other threads from altering a collection meanwhile.
+
+        Raises:
+            DeadlineError: Another thread is at it for too long.
+        """
+        if not self._altering.acquire(timeout=deadline.left()):
+            raise DeadlineError("another collection of milvus-lite is still being altered")
+        try:
+            yield
+        finally:
+            self._altering.release()
+
     def abandon(self, path: str) -> None:
         """In a forked child: forgets the parent's server, so that nothing here stops it.
 
@@ -114,6 +136,7 @@ class _EmbeddedServers:
 
         manager = server_manager.server_manager_instance
         self._lock = threading.Lock()
+        self._altering = threading.Lock()
         self._users.pop(path, None)
         manager._lock = threading.Lock()
         entry = manager._servers.pop(path, None)

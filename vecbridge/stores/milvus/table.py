@@ -38,7 +38,7 @@ class Table:
     Args:
         connection: The server.
         dialect: What it can do.
-        spec: What the collection holds.
+        spec: What the collection holds; fields may have been added since.
         layout: Where its columns are.
         consistency: Of searches: "strong", "bounded" or "eventually".
 
@@ -136,7 +136,7 @@ class Table:
         """Some rows in the order of their primary keys."""
         expression = expression or expressions.everything(self.layout)
         request = wire.query(expression, fields, level=level, limit=rows)
-        return wire.Answer(self.read("Query", deadline, **request).fields_data, self.layout)
+        return wire.Answer(self.read("Query", deadline, **request).fields_data, self.layout.pk)
 
     def page_rows(self, fields: Sequence[str]) -> int:
         """How many rows one query may ask for, so that its answer stays small."""

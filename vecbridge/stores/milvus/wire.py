@@ -15,9 +15,10 @@ from vecbridge import records
 from vecbridge.driver import Columns
 from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec
+from vecbridge.stores.milvus import scalars
 from vecbridge.stores.milvus.layout import DYNAMIC, Column, Keys, Layout
+from vecbridge.stores.milvus.scalars import DataType
 
-DataType: Final = schema_pb2.DataType
 _PLACEHOLDER: Final = "$0"
 _PACKED_FLOATS: Final = b"\x0a"  # field 1, length-delimited, as FloatArray holds them
 
@@ -62,23 +63,17 @@ def upsert_fields(spec: CollectionSpec, layout: Layout, keys: Keys, batch: pa.Re
         batch: As :func:`with_dynamic_field` makes it.
     """
     source = DataType.VarChar if layout.pk_type == "string" else DataType.Int64
-    fields = [_scalar_field(layout.pk, source, keys.encode(batch.column("id")))]
+    fields = [scalars.keys_field(layout.pk, source, keys.encode(batch.column("id")))]
     fields += [_vector_field(field.name, records.vectors(batch, field.name)) for field in spec.vectors]
-    for column in layout.columns.values():
-        if not column.dynamic:
-            values = batch.column(column.name)
-            valid = values.is_valid().to_pylist() if column.nullable else ()
-            listed = (values.drop_null() if column.nullable else values).to_pylist()
-            fields.append(_scalar_field(column.key, column.source, listed, valid))
+    fields += [
+        scalars.typed_field(column, batch.column(column.name))
+        for column in layout.columns.values()
+        if not column.dynamic
+    ]
     if layout.has_dynamic:
-        scalars = schema_pb2.ScalarField(
-            json_data=schema_pb2.JSONArray(data=batch.column(DYNAMIC).to_pylist())
-        )
-        fields.append(
-            schema_pb2.FieldData(
-                type=DataType.JSON, field_name=DYNAMIC, is_dynamic=True, scalars=scalars
-            )
-        )  # fmt: skip
+        field = schema_pb2.FieldData(type=DataType.JSON, field_name=DYNAMIC, is_dynamic=True)
+        field.scalars.json_data.data.extend(batch.column(DYNAMIC).to_pylist())
+        fields.append(field)
     return fields
 
 
@@ -92,30 +87,30 @@ class Answer:
 
     Args:
         fields: The ``fields_data`` of the answer.
-        layout: Where columns are.
+        pk: The primary key's field.
     """
 
-    def __init__(self, fields: Iterable[Any], layout: Layout) -> None:
+    def __init__(self, fields: Iterable[Any], pk: str) -> None:
         self._fields = {DYNAMIC if field.is_dynamic else field.field_name: field for field in fields}
-        self._layout = layout
+        self._pk = pk
         self._dynamic: list[JsonRow] | None = None
 
     def keys(self) -> list[str] | list[int]:
         """The primary keys."""
-        if (field := self._fields.get(self._layout.pk)) is None:
-            return []
-        scalars = field.scalars
-        return list((scalars.string_data if self._layout.pk_type == "string" else scalars.long_data).data)
+        field = self._fields.get(self._pk)
+        kind = None if field is None else field.scalars.WhichOneof("data")
+        return [] if field is None or kind is None else list(getattr(field.scalars, kind).data)
 
     def batch(
         self, spec: CollectionSpec, keys: Keys, columns: Columns, ids: pa.Array | None = None
     ) -> pa.RecordBatch:
         """The rows as records, with the ids given or those of the answer."""
+        layout = keys.layout
         ids = keys.decode(self.keys()) if ids is None else ids
         arrays = [ids]
         for name in columns:
-            if (column := self._layout.columns.get(name)) is not None:
-                arrays.append(self._scalars(column, len(ids)))
+            if (column := layout.columns.get(name)) is not None:
+                arrays.append(self._scalars(column, layout, len(ids)))
             else:
                 arrays.append(records.vector_array(self._vectors(name, spec.vector_field(name).dim)))
         return pa.RecordBatch.from_arrays(arrays, schema=records.arrow_schema(spec, columns))
@@ -128,21 +123,20 @@ class Answer:
         values = np.frombuffer(packed, "<f4", offset=len(packed) - size)  # behind the tag and the length
         return values.reshape(-1, dim)
 
-    def _scalars(self, column: Column, rows: int) -> pa.Array:
-        wanted = records.arrow_type(column.type)
-        if column.name == self._layout.extra:
-            known = {other.key for other in self._layout.columns.values() if other.dynamic}
+    def _scalars(self, column: Column, layout: Layout, rows: int) -> pa.Array:
+        if column.name == layout.extra:
+            known = {other.key for other in layout.columns.values() if other.dynamic}
             rest = [
                 {key: value for key, value in row.items() if key not in known}
                 for row in self._dynamic_rows(rows)
             ]
             texts = [records.canonical_json(json.dumps(row)) if row else None for row in rest]
-            return pa.array(texts, wanted)
+            return scalars.of_json(texts, column)
         if column.dynamic:
-            return pa.array([row.get(column.key) for row in self._dynamic_rows(rows)], wanted)
+            return scalars.of_json([row.get(column.key) for row in self._dynamic_rows(rows)], column)
         if (field := self._fields.get(column.key)) is None:
-            return pa.nulls(rows, wanted)
-        return pa.array(_typed_values(field), wanted)
+            return pa.nulls(rows, records.arrow_type(column.type))
+        return scalars.of_typed_field(field, column)
 
     def _dynamic_rows(self, rows: int) -> list[JsonRow]:
         if self._dynamic is None:
@@ -174,7 +168,7 @@ def _dynamic_rows(layout: Layout, batch: pa.RecordBatch, *, with_nulls: bool) ->
         if not column.dynamic or column.name == layout.extra:
             continue
         key = column.key
-        for row, value in zip(rows, batch.column(column.name).to_pylist(), strict=True):
+        for row, value in zip(rows, scalars.json_values(batch.column(column.name)), strict=True):
             if with_nulls or value is not None:
                 row[key] = value
     return rows
@@ -193,50 +187,6 @@ def _varint(number: int) -> bytes:
         digits.append(number & 0x7F | 0x80)
         number >>= 7
     return bytes((*digits, number))
-
-
-_SCALAR: Final[dict[int, str]] = {
-    DataType.Bool: "bool_data",
-    DataType.Int8: "int_data",
-    DataType.Int16: "int_data",
-    DataType.Int32: "int_data",
-    DataType.Int64: "long_data",
-    DataType.Float: "float_data",
-    DataType.Double: "double_data",
-    DataType.VarChar: "string_data",
-}
-
-
-def _scalar_field(name: str, source: int, values: Sequence[Any], valid: Sequence[bool] = ()) -> Any:
-    """A typed field: the values that are not null, and which rows have one where it can be null."""
-    field = schema_pb2.FieldData(type=source, field_name=name, valid_data=valid)
-    if source == DataType.JSON:
-        field.scalars.json_data.data.extend(text.encode() for text in values)
-    elif source == DataType.Array:
-        field.scalars.array_data.element_type = DataType.VarChar
-        for texts in values:
-            field.scalars.array_data.data.add().string_data.data.extend(texts)
-    else:
-        getattr(field.scalars, _SCALAR[source]).data.extend(values)
-    return field
-
-
-def _typed_values(field: Any) -> list[Any]:
-    scalars = field.scalars
-    kind = scalars.WhichOneof("data")
-    if kind == "array_data":
-        values: list[Any] = [list(texts.string_data.data) for texts in scalars.array_data.data]
-    elif kind == "json_data":
-        values = [records.canonical_json(text.decode()) for text in scalars.json_data.data if text]
-    else:
-        values = [] if kind is None else list(getattr(scalars, kind).data)
-    valid = list(field.valid_data)
-    if not valid:
-        return values
-    if len(values) == len(valid):
-        return [value if known else None for value, known in zip(values, valid, strict=True)]
-    rest = iter(values)
-    return [next(rest) if known else None for known in valid]
 
 
 def schema_message(spec: CollectionSpec, layout: Layout, id_bytes: int) -> Any:

@@ -75,7 +75,7 @@ class WeaviateCollection:
         if (described := connection.described(name, deadline)) is None:
             return None
         if (stored := schema.stored(described)) is not None:
-            return Identity(stored.token)
+            return stored.identity
         return foreign.identity(described, connection, deadline, known=self._identity)
 
     def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
@@ -247,9 +247,10 @@ class WeaviateCollection:
             if not uuid
         }
         for column in self.table.layout.columns.values():
-            if column.codec == "int":
+            if column.codec in ("int", "ints"):
                 for row, value in enumerate(rows.column(column.name).to_pylist()):
-                    if value is not None and abs(value) > _EXACT_INTEGERS:
+                    numbers = [value] if column.codec == "int" else value
+                    if value is not None and any(abs(number) > _EXACT_INTEGERS for number in numbers):
                         problems[row] = f"{column.name!r} is an INT, which is exact to 2^53"
         if problems:
             raise records.invalid(problems, rows.column("id"))

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.driver import CollectionDriver, Deadline, Described, Identity, OnFork
-from vecbridge.errors import CollectionExistsError, MissingDependencyError, VecbridgeError
+from vecbridge.errors import (
+    CollectionExistsError,
+    MissingDependencyError,
+    NotFoundError,
+    UnsupportedError,
+    VecbridgeError,
+)
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.weaviate import layout, schema
 from vecbridge.stores.weaviate.limits import CAPABILITIES
@@ -57,8 +63,8 @@ class WeaviateDriver:
 
     @classmethod
     def gaps(cls, spec: CollectionSpec) -> Iterable[Gap]:
-        """The capabilities say it all."""
-        return ()
+        """Names that are too long."""
+        return layout.gaps(spec)
 
     def connect(self, deadline: Deadline) -> Capabilities:
         """Refuses a server that is too old."""
@@ -91,7 +97,7 @@ class WeaviateDriver:
             return None
         stored = schema.stored(described)
         if stored is not None:
-            return self._described(stored.spec, Identity(stored.token))
+            return self._described(stored)
         identity = foreign.identity(described, self.connection, deadline)
         mending = self._mending(identity)
         return foreign.introspected(described, identity, mending, self.connection, deadline)
@@ -114,7 +120,32 @@ class WeaviateDriver:
             raise
         with self._lock:
             self._mendings[token] = Mending(fresh=True)
-        return self._described(spec, Identity(token))
+        return self._described(schema.Stored(spec, token))
+
+    def add_fields(self, found: Described, spec: CollectionSpec, deadline: Deadline) -> Described | None:
+        """Adds their properties, and then the one that says that they are fields; see ``schema``."""
+        from vecbridge.stores.weaviate.errors import PropertyExistsError
+
+        class_name = found.state[0].class_name
+        described = self.connection.described(class_name, deadline)
+        if described is None:
+            raise NotFoundError(f"collection {found.name!r} was dropped meanwhile")
+        stored = schema.stored(described)
+        if stored is None and not found.state[0].own_ids:
+            raise UnsupportedError(
+                "weaviate", f"adding fields to {found.name!r}", "vecbridge did not make it"
+            )
+        if stored is None or (stored.token, stored.spec) != (found.identity.value, found.spec):
+            return None
+        properties = schema.missing_properties(described, layout.of_spec(spec))
+        properties.append(schema.addition(found.spec, spec, stored.token))
+        path, what = f"/v1/schema/{class_name}/properties", f"add fields to {found.name!r}"
+        try:
+            for prop in properties:
+                self.connection.rest("POST", path, deadline, what, prop)
+        except PropertyExistsError:
+            return None
+        return self._described(schema.Stored(spec, stored.token))
 
     def attach(self, found: Described, namespace: str) -> CollectionDriver:
         """One namespace.
@@ -160,7 +191,8 @@ class WeaviateDriver:
             if self._connection is not None:
                 self._connection.close()
 
-    def _described(self, spec: CollectionSpec, identity: Identity) -> Described:
+    def _described(self, stored: schema.Stored) -> Described:
+        spec, identity = stored.spec, stored.identity
         state = (layout.of_spec(spec), self._mending(identity))
         return Described(spec.name, spec, identity, state=state)
 

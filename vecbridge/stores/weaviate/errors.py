@@ -25,11 +25,17 @@ class TenantNotFoundError(NotFoundError):
     """A namespace that nobody has written to; reading it is empty."""
 
 
+class PropertyExistsError(BackendError):
+    """A property that was to be added, and that the class has already."""
+
+
 _TEXTS: Final[Texts] = (
     ("tenant not found", TenantNotFoundError),
     ("request was without tenant", TenantNotFoundError),  # the default namespace of a class made elsewhere
     ("could not find class", NotFoundError),
     ("class not found", NotFoundError),
+    ('": not found', NotFoundError),  # of a class whose schema is to be changed
+    ("already in use or provided multiple times", PropertyExistsError),
     ("already exists", CollectionExistsError),
     ("trying to send message larger", TooLargeError),
     ("no space left on device", StorageFullError),

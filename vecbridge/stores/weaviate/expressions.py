@@ -1,16 +1,21 @@
 """Filters as Weaviate's protobuf messages, with the contract's meaning of null.
 
 ``not_equal`` and ``contains_none`` match rows without a value, so each of them asks for a value as well.
+``is_null`` misses the rows that are older than their property, so null is asked for as "not: has a value".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
+import pyarrow as pa
+
+from vecbridge import timestamps
 from vecbridge.errors import UnsupportedError
-from vecbridge.filters import And, Cmp, Contains, Filter, In, IsNull, Not, Or, Scalar
-from vecbridge.stores.weaviate.layout import Column, Layout
+from vecbridge.filters import And, Cmp, Contains, Filter, In, IsEmpty, IsNull, Not, Or, Scalar
+from vecbridge.stores.weaviate.layout import NO_UUID, Column, Layout, uuids
 from vecbridge.stores.weaviate.stubs import base_pb2
 
 _Filters: Final = base_pb2.Filters
@@ -24,12 +29,14 @@ _OPERATORS: Final = {
 }
 _UUID: Final = "_id"
 FIRST_UUID: Final = "00000000-0000-0000-0000-000000000000"
+#: The element of a list that has no elements.
+NO_ELEMENTS: Final = "!"
+_DATES_IN_ORDER: Final = (1678, 2261)  # whole years that an int64 of nanoseconds has
 
 
-def of_uuids(uuids: Iterable[str]) -> Any:
+def of_uuids(uuids: Iterable[str], operator: int = _Filters.OPERATOR_CONTAINS_ANY) -> Any:
     """The rows of some UUIDs, of which there must be one."""
-    values = base_pb2.TextArray(values=uuids)
-    return _leaf(_UUID, _Filters.OPERATOR_CONTAINS_ANY, value_text_array=values)
+    return _leaf(_UUID, operator, value_text_array=base_pb2.TextArray(values=uuids))
 
 
 def any_uuid() -> Any:
@@ -49,6 +56,12 @@ def compiled(filter: Filter, layout: Layout) -> Any:
             return _joined(_Filters.OPERATOR_AND, [compiled(item, layout) for item in items])
         case Or(items):
             return _joined(_Filters.OPERATOR_OR, [compiled(item, layout) for item in items])
+        case Cmp("id", op, value) if op in ("==", "!="):
+            return _ids(layout, [value], negated=op == "!=")
+        case In("id", values):
+            return _ids(layout, values)
+        case Not(In("id", values)):
+            return _ids(layout, values, negated=True)
         case IsNull(name):
             return _null(layout.columns[name], True)
         case Not(IsNull(name)):
@@ -59,7 +72,7 @@ def compiled(filter: Filter, layout: Layout) -> Any:
             return _in(layout.columns[name], values)
         case Not(In(name, values)):
             column = layout.columns[name]
-            if column.codec in _TEXTS:
+            if column.codec in TEXTS:
                 return _not_null(column, _listed(column, values, _Filters.OPERATOR_CONTAINS_NONE))
             return _not_null(column, *(_plain(column, "!=", value) for value in values))
         case Contains(name, value):
@@ -67,13 +80,18 @@ def compiled(filter: Filter, layout: Layout) -> Any:
         case Not(Contains(name, value)):
             column = layout.columns[name]
             return _not_null(column, _listed(column, [value], _Filters.OPERATOR_CONTAINS_NONE))
+        case IsEmpty(name):
+            return _empty(layout.columns[name])
+        case Not(IsEmpty(name)):
+            return _filled(layout.columns[name])
         case _:
             raise UnsupportedError("weaviate", f"the filter {filter!r}")
 
 
-def ordered_text(value: int) -> str:
-    """An int64 as 20 digits, in the order of the numbers."""
-    return f"{value + 2**63:020d}"
+def ordered_text(value: int | datetime) -> str:
+    """An int64, or the microseconds of a timestamp, as 20 digits, in the order of the numbers."""
+    number = timestamps.microseconds(value) if isinstance(value, datetime) else value
+    return f"{number + 2**63:020d}"
 
 
 def encode_text(value: str) -> str:
@@ -81,13 +99,24 @@ def encode_text(value: str) -> str:
     return f"~{value}\0"
 
 
-_TEXTS: Final[dict[str, Callable[[Any], str]]] = {
+#: How a value, or an element of a list, is written, by codec, where that is as text.
+TEXTS: Final[dict[str, Callable[[Any], str]]] = {
     "text": encode_text,
     "texts": encode_text,
+    "integers": str,
+    "floats": repr,
     "ordered": ordered_text,
+    "date": timestamps.text,
     "raw": str,
     "raws": str,
 }
+
+
+def _ids(layout: Layout, ids: Sequence[Scalar], *, negated: bool = False) -> Any:
+    """The rows of some ids, or all others; an id may be one that no row can have."""
+    wanted = [uuid for uuid in uuids(layout, pa.array(ids)) if uuid]
+    operator = _Filters.OPERATOR_CONTAINS_NONE if negated else _Filters.OPERATOR_CONTAINS_ANY
+    return of_uuids(wanted or [NO_UUID], operator)
 
 
 def _comparison(column: Column, op: str, value: Scalar) -> Any:
@@ -97,11 +126,13 @@ def _comparison(column: Column, op: str, value: Scalar) -> Any:
 
 def _plain(column: Column, op: str, value: Scalar) -> Any:
     _require_comparable(column)
+    if column.codec == "date" and op not in ("==", "!="):
+        _require_in_order(column, value)
     return _leaf(column.key, _OPERATORS[op], **_value(column, value))
 
 
 def _in(column: Column, values: Sequence[Scalar]) -> Any:
-    if column.codec in _TEXTS:
+    if column.codec in TEXTS:
         return _listed(column, values, _Filters.OPERATOR_CONTAINS_ANY)
     return _joined(_Filters.OPERATOR_OR, [_plain(column, "==", value) for value in values])
 
@@ -112,8 +143,32 @@ def _not_null(column: Column, *conditions: Any) -> Any:
 
 def _listed(column: Column, values: Iterable[Any], operator: int) -> Any:
     _require_comparable(column)
-    texts = base_pb2.TextArray(values=map(_TEXTS[column.codec], values))
-    return _leaf(column.key, operator, value_text_array=texts)
+    match column.codec:
+        case "ints":
+            return _leaf(column.key, operator, value_int_array=base_pb2.IntArray(values=values))
+        case "numbers":
+            return _leaf(column.key, operator, value_number_array=base_pb2.NumberArray(values=values))
+        case codec:
+            texts = base_pb2.TextArray(values=map(TEXTS[codec], values))
+            return _leaf(column.key, operator, value_text_array=texts)
+
+
+def _empty(column: Column) -> Any:
+    if column.codec in ("raws", "ints", "numbers"):
+        raise UnsupportedError(
+            "weaviate", f"asking whether {column.name!r} is empty", "its index takes [] for null"
+        )
+    return _marked_empty(column, _Filters.OPERATOR_CONTAINS_ANY)
+
+
+def _filled(column: Column) -> Any:
+    if column.codec in ("raws", "ints", "numbers"):
+        return _null(column, False)
+    return _not_null(column, _marked_empty(column, _Filters.OPERATOR_CONTAINS_NONE))
+
+
+def _marked_empty(column: Column, operator: int) -> Any:
+    return _leaf(column.key, operator, value_text_array=base_pb2.TextArray(values=[NO_ELEMENTS]))
 
 
 def _null(column: Column, wanted: bool) -> Any:
@@ -122,8 +177,10 @@ def _null(column: Column, wanted: bool) -> Any:
             "weaviate", f"asking whether {column.name!r} is null", "the class was made without indexNullState"
         )
     if column.presence:
-        return _leaf(column.presence, _Filters.OPERATOR_EQUAL, value_boolean=not wanted)
-    return _leaf(column.key, _Filters.OPERATOR_IS_NULL, value_boolean=wanted)
+        present = _leaf(column.presence, _Filters.OPERATOR_EQUAL, value_boolean=True)
+    else:
+        present = _leaf(column.key, _Filters.OPERATOR_IS_NULL, value_boolean=False)
+    return _Filters(operator=_Filters.OPERATOR_NOT, filters=[present]) if wanted else present
 
 
 def _value(column: Column, value: Scalar) -> dict[str, Any]:
@@ -135,7 +192,17 @@ def _value(column: Column, value: Scalar) -> dict[str, Any]:
         case "int":
             return {"value_int": value}
         case _:
-            return {"value_text": _TEXTS[column.codec](value)}
+            return {"value_text": TEXTS[column.codec](value)}
+
+
+def _require_in_order(column: Column, value: Any) -> None:
+    first, last = _DATES_IN_ORDER
+    if not first <= value.year <= last:
+        raise UnsupportedError(
+            "weaviate",
+            f"comparing {column.name!r} with the year {value.year}",
+            f"it is a DATE, which Weaviate orders in the years {first} to {last}",
+        )
 
 
 def _require_comparable(column: Column) -> None:

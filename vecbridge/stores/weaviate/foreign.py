@@ -21,8 +21,15 @@ _TYPES: Final[Mapping[str, tuple[FieldType, Codec]]] = {
     "int": ("int64", "int"),
     "number": ("float64", "number"),
     "text": ("string", "raw"),
+    "date": ("timestamp", "date"),
     "text[]": ("list<string>", "raws"),
+    "int[]": ("list<int64>", "ints"),
+    "number[]": ("list<float64>", "numbers"),
 }
+_DATE_LOSS: Final = (
+    "a DATE: what is finer than microseconds is cut off, the year 0 is null, and before 1678 or after 2261 "
+    "filters have another order"
+)
 _UNNAMED: Final = "vector"
 _SEVERAL: Final = base_pb2.Vectors.VECTOR_TYPE_MULTI_FP32
 _SAMPLED_TENANTS: Final = 100  # that are looked into for the length of the vectors
@@ -55,6 +62,11 @@ def introspected(
     read_only = ""
     if losses:
         read_only = f"it has what vecbridge cannot fill: {', '.join(loss.subject for loss in losses)}"
+    losses += [
+        Gap(f"field:{column.name}", column.name, _DATE_LOSS, blocking=False)
+        for column in columns.values()
+        if column.codec == "date"
+    ]
     layout = Layout(name, "string", False, tenants, sources, columns)
     fields = tuple(Field(column.name, column.type) for column in columns.values())
     spec = CollectionSpec.foreign(name, tuple(vectors), fields, "string", namespaced=tenants)

@@ -6,18 +6,22 @@ vector for each vector field; a property for each scalar, of its name with a sma
 
     bool      BOOLEAN
     number    NUMBER, which is a float64 bit by bit
-    ordered   int64 as 20 digits of v + 2^63 (Weaviate's INT is a float64 inside)
+    ordered   int64, and the microseconds of a timestamp, as 20 digits of v + 2^63: Weaviate's INT is a
+              float64 inside, and its DATE an int64 of nanoseconds, which wraps around before 1678 and in 2262
     text      "~" + text + NUL: the index trims white space and takes "" for null
-    texts     so each element; the empty list is ["!"]
+    texts     so each element; the empty list is ["!"], because Weaviate takes [] for null
+    integers  each element of a list<int64> as its digits, likewise
+    floats    each element of a list<float64> as Python writes it, which is exact, likewise
     json      the text as it is, not indexed; the BOOLEAN ``_vb_has_NAME`` says whether there is one
 
-``int``, ``raw`` and ``raws`` are what other programs write: INT, TEXT and TEXT[].
+What other programs write is INT (``int``), INT[] (``ints``), NUMBER[] (``numbers``), DATE (``date``), TEXT
+(``raw``) and TEXT[] (``raws``). ``schema`` says how fields that are added later are stored.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Final, Literal
@@ -25,23 +29,34 @@ from typing import Final, Literal
 import numpy as np
 import pyarrow as pa
 
+from vecbridge.capabilities import Gap
 from vecbridge.errors import UnsupportedError
 from vecbridge.query import Ids
 from vecbridge.schema import CollectionSpec, FieldType
 
-Codec = Literal["bool", "number", "ordered", "text", "texts", "json", "int", "raw", "raws"]
+Codec = Literal[
+    "bool", "number", "ordered", "text", "texts", "integers", "floats", "json",
+    "int", "ints", "numbers", "date", "raw", "raws",
+]  # fmt: skip
 ID: Final = "_vb_id"
 #: The name space of the UUIDs, so that other programs can find the row of an id.
 UUID_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "vecbridge:id")
+#: The UUID that no row has, since no id is empty.
+NO_UUID: Final = str(uuid.uuid5(UUID_NAMESPACE, ""))
 _CODECS: Final[dict[FieldType, Codec]] = {
     "bool": "bool",
     "int64": "ordered",
     "float64": "number",
     "string": "text",
+    "timestamp": "ordered",
     "list<string>": "texts",
+    "list<int64>": "integers",
+    "list<float64>": "floats",
     "json": "json",
 }
 _LONGEST_TENANT: Final = 64
+_LONGEST_PROPERTY: Final = 231
+_LONGEST_VECTOR: Final = 230
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +140,18 @@ def of_spec(spec: CollectionSpec) -> Layout:
             for field in spec.fields
         },
     )  # fmt: skip
+
+
+def gaps(spec: CollectionSpec) -> Iterator[Gap]:
+    """Names of a spec that are too long for Weaviate."""
+    names = {vector.name: (f"vector:{vector.name}", vector.name, _LONGEST_VECTOR) for vector in spec.vectors}
+    for column in of_spec(spec).columns.values():
+        longest = max(column.key, column.presence, key=len)
+        names[column.name] = (f"field:{column.name}", longest, _LONGEST_PROPERTY)
+    for name, (kind, written, limit) in names.items():
+        if len(written) > limit:
+            detail = f"its name is {len(written) - limit} characters too long"
+            yield Gap(kind, name, detail, blocking=True)
 
 
 def class_name(name: str) -> str:

@@ -23,6 +23,7 @@ CAPABILITIES: Final = Capabilities(
     parallel_requests=3,  # the server builds its graph on every core
     # its float32 sums of squares overflow beyond, and are rounded to nothing below, in 65,535 dimensions
     vector_lengths=(1e-18, 1.8e19),
+    adds_fields=True,
     deletes_where=True,
     counts_where=True,
     splits=True,

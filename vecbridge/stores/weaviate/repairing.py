@@ -77,6 +77,7 @@ def repair(table: Table, graph: Graph, deadline: Deadline) -> int:
 
     Raises:
         DeadlineError: Says how far it came.
+        SchemaError: Fields were added since the collection was opened.
     """
     name, progress = table.spec.name, graph.progress
     before = progress.examined
@@ -117,6 +118,7 @@ def _repair_page(table: Table, progress: Progress) -> bool:
     rows = _missed_in_any_field(table, batch, uuids, deadlines)
     still_missed: list[str] = []
     if rows:
+        table.require_all_fields(deadlines())
         again, again_uuids = batch.take(pa.array(rows)), [uuids[row] for row in rows]
         write_changed(table, again, again_uuids, deadlines())
         _write(table, again, again_uuids, deadlines())

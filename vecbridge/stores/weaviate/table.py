@@ -6,10 +6,10 @@ import operator
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
-from vecbridge.driver import Deadline
+from vecbridge.driver import Deadline, outdated
 from vecbridge.errors import BackendError, TooLargeError
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.weaviate import expressions, wire
+from vecbridge.stores.weaviate import expressions, schema, wire
 from vecbridge.stores.weaviate.connection import Connection
 from vecbridge.stores.weaviate.errors import TenantNotFoundError
 from vecbridge.stores.weaviate.layout import Layout
@@ -56,6 +56,17 @@ class Table:
         """Sends rows; what the server says of those that it refused, by position."""
         answer = self.call("BatchObjects", request, deadline)
         return {error.index: error.error for error in answer.errors}
+
+    def require_all_fields(self, deadline: Deadline) -> None:
+        """Refuses to write rows that were read: a field that was added meanwhile would become null in them.
+
+        Raises:
+            SchemaError: Fields were added since the collection was opened.
+        """
+        described = self.connection.described(self.layout.class_name, deadline)
+        stored = None if described is None else schema.stored(described)
+        if stored is not None and len(stored.spec.fields) != len(self.spec.fields):
+            raise outdated(self.spec.name)
 
     def count(self, deadline: Deadline, condition: Any = None) -> int:
         """How many rows there are, or match."""

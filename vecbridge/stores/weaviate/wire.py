@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vecbridge import records
+from vecbridge import records, timestamps
 from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.weaviate import layout as layouts
-from vecbridge.stores.weaviate.expressions import encode_text
+from vecbridge.stores.weaviate.expressions import NO_ELEMENTS, TEXTS
 from vecbridge.stores.weaviate.layout import ID, Codec, Column, Layout
 from vecbridge.stores.weaviate.stubs import (
     aggregate_pb2,
@@ -23,13 +26,22 @@ from vecbridge.stores.weaviate.stubs import (
     search_get_pb2,
 )
 
-_NO_ELEMENTS: Final = "!"
 _SIGN: Final = np.uint64(1 << 63)
+_BEYOND_MICROSECONDS: Final = re.compile(r"(\.\d{6})\d+")
 #: The attribute of a protobuf value, by codec, where it is not that of texts.
 _WRITTEN_TO: Final[Mapping[str, str]] = {
     "bool": "bool_value",
     "number": "number_value",
     "int": "number_value",
+}
+#: The attribute of an object's properties that takes lists, by codec.
+_LISTED_IN: Final[Mapping[str, str]] = {
+    "texts": "text_array_properties",
+    "integers": "text_array_properties",
+    "floats": "text_array_properties",
+    "raws": "text_array_properties",
+    "ints": "int_array_properties",
+    "numbers": "number_array_properties",
 }
 _READ_FROM: Final[Mapping[str, str]] = {
     "bool": "bool_value",
@@ -83,12 +95,14 @@ def encoded(codec: Codec, values: pa.Array) -> list[Any]:
     match codec:
         case "ordered":
             return _ordered(values)
-        case "text":
-            return [None if text is None else encode_text(text) for text in values.to_pylist()]
-        case "texts":
+        case "text" | "date":
+            encode = TEXTS[codec]
+            return [None if value is None else encode(value) for value in values.to_pylist()]
+        case "texts" | "integers" | "floats":
+            encode = TEXTS[codec]
             return [
-                None if texts is None else [encode_text(text) for text in texts] or [_NO_ELEMENTS]
-                for texts in values.to_pylist()
+                None if elements is None else [encode(each) for each in elements] or [NO_ELEMENTS]
+                for elements in values.to_pylist()
             ]
         case _:
             plain: list[Any] = values.to_pylist()
@@ -208,19 +222,30 @@ class Answer:
 
     def _column(self, column: Column) -> pa.Array:
         values = [properties.get(column.key) for properties in self._properties]
+        type = records.arrow_type(column.type)
         match column.codec:
             case "json":
                 return pa.array(_texts(values), pa.string())
             case "text":
                 return _decoded(pa.array(_texts(values), pa.string()))
             case "ordered":
-                return _integers(_texts(values))
+                return _integers(_texts(values)).cast(type)
             case "texts":
-                return _decoded_lists(_lists(values))
+                return _decoded_lists(_lists(values, _text_elements), _decoded)
+            case "integers" | "floats":
+                return _decoded_lists(
+                    _lists(values, _text_elements), lambda texts: texts.cast(type.value_type)
+                )
             case "raws":
-                return _lists(values)
+                return _lists(values, _text_elements)
+            case "ints":
+                return _lists(values, _int_elements, type.value_type)
+            case "numbers":
+                return _lists(values, _number_elements, type.value_type)
+            case "date":
+                return pa.array([_moment(text) for text in _plain(values, "date_value")], type)
             case codec:
-                return pa.array(_plain(values, _READ_FROM[codec]), records.arrow_type(column.type))
+                return pa.array(_plain(values, _READ_FROM[codec]), type)
 
 
 def _near(name: str, vector: bytes) -> Any:
@@ -242,11 +267,11 @@ def _vector(metadata: Any, name: str) -> bytes:
 
 def _fill(objects: Sequence[Any], key: str, codec: Codec, values: Sequence[Any]) -> None:
     """Sets one property of every row that has it."""
-    if codec in ("texts", "raws"):
-        for item, texts in zip(objects, values, strict=True):
-            if texts:
-                item.properties.text_array_properties.add(prop_name=key, values=texts)
-            elif texts is not None:
+    if codec in _LISTED_IN:
+        for item, elements in zip(objects, values, strict=True):
+            if elements:
+                getattr(item.properties, _LISTED_IN[codec]).add(prop_name=key, values=elements)
+            elif elements is not None:
                 item.properties.empty_list_props.append(key)
         return
     attribute = _WRITTEN_TO.get(codec, "string_value")
@@ -256,8 +281,9 @@ def _fill(objects: Sequence[Any], key: str, codec: Codec, values: Sequence[Any])
 
 
 def _ordered(values: pa.Array) -> list[str | None]:
-    """int64 as 20 digits of v + 2^63."""
-    shifted = records.numbers(pc.fill_null(values, 0)).view(np.uint64) ^ _SIGN
+    """int64, or microseconds of timestamps, as 20 digits of v + 2^63."""
+    numbers = pc.fill_null(values.cast(pa.int64()), 0)
+    shifted = records.numbers(numbers).view(np.uint64) ^ _SIGN
     texts = pc.utf8_lpad(pa.array(shifted).cast(pa.string()), width=20, padding="0")
     ordered: list[str | None] = pc.if_else(values.is_valid(), texts, None).to_pylist()
     return ordered
@@ -282,31 +308,62 @@ def _plain(values: Sequence[Any], attribute: str) -> list[Any]:
     ]
 
 
-def _lists(values: Sequence[Any]) -> pa.Array:
-    """Lists of texts; a value that is absent is null, and one without elements an empty list."""
-    texts: list[str] = []
+def _lists(
+    values: Sequence[Any], elements_of: Callable[[Any], Sequence[Any]], type: pa.DataType | None = None
+) -> pa.Array:
+    """Lists; a value that is absent is null, and one without elements an empty list.
+
+    Args:
+        values: Messages.
+        elements_of: The elements of a list's message.
+        type: Of the elements; None is texts.
+    """
+    flat: list[Any] = []
     ends, missing = [0], []
     for value in values:
-        elements = () if value is None else value.list_value.text_values.values
-        texts.extend(elements)
-        ends.append(len(texts))
+        elements = () if value is None else elements_of(value.list_value)
+        flat.extend(elements)
+        ends.append(len(flat))
         missing.append(not elements and (value is None or value.WhichOneof("kind") != "list_value"))
     offsets = pa.array(np.array(ends, np.int32), mask=np.array([*missing, False]))
-    return pa.ListArray.from_arrays(offsets, pa.array(texts, pa.string()))
+    return pa.ListArray.from_arrays(offsets, pa.array(flat, type or pa.string()))
+
+
+def _text_elements(message: Any) -> Sequence[str]:
+    texts: Sequence[str] = message.text_values.values
+    return texts
+
+
+def _int_elements(message: Any) -> list[int]:
+    numbers: list[int] = np.frombuffer(message.int_values.values, "<i8").tolist()
+    return numbers
+
+
+def _number_elements(message: Any) -> list[float]:
+    numbers: list[float] = np.frombuffer(message.number_values.values, "<f8").tolist()
+    return numbers
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A DATE to the microsecond; None where its year is none from 1 to 9999."""
+    if text is not None:
+        with suppress(ValueError):
+            return timestamps.utc(_BEYOND_MICROSECONDS.sub(r"\1", text))
+    return None
 
 
 def _decoded(texts: pa.Array) -> pa.Array:
-    """What :func:`encode_text` has encoded."""
+    """What :func:`.expressions.encode_text` has encoded."""
     return pc.utf8_slice_codeunits(texts, 1, -1)
 
 
-def _decoded_lists(lists: pa.Array) -> pa.Array:
+def _decoded_lists(lists: pa.Array, decode: Callable[[pa.Array], pa.Array]) -> pa.Array:
     """Lists of decoded texts, without the element that stands for the empty list."""
     texts = lists.flatten()
-    real = pc.not_equal(texts, _NO_ELEMENTS)
+    real = pc.not_equal(texts, NO_ELEMENTS)
     kept = np.concatenate([[0], np.cumsum(records.booleans(real))])
     offsets = kept[
         np.concatenate([[0], np.cumsum(records.numbers(pc.fill_null(pc.list_value_length(lists), 0)))])
     ]
     ends = pa.array(offsets, pa.int32(), mask=np.append(records.booleans(lists.is_null()), False))
-    return pa.ListArray.from_arrays(ends, _decoded(texts.filter(real)))
+    return pa.ListArray.from_arrays(ends, decode(texts.filter(real)))

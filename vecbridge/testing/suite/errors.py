@@ -40,8 +40,9 @@ BAD: dict[str, tuple[dict[str, Any], list[int]]] = {
     "NaN": ({"vector": _with(1, [0, np.nan, 0, 1])}, [1]),
     "infinity": ({"vector": _with(2, [0, -np.inf, 0, 1])}, [2]),
     "zero vector under cosine": ({"vector": _with(0, [0, -0.0, 0, 0])}, [0]),
-    "vectors of doubles": ({"vector": FINE.astype(np.float64)}, [0, 1, 2]),
-    "lists of unknown length": ({"vector": pa.array(FINE.tolist(), pa.list_(pa.float32()))}, [0, 1, 2]),
+    "doubles beyond float32": ({"vector": np.array([[1, 0, 0, 0], [1e300, 0, 0, 0], [0, 1, 0, 0]])}, [1]),
+    "a vector of another length": ({"vector": pa.array([[1.0] * 4, [1.0], [1.0] * 4])}, [1]),
+    "vectors of text": ({"vector": pa.array([["x"] * 4] * 3)}, [0, 1, 2]),
     "null vector": ({"vector": pa.array([[1, 0, 0, 0], None, [1, 0, 0, 0]], pa.list_(pa.float32(), 4))}, [1]),
     "null component": (
         {"vector": pa.array([[1, 0, 0, 0], [1, None, 0, 0], [1, 0, 0, 0]], pa.list_(pa.float32(), 4))},

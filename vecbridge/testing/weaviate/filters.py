@@ -14,7 +14,8 @@ from typing import Any, Final
 from vecbridge.stores.weaviate.stubs import base_pb2
 from vecbridge.testing.weaviate import schema
 from vecbridge.testing.weaviate.errors import NoSuchIndex, NotEmulated, Refused, Unsearchable
-from vecbridge.testing.weaviate.objects import Row
+from vecbridge.testing.weaviate.objects import Row, is_null
+from vecbridge.testing.weaviate.values import nanoseconds
 
 Match = Callable[[Row], bool]
 
@@ -36,7 +37,7 @@ _GO_TYPES: Final = {
     "value_number_array": "[]float64",
     "value_boolean_array": "[]bool",
 }
-_WANTED: Final = {"text": "string", "int": "int", "number": "float64", "boolean": "bool"}
+_WANTED: Final = {"text": "string", "int": "int", "number": "float64", "boolean": "bool", "date": "string"}
 _SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
@@ -179,7 +180,9 @@ def _null(about: Mapping[str, Any], kind: str, message: Any, described: Mapping[
     if not any(about[each] for each in ("indexFilterable", "indexRangeFilters", "indexSearchable")):
         raise Unsearchable(f"{_DEEPER}bucket for prop {name}_nullState not found - is it indexed?")
     wanted = message.value_boolean
-    return lambda row: (row.properties.get(name) in (None, "", [])) == wanted
+    if wanted:
+        return lambda row: name in row.nulls
+    return lambda row: not is_null(row.properties.get(name))
 
 
 def _single(type: str, kind: str, message: Any) -> Any:
@@ -188,6 +191,10 @@ def _single(type: str, kind: str, message: Any) -> Any:
     if type == "text":
         if kind != "value_text":
             raise Unsearchable(f"expected value to be string, got '{_GO_TYPES[kind]}'")
+        return value
+    if type == "date":
+        if kind != "value_text":
+            raise Unsearchable(f"expected value to be time.Time (or parseable string), got {_GO_TYPES[kind]}")
         return value
     if type == "boolean":
         if kind != "value_boolean":
@@ -236,6 +243,8 @@ def _stored(about: Mapping[str, Any], value: Any) -> set[Any]:
     if value is None:
         return set()
     values: Iterable[Any] = value if isinstance(value, list) else [value]
+    if about["dataType"][0].startswith("date"):
+        return {nanoseconds(each) for each in values}
     if not about["dataType"][0].startswith("text"):
         return set(values)
     return {token for each in values for token in _words(about["tokenization"], each)}
@@ -243,6 +252,8 @@ def _stored(about: Mapping[str, Any], value: Any) -> set[Any]:
 
 def _tokens(about: Mapping[str, Any], value: Any) -> set[Any]:
     """The tokens of a value that is compared."""
+    if about["dataType"][0].startswith("date"):
+        return {nanoseconds(value)}
     if not about["dataType"][0].startswith("text"):
         return {value}
     if tokens := set(_words(about["tokenization"], value)):

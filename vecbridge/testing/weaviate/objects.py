@@ -31,12 +31,14 @@ class Row:
         uuid: In small letters.
         properties: Values as JSON has them; an int is an int however it was sent.
         vectors: By name, as little-endian float32.
+        nulls: The properties of which the index knows that there is no value: not those added later.
         created: Milliseconds of the epoch.
     """
 
     uuid: str
     properties: dict[str, Any]
     vectors: dict[str, bytes]
+    nulls: frozenset[str] = frozenset()
     created: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
 
 
@@ -64,7 +66,9 @@ class Shard:
         Raises:
             Refused: The row is kept, and one of its vectors has another length than the first of that name.
         """
-        self.rows.pop(row.uuid, None)
+        old = self.rows.pop(row.uuid, None)
+        if old is not None and old.vectors == row.vectors:  # the index is told of changes alone
+            row.nulls -= {name for name in row.nulls - old.nulls if is_null(old.properties.get(name))}
         self.rows[row.uuid] = row
         self._changed()
         for name, vector in row.vectors.items():
@@ -221,7 +225,8 @@ class Database:
         _require_vectors(collection, vectors)
         shard = collection.shard(tenant)
         _require_lengths(lengths.setdefault(shard, dict(shard.dims)), uuid_, vectors)
-        shard.put(Row(uuid_, kept, _whole(vectors)))
+        nulls = {name for name in schema.properties(collection.described) if is_null(kept.get(name))}
+        shard.put(Row(uuid_, kept, _whole(vectors), frozenset(nulls)))
 
     def _with_schema(self, name: str, properties: Mapping[str, Any]) -> Collection:
         """The class with all the properties of an object; made where it is missing."""
@@ -237,6 +242,11 @@ class Database:
             with placed("auto-schema: update collection: "):
                 schema.add_property(collection.described, sent)
         return collection
+
+
+def is_null(value: Any) -> bool:
+    """Whether the index takes a value for none."""
+    return value in (None, "", [])
 
 
 def _require_vectors(collection: Collection, vectors: Mapping[str, bytes]) -> None:

@@ -40,6 +40,7 @@ class Routes:
             ("/v1/cluster/statistics", {"GET": self._statistics}),
             ("/v1/schema", {"GET": self._classes, "POST": self._create}),
             (f"/v1/schema{name}", {"GET": self._class, "PUT": self._update, "DELETE": self._drop}),
+            (f"/v1/schema{name}/properties", {"POST": self._add_property}),
             (
                 f"/v1/schema{name}/tenants",
                 {"GET": self._tenants, "POST": self._add_tenants, "DELETE": self._drop_tenants},
@@ -109,6 +110,13 @@ class Routes:
         collection.described = schema.updated(collection.described, _class_body(body))
         collection.train()
         return collection.described
+
+    def _add_property(self, name: str, body: Any) -> Any:
+        collection = self._database.find(name)
+        if collection is None:
+            raise Refused(f'class "{schema.capitalised(name)}": not found')
+        schema.add_property(collection.described, body)
+        return collection.described["properties"][-1]
 
     def _drop(self, name: str) -> None:
         self._database.collections.pop(schema.capitalised(name), None)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from vecbridge.testing.weaviate import schema
 from vecbridge.testing.weaviate.errors import NotEmulated, Refused
 
 _EXACT: Final = 2.0**63
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DATE: Final = re.compile(r"(.{10}T.{8})(?:\.(\d{1,9}))?(Z|[+-]..:..)")
 _WORDS: Final = {"int": "integer"}
 
 
@@ -45,6 +48,23 @@ def checked(described: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, 
         if value is not None:
             kept[name] = _value(described["class"], name, known[name]["dataType"][0], value)
     return kept
+
+
+def nanoseconds(date: str) -> int:
+    """A date as the index has it: nanoseconds since 1970, which wrap around after 2^63 of them.
+
+    Raises:
+        NotEmulated: Not a date of the years 1 to 9999.
+    """
+    if (parts := _DATE.fullmatch(date)) is None:
+        raise NotEmulated(f"the date {date!r}")
+    whole, fraction, zone = parts.groups("")
+    try:
+        since = datetime.fromisoformat(f"{whole}{zone}") - _EPOCH
+    except ValueError:
+        raise NotEmulated(f"the date {date!r}") from None
+    total = since // timedelta(seconds=1) * 10**9 + int(fraction.ljust(9, "0"))
+    return (total + 2**63) % 2**64 - 2**63
 
 
 def _value(class_name: str, name: str, kind: str, value: Any) -> Any:

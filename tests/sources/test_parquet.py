@@ -330,6 +330,15 @@ def test_lists_of_numbers_take_the_type_of_the_collection(source, read):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("type", ["list<int64>", "list<string>"])
+def test_lists_of_another_type_than_the_collection_s_are_never_converted(source, read, type):
+    spec = CollectionSpec.single("c", dim=2, fields={"x": type})
+    found = source({"id": ["a"], "vector": VECTORS[:1], "x": pa.array([[0.5]], pa.list_(pa.float64()))})
+    assert found.schema(spec).fields == {"x": "list<float64>"}
+    reading = read(found, spec)
+    assert (reading.ids, list(reading.errors)) == ([], ["0"])
+
+
 @pytest.mark.parametrize("bad", [[None], [np.nan], [np.inf]], ids=str)
 def test_bad_elements_are_dead_letters_with_their_row(source, read, bad):
     table = {"id": ["a", "b"], "vector": VECTORS[:2], "x": pa.array([[1.0], bad], pa.list_(pa.float64()))}

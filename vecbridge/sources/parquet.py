@@ -282,10 +282,10 @@ def _scalars(column: pa.Array, type: FieldType, problems: dict[int, str]) -> Any
     if type == "string" and (pa.types.is_temporal(column.type) or pa.types.is_decimal(column.type)):
         return column.cast(pa.string())
     if type.startswith("list<") and _is_list(column.type):
-        element = column.type.value_type
-        if element == pa.uint64() or (type == "list<float64>" and pa.types.is_integer(element)):
+        own = _field_type(column.type)
+        if column.type.value_type == pa.uint64() or (own, type) == ("list<int64>", "list<float64>"):
             return column.to_pylist()  # each row is looked at: an integer may be too large, or inexact
-        return column.cast(arrow_type(type))
+        return column.cast(arrow_type(type)) if own == type else column
     if type == "float64" and column.type == pa.float16():
         return column.cast(pa.float32())
     return column

@@ -66,6 +66,19 @@ def text(value: datetime) -> str:
     return value.strftime(f"{value.year:04d}-%m-%dT%H:%M:%S.%fZ")
 
 
+def readable(value: datetime) -> str:
+    """A timestamp for people, with digits after the point only where there are any.
+
+    Args:
+        value: With a time zone.
+
+    Example:
+        >>> readable(utc("2020-05-17T12:00:00+02:00")), readable(utc("2020-05-17T12:00:00.5Z"))
+        ('2020-05-17 10:00:00 UTC', '2020-05-17 10:00:00.500000 UTC')
+    """
+    return f"{utc(value).replace(tzinfo=None).isoformat(' ')} UTC"
+
+
 def microseconds(value: datetime) -> int:
     """Microseconds since 1970, exactly.
 

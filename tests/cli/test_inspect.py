@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 import vecbridge as vb
 from vecbridge.cli import output
+from vecbridge.schema import FieldType
 
 Run = Callable[..., Any]  # the fixture of conftest.py
 
@@ -87,6 +89,15 @@ def test_info(run: Run, store: str) -> None:
         assert part in shown
 
 
+def test_info_shows_every_type(run: Run) -> None:
+    fields = {f"f{number}": type for number, type in enumerate(get_args(FieldType))}
+    with vb.connect("faiss:./store") as opened:
+        opened.create(vb.CollectionSpec.single("typed", dim=4, fields=fields)).close()
+    lines = run("info", "faiss:./store#typed").out.splitlines()[-len(fields) :]
+    assert [tuple(line.split()) for line in lines] == list(fields.items())
+    assert run("list", "faiss:./store", "--json").json["collections"][0]["name"] == "typed"
+
+
 def test_info_of_namespaces(run: Run, store: str) -> None:
     assert "eu, us" in run("info", f"{store}#parted").out
     assert run("info", f"{store}?namespace=eu#parted", "--json").json["rows"] == 3
@@ -157,6 +168,13 @@ def test_an_invalid_setting_is_bad_usage(run: Run, monkeypatch: pytest.MonkeyPat
         (True, "true"),
         (0.1, "0.1"),
         (["a", "b"], "a, b"),
+        ([1, 0.1 + 0.2], "1, 0.3"),
+        (datetime(2024, 5, 17, 12, tzinfo=UTC), "2024-05-17 12:00:00 UTC"),
+        (
+            datetime(2024, 5, 17, 14, 0, 0, 500, timezone(timedelta(hours=2))),
+            "2024-05-17 12:00:00.000500 UTC",
+        ),
+        (datetime.min.replace(tzinfo=UTC), "0001-01-01 00:00:00 UTC"),
         ([0.5] * 256, "[0.5, 0.5, 0.5, … 256 numbers]"),
         ("a\nb", "a\\nb"),
     ],

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,62 @@ def test_piped_output_is_not_cut(run: Run, pictures: Path) -> None:
     assert title.strip() in ran.out
     assert str(pictures / "0.png") in ran.out
     assert not any(text.endswith(" ") for text in ran.out.splitlines())
+
+
+# ------------------------------------------------------------------------------------------------ times
+
+
+@pytest.fixture
+def dated(run: Run, pictures: Path) -> str:
+    """The URL of three pictures with times, lists and ids to filter by."""
+    url = "faiss:./s#photos"
+    with vb.embedder("bundled") as clip, vb.connect("faiss:./s") as store:
+        vectors = clip.embed_images([pictures / f"{number}.png" for number in range(3)])
+        fields: dict[str, Any] = {"modified": "timestamp", "sizes": "list<int64>", "path": "string"}
+        spec = vb.CollectionSpec.single("photos", dim=clip.dim, fields=fields, embedder=clip.identity)
+        moments = [datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 5, 17, 12, tzinfo=UTC), None]
+        paths = [str(pictures / f"{number}.png") for number in range(3)]
+        with store.create(spec) as photos:
+            photos.upsert(
+                vb.batch(spec, id=["a", "b", "c"], vector=vectors, modified=moments, sizes=[[1], [], [1, 3]],
+                         path=paths)
+            )  # fmt: skip
+    return url
+
+
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [
+        ("modified > '2024-01-01'", ["b"]),
+        ("modified <= '2023-01-01'", ["a"]),
+        ("modified = '2024-05-17T14:00:00+02:00'", ["b"]),
+        ("modified is null", ["c"]),
+        ("contains(sizes, 3)", ["c"]),
+        ("is_empty(sizes)", ["b"]),
+        ("id = 'a' or id in ('c', 'x')", ["a", "c"]),
+    ],
+)
+def test_conditions_on_times_lists_and_ids(run: Run, dated: str, where: str, ids: list[str]) -> None:
+    found = run("search", "a dog", "--store", dated, "--where", where, "--json").json
+    assert sorted(hit["id"] for hit in found["hits"]) == ids
+
+
+def test_a_time_without_an_offset_is_refused_before_a_model_is_loaded(run: Run, dated: str) -> None:
+    ran = run(
+        "search", "a dog", "--store", dated, "--model", "x/y", "--where", "modified > '2024-01-01 12:00'"
+    )
+    assert (ran.code, ran.out) == (1, "")
+    assert "write 2024-01-01T12:00:00Z, or another offset" in ran.err
+
+
+def test_times_are_readable_in_the_table_and_the_page_and_exact_in_json(run: Run, dated: str) -> None:
+    command = ("search", "a dog", "--store", dated, "--where", "modified > '2024-01-01'")
+    ran = run(*command, "--html", "p.html", "--include", "modified,sizes")
+    assert "2024-05-17 12:00:00 UTC" in ran.out
+    assert "<dt>modified</dt><dd>2024-05-17 12:00:00 UTC</dd>" in Path("p.html").read_text("utf-8")
+    found = run(*command, "--json").json
+    assert found["hits"][0]["record"]["modified"] == "2024-05-17T12:00:00.000000Z"
+    assert found["filter"] == {"field": "modified", "op": ">", "value": "2024-01-01T00:00:00.000000Z"}
 
 
 # ------------------------------------------------------------------------------------------------- page

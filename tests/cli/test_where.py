@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import string
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vecbridge.cli.dates import with_dates
 from vecbridge.cli.where import parse_where
-from vecbridge.errors import ConfigError
-from vecbridge.filters import And, Cmp, Contains, Filter, In, IsNull, Not, Or, field, require_size
+from vecbridge.errors import ConfigError, SchemaError
+from vecbridge.filters import (
+    And,
+    Cmp,
+    Contains,
+    Filter,
+    In,
+    IsEmpty,
+    IsNull,
+    Not,
+    Or,
+    field,
+    matches,
+    normalize,
+    require_size,
+)
+from vecbridge.schema import CollectionSpec
 
 TABLE: list[tuple[str, Filter]] = [
     ("year >= 2020", field("year") >= 2020),
@@ -41,6 +58,15 @@ TABLE: list[tuple[str, Filter]] = [
     ("year between 1 and 3", (field("year") >= 1) & (field("year") <= 3)),
     ("year not between 1 and 3", ~((field("year") >= 1) & (field("year") <= 3))),
     ("contains(tags, 'sea')", field("tags").contains("sea")),
+    ("contains(sizes, 3)", field("sizes").contains(3)),
+    ("contains(sizes, -0.5)", field("sizes").contains(-0.5)),
+    ("is_empty(tags)", field("tags").is_empty()),
+    ("not IS_EMPTY(tags)", ~field("tags").is_empty()),
+    ("id = 'a'", field("id") == "a"),
+    ("id <> 7", field("id") != 7),
+    ("id in ('a', 'b')", field("id").isin(["a", "b"])),
+    ("id not in (1, 2)", ~field("id").isin([1, 2])),
+    ("taken > '2024-01-01'", field("taken") > "2024-01-01"),
     ("CONTAINS(tags, 'sea')", field("tags").contains("sea")),
     ("not contains(tags, 'sea')", ~field("tags").contains("sea")),
     ("a = 1 or b = 2 and c = 3", (field("a") == 1) | ((field("b") == 2) & (field("c") == 3))),
@@ -79,8 +105,14 @@ REFUSED: list[tuple[str, str]] = [
     ("a.b = 1", "no dot"),
     ("a[0] = 1", "a[0]"),
     ("contains(tags)", "something is missing"),
-    ("contains(tags, 3)", "texts"),
-    ("contains(tags, 'a', 'b')", "a list and a text"),
+    ("contains(tags, true)", "texts or numbers"),
+    ("contains(tags, null)", "is null"),
+    ("contains(tags, 'a', 'b')", "a list and an element"),
+    ("is_empty()", "takes a list"),
+    ("is_empty(a, b)", "takes a list"),
+    ("is_empty('a')", "field's name"),
+    ("is_empty(tags) = true", "IS_EMPTY"),
+    ("id = null", "is null"),
     ("contains('a', tags)", "single quotes"),
     ("array_contains(tags, 'a')", "array_contains"),
     ("nonsense(tags)", "nonsense"),
@@ -127,7 +159,8 @@ scalars = st.booleans() | numbers | texts
 leaves = (
     st.builds(Cmp, names, st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), scalars)
     | st.builds(In, names, st.lists(scalars, max_size=4).map(tuple))
-    | st.builds(Contains, names, texts)
+    | st.builds(Contains, names, numbers | texts)
+    | st.builds(IsEmpty, names)
     | st.builds(IsNull, names)
 )
 filters = st.recursive(
@@ -150,6 +183,8 @@ def sql_of(node: Filter) -> str:
             return f'"{name}" in ({", ".join(map(literal, values))})'
         case Contains(name, value):
             return f'contains("{name}", {literal(value)})'
+        case IsEmpty(name):
+            return f'is_empty("{name}")'
         case IsNull(name):
             return f'"{name}" is null'
         case And(items):
@@ -182,3 +217,46 @@ def test_any_filter_written_as_sql_is_read_back_as_itself(node: Filter) -> None:
 def test_any_text_is_compiled_or_refused_with_a_config_error(sql: str) -> None:
     with suppress(ConfigError):
         parse_where(sql)
+
+
+# ------------------------------------------------------------------------------------------------- times
+
+SPEC = CollectionSpec.single("c", dim=2, fields={"taken": "timestamp", "title": "string"})
+NOON = datetime(2024, 5, 17, 12, tzinfo=UTC)
+TIMES = [
+    ("taken > '2024-05-17'", True),
+    ("taken < '2024-05-17'", False),
+    ("taken >= '2024-05-17T14:00:00+02:00'", True),
+    ("taken > '2024-05-17T12:00:00Z'", False),
+    ("taken in ('2024-05-17', '2024-05-17T12:00:00.000000Z')", True),
+    ("taken between '2024-05-17' and '2024-05-18'", True),
+    ("not (taken < '2024-05-17' or taken > '2024-05-18')", True),
+    ("'2024-05-18' > taken", True),
+    ("title = '2024-05-17'", True),
+]
+
+
+@pytest.mark.parametrize(("sql", "expected"), TIMES, ids=[sql for sql, _ in TIMES])
+def test_a_text_beside_a_timestamp_is_a_time_and_a_bare_date_is_midnight(sql: str, expected: bool) -> None:
+    node = normalize(with_dates(parse_where(sql), SPEC), SPEC)
+    assert matches(node, {"taken": NOON, "title": "2024-05-17"}) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("2024-05-17T12:00:00", "write 2024-05-17T12:00:00Z, or another offset"),
+        ("2024-05-17 12:00", "write 2024-05-17T12:00:00Z"),
+        ("2024-02-31", "'2024-02-31' is no timestamp such as"),
+        ("soon", "no timestamp such as 2020-05-17T12:00:00Z"),
+    ],
+)
+def test_a_time_without_an_offset_is_refused_with_a_hint(text: str, says: str) -> None:
+    with pytest.raises(SchemaError, match="field 'taken'") as caught:
+        normalize(with_dates(parse_where(f"taken > '{text}'"), SPEC), SPEC)
+    assert says in str(caught.value)
+
+
+@given(filters)
+def test_filters_without_times_stay_as_they_are(node: Filter) -> None:
+    assert exact(with_dates(node, CollectionSpec.single("c", dim=2))) == exact(node)

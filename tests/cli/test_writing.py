@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,120 @@ def test_rows_of_numpy_join_a_collection_with_string_ids(run: Run, tmp_path: Pat
     assert run("load", "a.npy", "--store", STORE).code == 0
     with vb.open(STORE) as photos:
         assert sorted(page_ids(photos)) == ["0", "1", "2", "3"]
+
+
+# ----------------------------------------------------------------------------------- times, lists, new fields
+
+NOON = datetime(2024, 5, 17, 12, tzinfo=UTC)
+
+
+def jsonl(path: Path, *rows: dict[str, Any]) -> None:
+    path.write_text("\n".join(json.dumps({"vector": [1, 0]} | row) for row in rows) + "\n")
+
+
+def create(fields: dict[str, Any]) -> None:
+    with vb.connect("faiss:./store") as store:
+        store.create(vb.CollectionSpec.single("photos", dim=2, fields=fields)).close()
+
+
+def types() -> dict[str, str]:
+    with vb.open(STORE) as photos:
+        return {field.name: field.type for field in photos.spec.fields}
+
+
+def rows(*ids: str, include: tuple[str, ...]) -> list[list[Any]]:
+    with vb.open(STORE) as photos:
+        found = {row["id"]: row for row in photos.fetch(ids, include=list(include)).to_pylist()}
+    return [[found[key][name] for name in include] for key in ids]
+
+
+def test_times_of_parquet_are_timestamps_and_dead_letters_go_back_without_loss(
+    run: Run, tmp_path: Path
+) -> None:
+    vectors = pa.array([[1.0, 0.0], [0.0, 0.0]], pa.list_(pa.float32(), 2))
+    columns = {
+        "taken": pa.array([NOON, NOON], pa.timestamp("s", "Europe/Madrid")),
+        "sizes": [[1], [2**63 - 1]],
+        "note": ["a", None],
+    }
+    pq.write_table(pa.table({"id": ["a", "b"], "vector": vectors} | columns), tmp_path / "t.parquet")
+    assert run("load", "t.parquet", "--store", STORE, "--vector", "vector").code == 1
+    assert types() == {"taken": "timestamp", "sizes": "list<int64>", "note": "string"}
+    [letter] = letters()
+    assert letter["record"]["taken"] == "2024-05-17T12:00:00.000000Z"
+    letter["record"]["vector"] = [0, 1]
+    DEFAULT_LETTERS.write_text(json.dumps(letter) + "\n")
+    assert run("load", DEFAULT_LETTERS, "--store", STORE).code == 0
+    assert rows("a", "b", include=tuple(columns)) == [[NOON, [1], "a"], [NOON, [2**63 - 1], None]]
+
+
+def test_text_is_a_time_where_the_collection_says_so_and_a_dead_letter_otherwise(
+    run: Run, tmp_path: Path
+) -> None:
+    create({"taken": "timestamp", "sizes": "list<float64>"})
+    jsonl(
+        tmp_path / "r.jsonl",
+        {"id": "a", "taken": "2024-05-17T14:00:00+02:00", "sizes": [1, 2]},
+        {"id": "b", "taken": "2024-05-17"},
+        {"id": "c", "taken": "2024-05-17T12:00:00.0000009Z"},
+    )
+    ran = run("load", "r.jsonl", "--store", STORE, "--json")
+    assert (ran.code, ran.json["written"], ran.json["failed"]) == (1, 1, 2)
+    assert rows("a", include=("taken", "sizes")) == [[NOON, [1.0, 2.0]]]
+    assert {letter["source"] for letter in letters()} == {"r.jsonl:2", "r.jsonl:3"}
+    ran = run("load", "r.jsonl", "--store", STORE, "--truncate-times", "--json")
+    assert ran.json["failed"] == 1
+    assert rows("c", include=("taken",)) == [[NOON]]
+
+
+def test_nanoseconds_of_parquet_are_cut_when_asked(run: Run, tmp_path: Path) -> None:
+    moment = int(NOON.timestamp()) * 10**9
+    taken = pa.array([moment, moment + 999], pa.timestamp("ns", "UTC"))
+    pq.write_table(pa.table({"id": ["a", "b"], "vector": [[1.0, 0.0]] * 2, "taken": taken}), "t.parquet")
+    assert run("load", "t.parquet", "--store", STORE, "--json").json["failed"] == 1
+    assert letters()[0]["source"] == "t.parquet:1"
+    assert run("load", "t.parquet", "--store", STORE, "--truncate-times").code == 0
+    assert rows("a", "b", include=("taken",)) == [[NOON], [NOON]]
+
+
+def test_columns_that_the_collection_lacks_are_added_when_asked(run: Run, tmp_path: Path) -> None:
+    create({"year": "float64"})
+    jsonl(tmp_path / "r.jsonl", {"id": "a", "year": 2020, "tags": ["sea"], "sizes": [1, 2]})
+    ran = run("load", "r.jsonl", "--store", STORE)
+    assert (ran.code, ran.out) == (1, "")
+    assert "field 'tags' is not in the collection" in ran.err
+    assert "--grow" in ran.err
+    assert run("load", "r.jsonl", "--store", STORE, "--grow").code == 0
+    assert types() == {"year": "float64", "tags": "list<string>", "sizes": "list<int64>"}
+    assert rows("a", include=("year", "tags", "sizes")) == [[2020.0, ["sea"], [1, 2]]]
+
+
+def test_growing_makes_a_collection_that_does_not_exist_and_changes_no_type(run: Run, tmp_path: Path) -> None:
+    jsonl(tmp_path / "r.jsonl", {"id": "a", "year": 2020})
+    assert run("load", "r.jsonl", "--store", STORE, "--grow", "--json").json["created"] is True
+    pq.write_table(pa.table({"id": ["b"], "vector": [[1.0, 0.0]], "year": ["x"], "new": [1]}), "t.parquet")
+    ran = run("load", "t.parquet", "--store", STORE, "--grow")
+    assert ran.code == 1
+    assert "'year'" in ran.err
+    assert types() == {"year": "int64"}
+
+
+def test_a_collection_that_has_seconds_is_indexed_as_before(run: Run, pictures: Path) -> None:
+    (pictures / "broken.jpg").unlink()
+    run("index", pictures, "--store", STORE)
+    assert types()["modified"] == "timestamp"
+    seconds = int((pictures / "0.png").stat().st_mtime)
+    assert rows("0.png", include=("modified",)) == [[datetime.fromtimestamp(seconds, UTC)]]
+    with vb.connect("faiss:./store") as store:
+        with store.open("photos") as photos:
+            fields = tuple(
+                replace(field, type="int64") if field.name == "modified" else field
+                for field in photos.spec.fields
+            )
+            old = replace(photos.spec, fields=fields)
+        store.create(old, if_exists="replace").close()
+    assert run("index", pictures, "--store", STORE).code == 0
+    assert rows("0.png", include=("modified",)) == [[seconds]]
 
 
 @pytest.mark.parametrize(

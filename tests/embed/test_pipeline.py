@@ -3,6 +3,8 @@
 import json
 import threading
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from vecbridge.records import stamped, vectors
 from vecbridge.schema import CollectionSpec, EmbedderIdentity, VectorField
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.images import ImageSource, PictureItem
+from vecbridge.sources.pictures import open_picture
 
 IDENTITY = EmbedderIdentity("colours", "1", 3, "none")
 
@@ -74,8 +77,45 @@ def test_rows_come_in_order_with_vectors_columns_and_identity(folder, embedder):
         path = folder / f"{number:02}.png"
         assert row == {
             "id": path.name, "vector": [number + 1, 0, 0], "path": str(path), "width": 10 + number,
-            "height": 9, "bytes": path.stat().st_size, "format": "png", "modified": int(path.stat().st_mtime),
+            "height": 9, "bytes": path.stat().st_size, "format": "png",
+            "modified": datetime.fromtimestamp(int(path.stat().st_mtime), UTC),
         }  # fmt: skip
+
+
+def test_a_collection_with_seconds_goes_on_getting_seconds(folder):
+    old = spec({"modified": "int64"})
+    batches, _ = run(ImageSource(folder), Colours(), old)
+    seconds = [int((folder / f"{number:02}.png").stat().st_mtime) for number in range(20)]
+    assert [row["modified"] for batch in batches for row in batch.to_pylist()] == seconds
+
+
+def test_a_year_that_no_timestamp_has_is_null(folder, monkeypatch):
+    def from_the_year_11476(path):
+        return replace(open_picture(path), modified=300_000_000_000)
+
+    monkeypatch.setattr("vecbridge.embed.pipeline.open_picture", from_the_year_11476)
+    source = ImageSource(folder / "00.png")
+    [batch], letters = run(source, Colours(), spec(source.fields()))
+    assert (batch.column("modified").to_pylist(), letters) == ([None], [])
+
+
+def test_what_sidecars_say_becomes_the_collection_s_types(folder):
+    lines = [
+        {"file_name": "00.png", "taken": "2024-05-17T14:00:00+02:00", "sizes": [1, 2.5], "deep": "text"},
+        {"file_name": "01.png", "taken": "2024-05-17", "sizes": None, "deep": None},
+        {"file_name": "02.png", "sizes": []},
+    ]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    types = {"taken": "timestamp", "sizes": "list<float64>", "deep": "json"}
+    batches, letters = run(ImageSource(folder), Colours(), spec(types))
+    rows = {row["id"]: row for batch in batches for row in batch.to_pylist()}
+    noon = datetime(2024, 5, 17, 12, tzinfo=UTC)
+    found = [rows["00.png"][name] for name in types], [rows["02.png"][name] for name in types]
+    assert found == ([noon, [1.0, 2.5], '"text"'], [None, [], None])
+    [letter] = letters
+    assert letter.id == "01.png"
+    assert "'2024-05-17' has no time zone" in letter.error
+    assert json.loads(letter.to_json())["record"]["taken"] == "2024-05-17"
 
 
 @EMBEDDERS

@@ -1,11 +1,12 @@
 """Records from JSON lines."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
 from vecbridge.errors import ConfigError, SchemaError
-from vecbridge.schema import CollectionSpec
+from vecbridge.schema import CollectionSpec, Field, VectorField
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.jsonl import JsonlSource
 
@@ -113,14 +114,14 @@ def test_the_vector_is_found_by_name_or_as_the_only_one(source, read, key):
     assert reading.rows == [{"id": "a", "vector": [1.0, 2.0], "n": 1}]
 
 
-def test_several_vectors_are_named_and_other_number_lists_are_json(source, read):
+def test_several_vectors_are_named_and_other_number_lists_are_fields(source, read):
     lines = [{"key": "a", "img": [1, 2], "txt": [1, 2, 3], "box": [1, 2, 3, 4], "id": "old"}]
     with pytest.raises(SchemaError, match="vectors="):
         source(*lines, id_column="key").schema()
     found = source(*lines, id_column="key", vectors={"img": "image", "txt": "text"})
     assert found.schema().vectors == {"image": 2, "text": 3}
     assert read(found).rows == [
-        {"id": "a", "image": [1, 2], "text": [1, 2, 3], "box": "[1,2,3,4]", "id_2": "old"}
+        {"id": "a", "image": [1, 2], "text": [1, 2, 3], "box": [1, 2, 3, 4], "id_2": "old"}
     ]
 
 
@@ -158,3 +159,96 @@ def test_a_file_without_ids_or_vectors_is_refused(source, lines):
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         JsonlSource(tmp_path / "no.jsonl").schema()
+
+
+BOXES = [
+    ({"box": [1, 2]}, "list<int64>"),
+    ({"box": [1, 2.5]}, "list<float64>"),
+    ({"box": [2**53 + 1, 0.5]}, "json"),
+    ({"box": [2**63]}, "json"),
+    ({"box": [1, None]}, "json"),
+    ({"box": [True]}, "json"),
+    ({"box": []}, "list<string>"),
+]
+
+
+@pytest.mark.parametrize(("fields", "type"), BOXES, ids=[str(fields["box"]) for fields, _ in BOXES])
+def test_lists_of_numbers_are_fields_beside_a_vector_that_was_named(source, read, fields, type):
+    found = source(row("a", **fields), row("b"), vectors={"vector": "vector"})
+    assert found.schema().fields == {"box": type}
+    value = fields["box"] if type != "json" else json.dumps(fields["box"], separators=(",", ":"))
+    assert [each["box"] for each in read(found).rows] == [value, None]
+
+
+def test_lists_of_numbers_widen_and_an_empty_one_is_any(source):
+    found = source(row("a", x=[1], y=[], z=[]), row("b", x=[0.5], y=[7], z=3), vectors={"vector": "vector"})
+    assert found.schema().fields == {"x": "list<float64>", "y": "list<int64>", "z": "json"}
+
+
+def test_lists_of_numbers_are_json_beside_a_vector_that_was_guessed(source, read):
+    found = source(row("a", box=[1, 2]))
+    assert found.schema().fields == {"box": "json"}
+    assert read(found).rows == [row("a", box="[1,2]")]
+
+
+TYPED = CollectionSpec.single(
+    "c", dim=2, fields={"taken": "timestamp", "box": "list<float64>", "note": "string", "deep": "json"}
+)
+
+
+def test_the_types_of_a_collection_hold(source, read):
+    text = "2020-05-17T12:00:00.123456+02:00"
+    found = source(row("a", taken=text, box=[1, 2], note=text, deep="2020"), row("b", box=[]))
+    assert found.schema().fields == {"taken": "string", "box": "json", "note": "string", "deep": "string"}
+    assert found.schema(TYPED).fields == {field.name: field.type for field in TYPED.fields}
+    reading = read(found, TYPED)
+    moment = datetime(2020, 5, 17, 10, 0, 0, 123456, tzinfo=UTC)
+    assert reading.rows == [
+        row("a", taken=moment, box=[1.0, 2.0], note=text, deep='"2020"'),
+        row("b", taken=None, box=[], note=None, deep=None),
+    ]
+
+
+BAD_TIMES = {
+    '"2020-05-17"': "no time zone",
+    '"2020-05-17T12:00:00"': "no time zone",
+    '"2020-05-17T12:00:00.1234567Z"': "finer than microseconds",
+    '"0001-01-01T00:00:00+01:00"': "years 1 to 9999",
+    '"soon"': "no timestamp",
+    "1589716800": "no timestamp",
+    "true": "",
+    "[]": "no timestamp",
+}
+
+
+def test_what_is_no_timestamp_with_an_offset_is_a_dead_letter_with_its_line(source, read):
+    lines = [
+        f'{{"id": "x{place}", "vector": [1, 2], "taken": {text}}}' for place, text in enumerate(BAD_TIMES)
+    ]
+    reading = read(source(*lines, row("good", taken="2020-05-17T12:00:00Z")), TYPED)
+    assert reading.ids == ["good"]
+    assert len(reading.errors) == len(BAD_TIMES)
+    for number, problem in enumerate(BAD_TIMES.values(), 1):
+        assert problem in reading.errors[str(number)], number
+        assert "'taken'" in reading.errors[str(number)]
+
+
+def test_times_are_cut_to_the_microsecond_when_asked(source, read):
+    lines = [row("a", taken="2020-05-17T12:00:00.123456789Z", note="0.123456789")]
+    [found] = read(source(*lines, truncate_times=True), TYPED).rows
+    assert found["taken"] == datetime(2020, 5, 17, 12, 0, 0, 123456, tzinfo=UTC)
+    assert found["note"] == "0.123456789"
+
+
+def test_a_null_of_json_is_told_from_null_in_dead_letters_alone(source, read):
+    lines = [DeadLetter("a", None, "e", row("a", deep=None)).to_json(), row("b", deep=None)]
+    assert [each["deep"] for each in read(source(*lines), TYPED).rows] == ["null", None]
+
+
+def test_a_collection_says_which_of_several_columns_are_its_vectors(source, read):
+    vectors = (VectorField("image", 2), VectorField("caption", 3))
+    spec = CollectionSpec("c", vectors, (Field("box", "list<int64>"),))
+    line = {"id": "a", "image": [1.0, 2.0], "caption": [1.0, 2.0, 3.0], "box": [1, 2]}
+    found = source(line)
+    assert found.schema(spec).vectors == {"image": 2, "caption": 3}
+    assert read(found, spec).rows == [line]

@@ -203,3 +203,144 @@ def test_a_file_without_an_id_or_a_single_vector_is_refused(source, columns):
 def test_an_empty_table_has_no_rows(source, read):
     table = pa.table({"id": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32(), 2))})
     assert read(source(table)).batches == []
+
+
+ZONES = {"a": "UTC", "b": "Europe/Madrid", "c": "-07:00"}
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_timestamps_with_a_time_zone_are_timestamps_of_any_unit(source, read, unit):
+    moment = datetime.datetime(1969, 12, 31, 23, 59, 58, tzinfo=datetime.UTC)
+    columns = {name: pa.array([moment, None], pa.timestamp(unit, zone)) for name, zone in ZONES.items()}
+    found = source({"id": ["x", "y"], "vector": VECTORS[:2], **columns})
+    assert found.schema().fields == dict.fromkeys(ZONES, "timestamp")
+    reading = read(found)
+    assert reading.rows[0] == {"id": "x", "vector": VECTORS[0], **dict.fromkeys(ZONES, moment)}
+    assert reading.rows[1] == {"id": "y", "vector": VECTORS[1], **dict.fromkeys(ZONES)}
+
+
+def nanoseconds(*values, zone="Europe/Madrid"):
+    return {
+        "id": list("abcdef"[: len(values)]),
+        "vector": [[1.0, 2.0]] * len(values),
+        "taken": pa.array(values, pa.timestamp("ns", zone)),
+    }
+
+
+def test_times_finer_than_microseconds_are_dead_letters_naming_the_row(source, read):
+    reading = read(source(nanoseconds(1_500, 2_000, -1, None)))
+    assert reading.ids == ["b", "d"]
+    assert reading.errors == dict.fromkeys(("0", "2"), "field 'taken' is finer than microseconds")
+    records = [json.loads(letter.to_json())["record"]["taken"] for letter in reading.letters]
+    assert records == ["1970-01-01 00:00:00.000001500Z", "1969-12-31 23:59:59.999999999Z"]
+
+
+def test_times_are_cut_to_the_microsecond_when_asked(source, read):
+    reading = read(source(nanoseconds(1_500, 2_000, -1, None), truncate_times=True))
+    epoch, step = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC), datetime.timedelta(microseconds=1)
+    assert [row["taken"] for row in reading.rows] == [epoch + step, epoch + 2 * step, epoch - step, None]
+    assert reading.letters == []
+
+
+def test_times_outside_of_the_years_that_there_are_become_dead_letters(source, read):
+    table = nanoseconds(1, 1, 1) | {"taken": pa.array([2**62, -(2**62), 0], pa.timestamp("us", "UTC"))}
+    reading = read(source(table))
+    assert reading.ids == ["c"]
+    assert "years 1 to 9999" in reading.errors["0"]
+    for letter in reading.letters:
+        json.loads(letter.to_json())
+
+
+def test_a_dead_letter_holds_times_as_iso_text(source, read):
+    moment = datetime.datetime(2020, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+    table = {
+        "id": ["a", "b", "c"],
+        "vector": [[0.0, 0.0], [1.0], [0.0, 0.0]],
+        "taken": pa.array([moment] * 3, pa.timestamp("s", "Europe/Madrid")),
+        "deep": [{"x": moment}] * 3,
+    }
+    spec = CollectionSpec.single("c", dim=2, fields={"taken": "timestamp", "deep": "json"})
+    letters = read(source(table), spec).letters
+    assert len(letters) == 3
+    for letter in letters:
+        record = json.loads(letter.to_json())["record"]
+        assert record["taken"] == "2020-01-02T03:04:05.000000Z"
+        assert record["deep"] == {"x": "2020-01-02T03:04:05.000000Z"}
+
+
+def test_times_of_a_collection_made_with_text_stay_text(source, read):
+    spec = CollectionSpec.single("c", dim=2, fields={"taken": "string"})
+    found = source(nanoseconds(1_000, 1_500, zone="UTC"))
+    assert found.schema(spec).fields == {"taken": "string"}
+    assert [row["taken"] for row in read(found, spec).rows] == [
+        "1970-01-01 00:00:00.000001000Z",
+        "1970-01-01 00:00:00.000001500Z",
+    ]
+
+
+def test_a_time_without_a_zone_is_text_and_refused_for_a_timestamp(source):
+    found = source(nanoseconds(1, zone=None))
+    assert found.schema().fields == {"taken": "string"}
+    spec = CollectionSpec.single("c", dim=2, fields={"taken": "timestamp"})
+    with pytest.raises(SchemaError, match=r"'taken' has no time zone.*assume_timezone"):
+        found.schema(spec)
+
+
+def test_text_is_read_as_the_collection_s_timestamps_and_json(source, read):
+    spec = CollectionSpec.single("c", dim=2, fields={"taken": "timestamp", "deep": "json"})
+    texts = {"taken": ["2020-01-02T03:04:05+01:00", "soon"], "deep": ['{"a": 1}', None]}
+    found = source({"id": ["a", "b"], "vector": VECTORS[:2]} | texts)
+    assert found.schema(spec).fields == {"taken": "timestamp", "deep": "json"}
+    reading = read(found, spec)
+    moment = datetime.datetime(2020, 1, 2, 2, 4, 5, tzinfo=datetime.UTC)
+    assert reading.rows == [{"id": "a", "vector": VECTORS[0], "taken": moment, "deep": '{"a":1}'}]
+    assert "'soon'" in reading.errors["1"]
+
+
+LISTS = {
+    "small": pa.array([[1, 2], None, []], pa.list_(pa.int16())),
+    "fixed": pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int32(), 2)),
+    "big": pa.array([[2**63], None, [2**63 - 1]], pa.large_list(pa.uint64())),
+    "half": pa.array([np.array([0.5], np.float16), None, []], pa.list_(pa.float16())),
+    "wide": pa.array([[1e300, -0.0], None, []], pa.large_list(pa.float64())),
+}
+
+
+def test_lists_of_numbers_are_fields_beside_a_vector_that_was_named(source, read):
+    table = {"id": ["a", "b", "c"], "vector": VECTORS} | LISTS
+    ints, floats = dict.fromkeys(["small", "fixed", "big"], "list<int64>"), ["half", "wide"]
+    found = source(table, vectors={"vector": "vector"})
+    assert found.schema().fields == ints | dict.fromkeys(floats, "list<float64>")
+    reading = read(found)
+    assert [row["id"] for row in reading.rows] == ["b", "c"]
+    assert [reading.rows[0][name] for name in LISTS] == [None] * 5
+    assert [reading.rows[1][name] for name in LISTS] == [[], [3, 4], [2**63 - 1], [], []]
+    assert list(reading.errors) == ["0"]
+    assert set(source(table).schema().fields.values()) == {"json"}
+
+
+def test_lists_of_numbers_take_the_type_of_the_collection(source, read):
+    types = {"small": "list<float64>", "fixed": "json", "wide": "list<float64>"}
+    spec = CollectionSpec.single("c", dim=2, fields=types)
+    table = {"id": ["a", "b", "c"], "vector": VECTORS} | {name: LISTS[name] for name in types}
+    found = source(table)
+    assert found.schema(spec).fields == types
+    assert read(found, spec).rows[0] == {
+        "id": "a", "vector": VECTORS[0], "small": [1.0, 2.0], "fixed": "[1,2]", "wide": [1e300, 0.0]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("type", ["list<int64>", "list<string>"])
+def test_lists_of_another_type_than_the_collection_s_are_never_converted(source, read, type):
+    spec = CollectionSpec.single("c", dim=2, fields={"x": type})
+    found = source({"id": ["a"], "vector": VECTORS[:1], "x": pa.array([[0.5]], pa.list_(pa.float64()))})
+    assert found.schema(spec).fields == {"x": "list<float64>"}
+    reading = read(found, spec)
+    assert (reading.ids, list(reading.errors)) == ([], ["0"])
+
+
+@pytest.mark.parametrize("bad", [[None], [np.nan], [np.inf]], ids=str)
+def test_bad_elements_are_dead_letters_with_their_row(source, read, bad):
+    table = {"id": ["a", "b"], "vector": VECTORS[:2], "x": pa.array([[1.0], bad], pa.list_(pa.float64()))}
+    reading = read(source(table, vectors={"vector": "vector"}))
+    assert (reading.ids, list(reading.errors)) == (["a"], ["1"])

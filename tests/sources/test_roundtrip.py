@@ -1,6 +1,8 @@
 """What is written as JSON lines or Parquet is what is read, for any values."""
 
 import json
+from datetime import UTC, datetime
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,9 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vecbridge.records import canonical_json
+from vecbridge.bulk.deadletters import row_values
+from vecbridge.capabilities import Capabilities
+from vecbridge.records import batch, canonical_json
+from vecbridge.schema import CollectionSpec, Field, FieldType, VectorField
+from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.jsonl import JsonlSource
 from vecbridge.sources.parquet import ParquetSource
+from vecbridge.testing.strategies import columns
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False).map(lambda x: x + 0.0)  # -0.0 is 0.0
@@ -87,6 +94,50 @@ def test_parquet_comes_back_with_its_types(tmp_path, read, table, batch_rows):
     assert source.schema().fields == types
     reading = read(source, batch_rows=batch_rows)
     assert (reading.rows, reading.letters) == (rows, [])
+
+
+ALL_TYPES = get_args(FieldType)
+EXTREMES = {
+    "bool": [True, False],
+    "int64": [-(2**63), 2**63 - 1],
+    "float64": [5e-324, -1.7976931348623157e308],
+    "string": ["", "\u2028\0\U0010ffff"],
+    "timestamp": [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)],
+    "list<string>": [[], [""]],
+    "list<int64>": [[], [-(2**63), 2**63 - 1]],
+    "list<float64>": [[], [5e-324, 1.7976931348623157e308, 1.0]],
+    "json": ["null", f'{{"a":[1.0,{2**70},"2020-01-01T00:00:00Z"]}}'],
+}
+
+
+def dead_letters(path, rows, spec):
+    letters = [DeadLetter(None, None, "e", row_values(rows, row, spec)) for row in range(rows.num_rows)]
+    path.write_text("\n".join(letter.to_json() for letter in letters), "utf-8")
+    return JsonlSource(path)
+
+
+@pytest.mark.parametrize("type", ALL_TYPES)
+def test_dead_letters_come_back_with_every_extreme_and_null(tmp_path, read, type):
+    spec = CollectionSpec.single("c", dim=1, fields={"f": type})
+    rows = batch(spec, id=["a", "b", "c"], vector=[[1], [2], [3]], f=[*EXTREMES[type], None])
+    source = dead_letters(tmp_path / "a.jsonl", rows, spec)
+    assert source.schema(spec).spec("c") == spec
+    reading = read(source, spec)
+    assert (reading.batches, reading.letters) == ([rows], [])
+
+
+@ANY_FOLDER
+@given(st.data())
+def test_dead_letters_of_any_record_come_back_into_their_collection(tmp_path, read, data):
+    types = data.draw(st.lists(st.sampled_from(ALL_TYPES), max_size=4))
+    fields = tuple(Field(f"f{number}", type) for number, type in enumerate(types))
+    vectors = (VectorField("image", 2), VectorField("caption", 2))
+    spec = CollectionSpec("c", vectors, fields, data.draw(st.sampled_from(["string", "int64"])))
+    capabilities = Capabilities(backend="any", indexes=frozenset())
+    rows = batch(spec, **data.draw(columns(spec, capabilities, max_rows=5)))
+    if rows.num_rows:
+        reading = read(dead_letters(tmp_path / "a.jsonl", rows, spec), spec)
+        assert (reading.batches, reading.letters) == ([rows], [])
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u0085", "\r", "\x0b"])

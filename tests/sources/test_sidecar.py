@@ -72,8 +72,8 @@ def test_types_come_from_every_line(tmp_path):
         "tags": "list<string>", "mixed": "json", "deep": "json", "none": "string",
     }  # fmt: skip
     found = metadata(source)
-    assert found["a.png"]["deep"] == '{"a":2,"b":1}'
-    assert (found["a.png"]["mixed"], found["b.png"]["mixed"]) == ("1", '"1"')
+    assert found["a.png"]["deep"] == {"a": 2, "b": 1}
+    assert (found["a.png"]["mixed"], found["b.png"]["mixed"]) == (1, "1")
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,10 @@ def test_types_come_from_every_line(tmp_path):
         ([2**53, 0.5], "float64"),
         ([["a"], ["a", None]], "json"),
         ([["a"], "a"], "json"),
+        ([[1, 2], []], "list<int64>"),
+        ([[1], [0.5]], "list<float64>"),
+        ([[1], [None]], "json"),
+        (["2024-05-17T12:00:00Z"], "string"),
     ],
 )
 def test_types_that_disagree_lose_nothing(tmp_path, values, type):
@@ -93,8 +97,18 @@ def test_types_that_disagree_lose_nothing(tmp_path, values, type):
     rows = [{"file_name": name, "v": value} for name, value in zip(names, values, strict=True)]
     source = folder(tmp_path, rows, pictures=names)
     assert extra(source) == {"v": type}
-    if type == "json":
-        assert [json.loads(each["v"]) for each in metadata(source).values()] == values
+    assert [each["v"] for each in metadata(source).values()] == values
+
+
+def test_the_types_of_a_collection_hold(tmp_path):
+    line = {"file_name": "a.png", "taken": "2024-05-17T12:00:00Z", "sizes": [1], "score": 1, "new": [1]}
+    source = folder(tmp_path, [line])
+    types = {"taken": "timestamp", "sizes": "json", "score": "float64"}
+    old = CollectionSpec.single("c", dim=2, fields=types | {"modified": "int64", "width": "float64"})
+    assert source.fields(old) == PICTURE_FIELDS | types | {"new": "list<int64>", "modified": "int64"}
+    assert source.fields() == PICTURE_FIELDS | {
+        "taken": "string", "sizes": "list<int64>", "score": "int64", "new": "list<int64>"
+    }  # fmt: skip
 
 
 def test_sidecars_in_folders_below_name_files_of_their_own_folder(tmp_path):

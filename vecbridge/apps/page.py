@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any, Final
 
+from vecbridge import timestamps
 from vecbridge.apps.contact_sheet import NO_PICTURE, Section, Sheet, Tile
 from vecbridge.errors import InvalidRecordError, MissingDependencyError
 
@@ -152,7 +154,9 @@ def _cut(text: str) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
+        return ", ".join(map(_text, value))
+    if isinstance(value, datetime):
+        return timestamps.readable(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

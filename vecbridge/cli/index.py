@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -11,7 +11,7 @@ from vecbridge.cli import common, output, target, writing
 from vecbridge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vecbridge.schema import FieldType, VectorField
+    from vecbridge.schema import CollectionSpec, FieldType
     from vecbridge.sources.images import ImageSource
     from vecbridge.urls import StoreURL
 
@@ -70,20 +70,21 @@ def index(
     from vecbridge.sources.images import ImageSource
 
     source = ImageSource(paths, texts=texts, hidden=hidden, follow_links=follow_links)
-    wanted = _fields(source, fields)
+    _fields(source, fields, None)
     if next(iter(source), None) is None:  # a collection made now would lack the fields of later pictures
         raise ConfigError(f"there are no pictures or texts in {' '.join(paths)}")
     total = _count(source, quiet)
     with connect(url.without_collection()) as opened:
-        existing = _existing(opened, url)
-        with common.load_embedder(existing, model, runtime, device, settings) as clip:
+        existing = target.existing_spec(opened, url)
+        recorded = None if existing is None else existing.vector
+        with common.load_embedder(recorded, model, runtime, device, settings) as clip:
             common.report_model(clip)
             spec = CollectionSpec.single(
                 url.collection,
                 dim=clip.dim,
                 metric=metric or "cosine",
                 index=params,
-                fields=wanted,
+                fields=_fields(source, fields, existing),
                 namespaced=url.namespace is not None,
                 embedder=clip.identity,
             )
@@ -126,17 +127,10 @@ def _print(result: writing.IngestResult, skipped: int, url: StoreURL) -> None:
         output.note(f'Next: {output.program()} search "…" --store {shlex.quote(str(url))}')
 
 
-def _existing(store: Any, url: StoreURL) -> VectorField | None:
-    """The vector field of the collection; None if the collection does not exist."""
-    if url.collection not in store.collections():
-        return None
-    with store.open(url.collection, namespace=url.namespace or "") as collection:
-        field: VectorField = collection.spec.vector
-        return field
-
-
-def _fields(source: ImageSource, given: list[str] | None) -> dict[str, FieldType]:
-    known = source.fields()
+def _fields(
+    source: ImageSource, given: list[str] | None, existing: CollectionSpec | None
+) -> dict[str, FieldType]:
+    known = source.fields(existing)
     names = [name.strip() for option in given or [] for name in option.split(",") if name.strip()]
     if not names:
         return known

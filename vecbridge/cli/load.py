@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from vecbridge.sources.deadletters import OnDeadLetter
     from vecbridge.sources.inference import SourceSchema
     from vecbridge.sources.tables import TableSource
-    from vecbridge.store import Store
     from vecbridge.urls import StoreURL
 
 
@@ -46,6 +45,16 @@ def load(
             "--model", "-m", metavar="ID", help="The model that made the vectors; stored in the collection."
         ),
     ] = None,
+    grow: Annotated[
+        bool,
+        typer.Option("--grow", help="Add columns that an existing collection does not have as fields."),
+    ] = False,
+    truncate_times: Annotated[
+        bool,
+        typer.Option(
+            "--truncate-times", help="Cut times to the microsecond; otherwise, finer ones are not written."
+        ),
+    ] = False,
     index_kind: target.IndexOption = None,
     metric: target.MetricOption = None,
     dead_letters: writing.DeadLettersOption = None,
@@ -58,6 +67,7 @@ def load(
     """Write vectors from files into a collection.
 
     Creates the collection if it does not exist, with the columns of the files as fields.
+    If it exists, its types hold; --grow adds fields that it does not have.
 
     Rows that cannot be written go to the dead-letter file, and the exit status is 1.
     Correct the rows in that file, and it can be loaded.
@@ -68,15 +78,20 @@ def load(
     target.parse_index(index_kind or "auto")
     from vecbridge.registry import connect
 
-    sources = _sources(files, id_column, vector_column)
-    schema = _schema(sources)
-    for column, why in schema.dropped.items():
-        output.warn(f"column {column!r} is left out: {why}")
-    identity = _identity(model, schema, settings)
+    sources = _sources(files, id_column, vector_column, truncate_times=truncate_times)
     with connect(url.without_collection()) as opened:
-        spec = _spec(opened, url, sources, schema, identity, index_kind, metric)
+        schema = _schema(sources, target.existing_spec(opened, url))
+        for column, why in schema.dropped.items():
+            output.warn(f"column {column!r} is left out: {why}")
+        spec = _spec(url, schema, _identity(model, schema, settings), index_kind, metric)
         collection, new = target.open_target(
-            opened, spec, namespace=url.namespace or "", index=index_kind, metric=metric
+            opened,
+            spec,
+            namespace=url.namespace or "",
+            index=index_kind,
+            metric=metric,
+            grow=grow,
+            remedy="--grow adds fields, or name another collection after #",
         )
         with collection:
             target.report_target(url, collection.spec, new=new)
@@ -89,6 +104,7 @@ def load(
                 journal=journal,
                 max_failures=max_failures,
                 workers=workers,
+                grow=grow,
                 total=_total(sources),
                 quiet=quiet,
             )
@@ -111,7 +127,9 @@ def _dead_letter_file(given: Path | None, files: list[Path]) -> Path:
     return path.with_stem(f"{path.stem}-left")
 
 
-def _sources(files: list[Path], id_column: str | None, vector_column: str | None) -> list[TableSource]:
+def _sources(
+    files: list[Path], id_column: str | None, vector_column: str | None, *, truncate_times: bool
+) -> list[TableSource]:
     from vecbridge.sources.npy import NpySource
     from vecbridge.sources.tables import table_source
 
@@ -119,17 +137,23 @@ def _sources(files: list[Path], id_column: str | None, vector_column: str | None
     sources: list[TableSource] = []
     first_id = 0  # the rows of several .npy files are numbered consecutively
     for path in files:
-        source = table_source(path, id_column=id_column, vectors=vectors, first_id=first_id)
+        source = table_source(
+            path,
+            id_column=id_column,
+            vectors=vectors,
+            first_id=first_id,
+            truncate_times=truncate_times,
+        )
         if isinstance(source, NpySource):
             first_id += len(source)
         sources.append(source)
     return sources
 
 
-def _schema(sources: list[TableSource]) -> SourceSchema:
+def _schema(sources: list[TableSource], existing: CollectionSpec | None) -> SourceSchema:
     from vecbridge.sources.inference import merged
 
-    return merged([source.schema() for source in sources])
+    return merged([source.schema(existing) for source in sources])
 
 
 def _identity(model: str | None, schema: SourceSchema, settings: Settings) -> EmbedderIdentity | None:
@@ -144,22 +168,12 @@ def _identity(model: str | None, schema: SourceSchema, settings: Settings) -> Em
 
 
 def _spec(
-    store: Store,
     url: StoreURL,
-    sources: list[TableSource],
     schema: SourceSchema,
     identity: EmbedderIdentity | None,
     index_kind: str | None,
     metric: str | None,
 ) -> CollectionSpec:
-    from vecbridge.sources.npy import NpySource
-
-    if all(isinstance(source, NpySource) for source in sources) and url.collection in store.collections():
-        with store.open(url.collection, namespace=url.namespace or "") as collection:
-            existing = collection.spec  # an array has no column names, so those of the collection are taken
-        schema = replace(
-            schema, id_type=existing.id_type, vectors={existing.vector.name: schema.vectors["vector"]}
-        )
     index = target.parse_index(index_kind or "auto")
     spec = schema.spec(url.collection, metric=metric or "cosine", index=index)
     if identity is not None:

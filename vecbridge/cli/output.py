@@ -10,12 +10,15 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from vecbridge import timestamps
 
 # C0 and C1 control characters, and the marks that change the direction of text. Printed as they are, they
 # would let data control the terminal.
@@ -114,9 +117,9 @@ def program() -> str:
 
 
 def document(value: Any) -> None:
-    """Prints the result as one JSON document."""
+    """Prints the result as one JSON document; timestamps are ISO 8601 text."""
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "")
-    text = json.dumps(value, ensure_ascii=encoding != "utf8", indent=2, allow_nan=False)
+    text = json.dumps(value, ensure_ascii=encoding != "utf8", indent=2, allow_nan=False, default=_json_value)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -139,15 +142,17 @@ def in_options(text: str) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value as text for a table: empty for null, lists with commas, floats with six digits."""
+    """A value as text for a table: empty for null, lists with commas, six digits of floats, times in UTC."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, datetime):
+        return timestamps.readable(value)
     if isinstance(value, list | tuple):
-        return safe(_listed(value))
+        return _listed(value)
     return safe(str(value))
 
 
@@ -204,4 +209,10 @@ def size(count: float) -> str:
 def _listed(values: Sequence[Any]) -> str:
     if len(values) > 16 and all(isinstance(value, int | float) for value in values):
         return f"[{', '.join(f'{value:.4g}' for value in values[:3])}, … {len(values)} numbers]"
-    return ", ".join(str(value) for value in values)
+    return ", ".join(map(cell, values))
+
+
+def _json_value(value: Any) -> str:
+    if isinstance(value, datetime):
+        return timestamps.text(timestamps.utc(value))
+    raise TypeError(f"{type(value).__name__} is no JSON")

@@ -71,13 +71,16 @@ def search(
     settings = common.load_settings()
     url = common.collection_url(store, settings)
     from vecbridge.apps.contact_sheet import FILE_FIELDS
+    from vecbridge.cli.dates import with_dates
     from vecbridge.query import Query
     from vecbridge.registry import open as open_collection
 
     with open_collection(url) as collection:
         field = collection.spec.vector_field(using)
         shown = common.read_include(include or [], collection.spec)
-        if condition is not None:  # report an error in it before a model is loaded
+        if condition is not None:
+            condition = with_dates(condition, collection.spec)
+            # report an error in it before a model is loaded
             collection.capabilities.resolve_filter(condition, collection.spec)
         with common.load_embedder(field, model, runtime, device, settings) as clip:
             if field.embedder is None:

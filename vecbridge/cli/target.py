@@ -73,6 +73,14 @@ def parse_index(text: str) -> IndexParams:
         raise ConfigError(f"--index {text!r}: {exc}") from None
 
 
+def existing_spec(store: Store, url: StoreURL) -> CollectionSpec | None:
+    """The spec of the collection that a URL names; None if it does not exist."""
+    if url.collection not in store.collections():
+        return None
+    with store.open(url.collection, namespace=url.namespace or "") as collection:
+        return collection.spec
+
+
 def open_target(
     store: Store,
     spec: CollectionSpec,
@@ -80,6 +88,7 @@ def open_target(
     namespace: str,
     index: str | None,
     metric: str | None,
+    grow: bool = False,
     remedy: str = "name another collection after #",
 ) -> tuple[Collection, bool]:
     """Opens the collection if the records fit it; creates it if it does not exist.
@@ -93,6 +102,7 @@ def open_target(
         namespace: The namespace to write to.
         index: Value of ``--index``.
         metric: Value of ``--metric``.
+        grow: Add the fields that an existing collection lacks.
         remedy: The end of the error message: what to do if the records do not fit.
 
     Returns:
@@ -106,12 +116,17 @@ def open_target(
         return store.create(spec, namespace=namespace), True
     collection = store.open(spec.name, namespace=namespace)
     try:
-        reasons = _differences(collection.spec, spec, index=index is not None, metric=metric is not None)
+        known = set(collection.spec.column_names)
+        new = tuple(field for field in spec.fields if field.name not in known) if grow else ()
+        shared = replace(spec, fields=tuple(field for field in spec.fields if field not in new))
+        reasons = _differences(collection.spec, shared, index=index is not None, metric=metric is not None)
         if reasons:
             raise CollectionExistsError(
                 f"collection {spec.name!r} exists and does not take these records: "
                 f"{'; '.join(reasons)}: {remedy}"
             )
+        if new:
+            collection.add_fields(new)
     except BaseException:
         collection.close()
         raise

@@ -18,7 +18,7 @@ from sqlglot import exp, parse_one
 from sqlglot.errors import SqlglotError
 
 from vecbridge.errors import ConfigError
-from vecbridge.filters import Cmp, Contains, Filter, In, IsNull, Not, Op, Scalar
+from vecbridge.filters import Cmp, Contains, Filter, In, IsEmpty, IsNull, Not, Op, Scalar
 
 Node: TypeAlias = Any  # exp.Expr, which sqlglot called exp.Expression before version 28
 _OPS: Final[dict[type[Any], tuple[Op, Op]]] = {  # the operator, and the one with the sides exchanged
@@ -36,7 +36,9 @@ _HINTS: Final[dict[str, str]] = {
     "Boolean": "a condition compares a field with a value",
     "Alias": "the condition is followed by something that is not part of it",
 }
-_KNOWN: Final = "known are = <> < <= > >=, in, between, is null, contains(list, 'x'), and, or, not"
+_KNOWN: Final = (
+    "known are = <> < <= > >=, in, between, is null, contains(list, 'x'), is_empty(list), and, or, not"
+)
 
 
 def parse_where(sql: str) -> Filter:
@@ -47,7 +49,8 @@ def parse_where(sql: str) -> Filter:
             a quote; a field whose name is an SQL keyword is put in double quotes.
 
     Returns:
-        The filter; :func:`vecbridge.filters.normalize` still checks it against a collection.
+        The filter; times are texts in it. :func:`vecbridge.cli.dates.with_dates` reads the bare dates among
+        them, and :func:`vecbridge.filters.normalize` checks it against a collection.
 
     Raises:
         ConfigError: Names the piece of SQL that is wrong or that a filter cannot express.
@@ -116,13 +119,17 @@ def _is(node: Node) -> Filter:
 
 def _function(node: Node) -> Filter:
     name, arguments = _call(node)
+    if name == "is_empty":
+        if len(arguments) != 1:
+            _refuse(node, "is_empty takes a list: is_empty(tags)")
+        return IsEmpty(_column(arguments[0], node))
     if name != "contains":
         _refuse(node, f"there is no function {name}; {_KNOWN}")
     if len(arguments) != 2:
-        _refuse(node, "contains takes a list and a text: contains(tags, 'sea')")
+        _refuse(node, "contains takes a list and an element: contains(tags, 'sea')")
     value = _value(arguments[1], node)
-    if not isinstance(value, str):
-        _refuse(node, "the elements of a list are texts: contains(tags, 'sea')")
+    if isinstance(value, bool):
+        _refuse(node, "the elements of a list are texts or numbers: contains(tags, 'sea')")
     return Contains(_column(arguments[0], node), value)
 
 

@@ -142,6 +142,7 @@ def write_all(
     journal: Path | None = None,
     max_failures: int | None = None,
     workers: int = 4,
+    grow: bool = False,
     total: int | None = None,
     quiet: bool = False,
 ) -> IngestResult:
@@ -156,6 +157,7 @@ def write_all(
         journal: The journal; None writes without one.
         max_failures: More failures than this stop the run.
         workers: Maximal number of requests at a time.
+        grow: Add columns that the collection does not have as fields.
         total: Number of records in the source; None if unknown.
         quiet: Show no progress bar.
     """
@@ -171,6 +173,7 @@ def write_all(
                 journal=journal,
                 dead_letters=dead_letters,
                 max_failures=max_failures,
+                grow=grow,
                 progress=advance,
                 source=source,
             )

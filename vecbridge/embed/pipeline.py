@@ -7,17 +7,20 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from vecbridge import timestamps
 from vecbridge.embed.base import Embedder, FloatArray, StagedEmbedder
 from vecbridge.errors import ConfigError, DimensionMismatchError, InvalidRecordError
 from vecbridge.records import require_same_embedder, stamp
-from vecbridge.schema import CollectionSpec
+from vecbridge.schema import CollectionSpec, Field
 from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter, printable
 from vecbridge.sources.images import Item, PictureItem
+from vecbridge.sources.inference import as_type
 from vecbridge.sources.pictures import Picture, open_picture
 from vecbridge.sources.rows import checked
 from vecbridge.sources.texts import TextItem
@@ -69,7 +72,7 @@ def embed_items(
     if batch_rows < 1 or threads < 1:
         raise ConfigError(f"batch_rows={batch_rows}, workers={workers}: at least 1")
     rows: list[_Ready] = []
-    for outcome in _ahead(items, _reader(embedder), threads=threads, depth=batch_rows):
+    for outcome in _ahead(items, _reader(embedder, spec), threads=threads, depth=batch_rows):
         if isinstance(outcome, DeadLetter):
             on_dead_letter(outcome)
             continue
@@ -91,9 +94,10 @@ def _require_fit(spec: CollectionSpec, embedder: Embedder) -> None:
         )
 
 
-def _reader(embedder: Embedder) -> Callable[[Item | DeadLetter], _Ready | DeadLetter]:
+def _reader(embedder: Embedder, spec: CollectionSpec) -> Callable[[Item | DeadLetter], _Ready | DeadLetter]:
     """What the threads do with an item; nothing of it raises for a bad file."""
     staged = embedder if isinstance(embedder, StagedEmbedder) else None
+    in_seconds = Field("modified", "int64") in spec.fields
 
     def read(item: Item | DeadLetter) -> _Ready | DeadLetter:
         if isinstance(item, DeadLetter):
@@ -105,7 +109,7 @@ def _reader(embedder: Embedder) -> Callable[[Item | DeadLetter], _Ready | DeadLe
             content = picture.image if staged is None else staged.prepare(picture.image)
         except InvalidRecordError as exc:
             return DeadLetter(item.id, printable(item.path), exc.rows[0].error)
-        return _Ready(item.id, item.path, content, _picture_columns(item, picture))
+        return _Ready(item.id, item.path, content, _picture_columns(item, picture, in_seconds=in_seconds))
 
     return read
 
@@ -115,16 +119,24 @@ def _text(item: TextItem) -> _Ready:
     return _Ready(item.id, f"{item.path}:{item.line}", item.text, columns)
 
 
-def _picture_columns(item: PictureItem, picture: Picture) -> dict[str, Any]:
+def _picture_columns(item: PictureItem, picture: Picture, *, in_seconds: bool) -> dict[str, Any]:
     return {
         "path": item.path,
         "width": picture.image.width,
         "height": picture.image.height,
         "bytes": picture.bytes,
         "format": picture.format,
-        "modified": picture.modified,
+        "modified": picture.modified if in_seconds else _time(picture.modified),
         **item.metadata,
     }
+
+
+def _time(seconds: int | None) -> datetime | None:
+    """Seconds since 1970 as a timestamp; None for a year that no timestamp has, as file systems may say."""
+    try:
+        return None if seconds is None else timestamps.of_microseconds(seconds * 1_000_000)
+    except OverflowError:
+        return None
 
 
 def _ahead(
@@ -153,7 +165,8 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     columns: dict[str, Any] = {"id": [row.id for row in rows], spec.vector.name: _vectors(rows, embedder)}
     for each in spec.fields:
-        columns[each.name] = [row.columns.get(each.name) for row in rows]
+        values = [row.columns.get(each.name) for row in rows]
+        columns[each.name] = [None if value is None else as_type(value, each.type) for value in values]
     for good in checked(spec, columns, [row.origin for row in rows], on_dead_letter):
         yield stamp(good, embedder.identity)
 

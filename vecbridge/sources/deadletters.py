@@ -6,7 +6,10 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+
+from vecbridge import timestamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,8 @@ class DeadLetter:
         id: Its id, or the id that it would have had; None if there is none.
         source: Where it comes from, such as ``photos/a.jpg`` or ``rows.jsonl:17``.
         error: What is wrong with it, in a sentence.
-        record: Its columns, if they could be read; ``vecbridge load`` reads them from here once mended.
+        record: Its columns, if they could be read; ``vecbridge load`` reads them from here once mended. A
+            json field that is left out is null, and one that is None is JSON null.
     """
 
     id: str | int | None
@@ -28,8 +32,8 @@ class DeadLetter:
     def to_json(self) -> str:
         """The dead letter as one line of JSON, without the line's end.
 
-        NaN and Inf become the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``; text that is not Unicode
-        is escaped.
+        NaN and Inf become the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``; a timestamp becomes
+        ISO 8601 text; text that is not Unicode is escaped.
 
         Example:
             >>> DeadLetter("a", "a.jpg", "the file is empty").to_json()
@@ -37,13 +41,23 @@ class DeadLetter:
         """
         values = {"id": self.id, "source": self.source, "error": self.error, "record": self.record}
         try:
-            text = json.dumps(values, ensure_ascii=False, allow_nan=False, default=str)
+            text = json.dumps(values, ensure_ascii=False, allow_nan=False, default=as_text)
         except ValueError:
-            text = json.dumps(_without_nan(values), ensure_ascii=False, default=str)
+            text = json.dumps(_without_nan(values), ensure_ascii=False, default=as_text)
         return text.encode("utf-8", "backslashreplace").decode()
 
 
 OnDeadLetter = Callable[[DeadLetter], None]
+
+
+def as_text(value: Any) -> str:
+    """A value that JSON does not have: timestamps as :func:`vecbridge.timestamps.text` writes them."""
+    if isinstance(value, datetime):
+        try:
+            return timestamps.text(timestamps.utc(value))
+        except ValueError:  # without a time zone, or finer than microseconds
+            return str(value)
+    return str(value)
 
 
 def printable(path: str) -> str:

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from vecbridge.errors import ConfigError
 from vecbridge.records import MAX_ID_BYTES
-from vecbridge.schema import FieldType
+from vecbridge.schema import CollectionSpec, Field, FieldType
 from vecbridge.sources.deadletters import DeadLetter, printable
+from vecbridge.sources.inference import field_types
 from vecbridge.sources.sidecar import Sidecars, is_sidecar, sidecar_prefix
 from vecbridge.sources.texts import TextItem, text_items
 from vecbridge.sources.tree import OUTSIDE, Entry, Walk
@@ -31,7 +32,7 @@ PICTURE_FIELDS: Final[Mapping[str, FieldType]] = {
     "height": "int64",
     "bytes": "int64",
     "format": "string",
-    "modified": "int64",
+    "modified": "timestamp",
 }
 TEXT_FIELDS: Final[Mapping[str, FieldType]] = {"text": "string", "line": "int64"}
 
@@ -43,7 +44,7 @@ class PictureItem:
     Attributes:
         id: Its path below the root, with ``/``.
         path: Absolute path.
-        metadata: Fields from a sidecar.
+        metadata: Fields from a sidecar, as JSON values.
     """
 
     id: str
@@ -103,13 +104,20 @@ class ImageSource:
         self.root = os.path.commonpath(bases)
         self._sidecars: Sidecars | None = None
 
-    def fields(self) -> dict[str, FieldType]:
+    def fields(self, existing: CollectionSpec | None = None) -> dict[str, FieldType]:
         """The columns of the records: the picture's own, those of texts, then the sidecars'.
 
         Walks through everything once, since any folder may have a sidecar; no picture is opened.
+
+        Args:
+            existing: The collection that the records go into: its types hold for what sidecars say, and for
+                ``modified``, which was an int64 once.
         """
         own = dict(PICTURE_FIELDS) | (dict(TEXT_FIELDS) if self._texts else {})
-        return own | self._read_sidecars().fields
+        found = own | field_types(self._read_sidecars().fields, existing, vectors_chosen=True)
+        if existing is not None and Field("modified", "int64") in existing.fields:
+            found["modified"] = "int64"
+        return found
 
     def __iter__(self) -> Iterator[Item | DeadLetter]:
         self.skipped = 0

@@ -15,6 +15,12 @@ from vecbridge.schema import CollectionSpec, EmbedderIdentity, Field, FieldType,
 ID_NAMES: Final = ("id", "_id", "ID", "key", "uuid")
 VECTOR_NAMES: Final = ("vector", "embedding", "embeddings", "emb", "values")
 _EXACT: Final = 2**53
+_NUMBER_LISTS: Final = frozenset({"list<int64>", "list<float64>"})
+_WIDER: Final[dict[frozenset[FieldType], FieldType]] = {
+    frozenset({"int64", "float64"}): "float64",
+    frozenset({"list<int64>", "list<float64>"}): "list<float64>",
+}
+_BEYOND_MICROSECONDS: Final = re.compile(r"([.,]\d{6})\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,8 @@ class SourceSchema:
 def merged(schemas: Iterable[SourceSchema]) -> SourceSchema:
     """One schema for several files that go into one collection.
 
-    Fields are united; where their types differ, int64 and float64 give float64, and anything else gives json.
+    Fields are united; where their types differ, int64 and float64 give float64, lists of them list<float64>,
+    and anything else gives json.
 
     Raises:
         SchemaError: Ids or vectors differ, or the files were made with different models.
@@ -89,33 +96,60 @@ def common_type(types: set[FieldType]) -> FieldType:
         return "string"
     if len(types) == 1:
         return next(iter(types))
-    return "float64" if types == {"int64", "float64"} else "json"
+    return _WIDER.get(frozenset(types), "json")
+
+
+def field_types(
+    found: Mapping[str, FieldType], existing: CollectionSpec | None, *, vectors_chosen: bool
+) -> dict[str, FieldType]:
+    """The types that the fields of a file get.
+
+    Args:
+        found: The narrowest type of each.
+        existing: The collection that they go into: where it has a field, its type holds.
+        vectors_chosen: Somebody said which columns are vectors. Where that was guessed, other lists of
+            numbers are json: they may be vectors too.
+    """
+    known = {} if existing is None else {field.name: field.type for field in existing.fields}
+    narrow = not vectors_chosen
+    guessed: dict[str, FieldType] = {
+        name: "json" if narrow and type in _NUMBER_LISTS else type for name, type in found.items()
+    }
+    return {name: known.get(name, type) for name, type in guessed.items()}
 
 
 class Observed:
     """The type of a column of JSON values, found by looking at every one of them.
 
-    Whole numbers beside floats make float64 where all of them are exact in it. What fits nothing else
-    (objects, mixed kinds, integers beyond 64 bits) is json, which loses nothing.
+    Whole numbers beside floats make float64 where all of them are exact in it, and so do those in lists. What
+    fits nothing else (objects, mixed kinds, integers beyond 64 bits) is json, which loses nothing.
     """
 
     def __init__(self) -> None:
         self._types: set[FieldType] = set()
         self._exact = True
+        self._has_empty_list = False
 
     def add(self, value: Any) -> None:
         """Looks at one value; None says nothing about the type."""
         if value is None:
             return
-        if isinstance(value, int) and abs(value) > _EXACT:
-            self._exact = False
-        self._types.add(value_type(value))
+        if isinstance(value, list) and not value:  # says nothing about its elements
+            self._has_empty_list = True
+            return
+        found = value_type(value)
+        if found == "int64" or found == "list<int64>":
+            self._exact &= max(map(abs, value if isinstance(value, list) else [value])) <= _EXACT
+        self._types.add(found)
 
     @property
     def type(self) -> FieldType:
         """The narrowest type for all values so far."""
-        found = common_type(self._types)
-        return "json" if found == "float64" and not self._exact else found
+        types = set(self._types)
+        if self._has_empty_list and not any(type.startswith("list<") for type in types):
+            types.add("list<string>")
+        found = common_type(types)
+        return "json" if found in ("float64", "list<float64>") and not self._exact else found
 
 
 def value_type(value: Any) -> FieldType:
@@ -129,17 +163,38 @@ def value_type(value: Any) -> FieldType:
             return "float64"
         case str():
             return "string"
-        case list() if all(isinstance(each, str) for each in value):
-            return "list<string>"
+        case list():
+            return _list_type(value)
         case _:
             return "json"
 
 
-def as_type(value: Any, type: FieldType) -> Any:
-    """A JSON value as a column of that type takes it: JSON text for json, itself otherwise."""
-    if type != "json" or value is None:
-        return value
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def _list_type(values: list[Any]) -> FieldType:
+    if all(isinstance(each, str) for each in values):
+        return "list<string>"
+    kinds = set(map(type, values))
+    if kinds == {float}:
+        return "list<float64>"
+    if kinds == {int}:
+        return "list<int64>" if min(values) >= -(2**63) and max(values) < 2**63 else "json"
+    if kinds == {int, float} and all(abs(each) <= _EXACT for each in values if isinstance(each, int)):
+        return "list<float64>"
+    return "json"
+
+
+def as_type(value: Any, type: FieldType, *, truncate_times: bool = False) -> Any:
+    """A JSON value as a column of that type takes it: JSON text for json, itself otherwise.
+
+    Args:
+        value: A JSON value; None is JSON null.
+        type: The column's.
+        truncate_times: Cut the text of a timestamp to the microsecond.
+    """
+    if type == "json":
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    if truncate_times and type == "timestamp" and isinstance(value, str):
+        return _BEYOND_MICROSECONDS.sub(r"\1", value)
+    return value
 
 
 def field_name(name: str, taken: Iterable[str]) -> str:
@@ -176,12 +231,16 @@ def choose_id(names: Iterable[str], wanted: str | None) -> str:
     )
 
 
-def choose_vectors(candidates: Mapping[str, int], wanted: Mapping[str, str] | None) -> dict[str, str]:
+def choose_vectors(
+    candidates: Mapping[str, int], wanted: Mapping[str, str] | None, existing: CollectionSpec | None = None
+) -> dict[str, str]:
     """Which columns hold vectors, as {column: vector field}.
 
     Args:
         candidates: Columns of number lists of one length, {column: length}.
-        wanted: What the caller named; None looks for the usual names, then for the only candidate.
+        wanted: What the caller named; None looks for the collection's names, then for the usual ones, then
+            for the only candidate.
+        existing: The collection that the rows go into.
 
     Raises:
         SchemaError: None was found, or several and nothing says which.
@@ -193,6 +252,9 @@ def choose_vectors(candidates: Mapping[str, int], wanted: Mapping[str, str] | No
                     f"column {name!r} is not a vector in every row; there are: {_listed(candidates)}"
                 )
         return dict(wanted)
+    names = [vector.name for vector in existing.vectors] if existing is not None else []
+    if names and candidates.keys() >= set(names):
+        return {name: name for name in names}
     for name in VECTOR_NAMES:
         if name in candidates:
             return {name: "vector"}

@@ -44,9 +44,12 @@ class NpySource:
     def __len__(self) -> int:
         return len(self._array)
 
-    def schema(self) -> SourceSchema:
-        """int64 ids, the field ``vector``, no scalars."""
-        return SourceSchema("int64", {"vector": int(self._array.shape[1])}, {})
+    def schema(self, existing: CollectionSpec | None = None) -> SourceSchema:
+        """int64 ids, the field ``vector``, no scalars; or the ids and the vector field of the collection."""
+        dim = int(self._array.shape[1])
+        if existing is None:
+            return SourceSchema("int64", {"vector": dim}, {})
+        return SourceSchema(existing.id_type, {existing.vector.name: dim}, {})
 
     def batches(
         self, spec: CollectionSpec, *, on_dead_letter: OnDeadLetter, batch_rows: int = 1000

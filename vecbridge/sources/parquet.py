@@ -14,28 +14,47 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vecbridge.errors import ConfigError, SchemaError
-from vecbridge.records import stamped
+from vecbridge.records import arrow_type, stamped
 from vecbridge.schema import CollectionSpec, FieldType, VectorField
-from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
-from vecbridge.sources.inference import SourceSchema, choose_id, choose_vectors, field_name
-from vecbridge.sources.rows import checked, taken
+from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter, as_text
+from vecbridge.sources.inference import (
+    SourceSchema,
+    as_type,
+    choose_id,
+    choose_vectors,
+    field_name,
+    field_types,
+)
+from vecbridge.sources.rows import checked, row_values, taken
 
 _UNREADABLE: Final = (OSError, pa.ArrowException)  # broken pages, codecs that are not built in
 _SAMPLE_ROWS: Final = 1000
+#: By its own type, the other types as which a column is read where the collection has them.
+_ALSO_READ_AS: Final[dict[FieldType, frozenset[FieldType]]] = {
+    "int64": frozenset({"float64"}),
+    "timestamp": frozenset({"string"}),
+    "list<string>": frozenset({"json"}),
+    "list<int64>": frozenset({"list<float64>", "json"}),
+    "list<float64>": frozenset({"json"}),
+}
+_TEXT_IS_READ_AS: Final = frozenset({"timestamp", "json"})
 
 
 class ParquetSource:
     """Records from a Parquet file.
 
-    Types: bool; integers become int64; floats float64; strings, and dictionaries of them, string; lists of
-    strings list<string>; dates, times and decimals the text that Arrow prints, so that nothing is rounded;
-    structs, maps and other lists json. Binary columns have no type here: ``schema().dropped`` names them.
+    Types: bool; integers become int64; floats float64; strings, and dictionaries of them, string; timestamps
+    with a time zone timestamp; lists of strings list<string>; lists of numbers list<int64> and list<float64>,
+    or json where the vectors were guessed; timestamps without a time zone, dates, times and decimals the text
+    that Arrow prints, so that nothing is rounded; structs, maps and other lists json. Binary columns have no
+    type here: ``schema().dropped`` names them.
 
     Args:
         path: The file.
         id_column: The column of the ids; None looks for ``id``, ``_id``, ``ID``, ``key`` and ``uuid``.
         vectors: {column: vector field}; None takes ``vector``, ``embedding``, ``embeddings``, ``emb`` or
             ``values``, or else the only column that holds lists of floats of one length.
+        truncate_times: Cut timestamps that are finer than microseconds, instead of refusing them.
 
     Raises:
         ConfigError: Not a Parquet file.
@@ -47,10 +66,12 @@ class ParquetSource:
         *,
         id_column: str | None = None,
         vectors: Mapping[str, str] | None = None,
+        truncate_times: bool = False,
     ) -> None:
         self.path = Path(path)
         self._id_column = id_column
         self._vectors = vectors
+        self._truncate_times = truncate_times
         try:
             with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
                 self._arrow: pa.Schema = file.schema_arrow
@@ -58,18 +79,24 @@ class ParquetSource:
         except _UNREADABLE as exc:
             raise ConfigError(f"{self.path}: not a Parquet file that can be read: {exc}") from exc
 
-    def schema(self) -> SourceSchema:
+    def schema(self, existing: CollectionSpec | None = None) -> SourceSchema:
         """What the file holds, from its schema; a list column's length is looked up in its first rows.
 
+        Args:
+            existing: The collection that the rows go into: its types hold where the columns can be read as
+                them, and it says what the vectors are where they have its names.
+
         Raises:
-            SchemaError: There is no id, or no vector.
+            SchemaError: There is no id, or no vector; or a timestamp without a time zone for a field that is
+                one with it.
         """
         if len(set(self._arrow.names)) != len(self._arrow.names):
             raise SchemaError(f"{self.path}: a column name comes twice")
         id_column = choose_id(self._arrow.names, self._id_column)
         candidates = {name: dim for name in self._arrow.names if (dim := self._length(name))}
-        vectors = choose_vectors(candidates, self._vectors)
-        columns, fields, dropped = {id_column: "id"} | vectors, {}, {}
+        vectors = choose_vectors(candidates, self._vectors, existing)
+        known = {} if existing is None else {field.name: field.type for field in existing.fields}
+        columns, found, dropped = {id_column: "id"} | vectors, {}, {}
         for name in self._arrow.names:
             if name in columns:
                 continue
@@ -78,12 +105,13 @@ class ParquetSource:
                 dropped[name] = f"{self._arrow.field(name).type} has no vecbridge type"
                 continue
             columns[name] = field_name(name, columns.values())
-            fields[columns[name]] = type
+            found[columns[name]] = _type_for(self._arrow.field(name), type, known.get(columns[name]))
         id_type = _plain_type(self._arrow.field(id_column).type)
+        chosen = self._vectors is not None or existing is not None
         return SourceSchema(
             "int64" if pa.types.is_integer(id_type) else "string",
             {vectors[name]: candidates[name] for name in vectors},
-            fields,
+            field_types(found, None, vectors_chosen=chosen),
             {column: name for column, name in columns.items() if column != name},
             dropped,
             stamped(self._sample) if self._sample is not None else None,
@@ -106,7 +134,8 @@ class ParquetSource:
         Raises:
             SchemaError: There is no id, or no vector.
         """
-        names = {name: self.schema().columns.get(name, name) for name in self._arrow.names}
+        columns = self.schema(spec).columns
+        names = {name: columns.get(name, name) for name in self._arrow.names}
         wanted = {name: each for name, each in names.items() if each in spec.column_names}
         start = 0
         for part in self._parts(list(wanted), batch_rows, on_dead_letter):
@@ -143,9 +172,14 @@ class ParquetSource:
                 columns[vector.name] = _vectors(part.column(vector.name), vector, problems)
         for each in spec.fields:
             if each.name in part.schema.names:
-                columns[each.name] = _scalars(part.column(each.name), each.type, problems)
+                column = _decoded(part.column(each.name))
+                if each.type == "timestamp":
+                    columns[each.name] = _timestamps(column, truncate=self._truncate_times)
+                else:
+                    columns[each.name] = _scalars(column, each.type, problems)
+        raw = dict(zip(part.schema.names, part.columns, strict=True))
         for row, error in sorted(problems.items()):
-            record = part.slice(row, 1).to_pylist()[0]
+            record = row_values(raw, row, spec)
             on_dead_letter(DeadLetter(_plain_id(record["id"]), origins[row], error, record))
         if problems:
             keep = [row for row in range(part.num_rows) if row not in problems]
@@ -176,11 +210,18 @@ def _field_type(type: pa.DataType) -> FieldType | None:
         return "int64"
     if pa.types.is_floating(type):
         return "float64"
+    if pa.types.is_timestamp(type) and type.tz is not None:
+        return "timestamp"
     if _is_text(type) or pa.types.is_null(type) or pa.types.is_decimal(type) or pa.types.is_temporal(type):
         return "string"
-    if _is_list(type) and _is_text(_plain_type(type.value_type)):
-        return "list<string>"
-    if _is_list(type) or pa.types.is_struct(type) or pa.types.is_map(type):
+    if _is_list(type):
+        element = _plain_type(type.value_type)
+        if pa.types.is_integer(element):
+            return "list<int64>"
+        if pa.types.is_floating(element):
+            return "list<float64>"
+        return "list<string>" if _is_text(element) else "json"
+    if pa.types.is_struct(type) or pa.types.is_map(type):
         return "json"
     return None
 
@@ -218,8 +259,19 @@ def _vectors(
     return values
 
 
+def _type_for(column: pa.Field, type: FieldType, wanted: FieldType | None) -> FieldType:
+    """The type as which a column is read: that of the field, if it can be."""
+    plain = _plain_type(column.type)
+    if wanted == "timestamp" and pa.types.is_timestamp(plain) and plain.tz is None:
+        raise SchemaError(
+            f"column {column.name!r} has no time zone, which a timestamp needs: "
+            "pyarrow.compute.assume_timezone() gives it one"
+        )
+    others = _TEXT_IS_READ_AS if _is_text(plain) else _ALSO_READ_AS.get(type, frozenset())
+    return wanted if wanted is not None and (wanted in others or pa.types.is_null(plain)) else type
+
+
 def _scalars(column: pa.Array, type: FieldType, problems: dict[int, str]) -> Any:
-    column = _decoded(column)
     if type == "json":
         values = column.to_pylist()
         return values if _is_text(column.type) else [_json(value) for value in values]
@@ -227,12 +279,23 @@ def _scalars(column: pa.Array, type: FieldType, problems: dict[int, str]) -> Any
         return _narrowed(column, problems, "a value")
     if type == "float64" and pa.types.is_integer(column.type):
         return _as_floats(column, problems)
-    if type == "string" and not _is_text(column.type) and _field_type(column.type) == "string":
+    if type == "string" and (pa.types.is_temporal(column.type) or pa.types.is_decimal(column.type)):
         return column.cast(pa.string())
-    if type == "list<string>" and _is_list(column.type):
-        return column.cast(pa.list_(pa.field("item", pa.string())))
+    if type.startswith("list<") and _is_list(column.type):
+        own = _field_type(column.type)
+        if column.type.value_type == pa.uint64() or (own, type) == ("list<int64>", "list<float64>"):
+            return column.to_pylist()  # each row is looked at: an integer may be too large, or inexact
+        return column.cast(arrow_type(type)) if own == type else column
     if type == "float64" and column.type == pa.float16():
         return column.cast(pa.float32())
+    return column
+
+
+def _timestamps(column: pa.Array, *, truncate: bool) -> Any:
+    if _is_text(column.type):
+        return [as_type(value, "timestamp", truncate_times=truncate) for value in column.to_pylist()]
+    if truncate and pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        return pc.floor_temporal(column, unit="microsecond")
     return column
 
 
@@ -270,7 +333,7 @@ def _is_list(type: pa.DataType) -> bool:
 
 
 def _json(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    return None if value is None else json.dumps(value, ensure_ascii=False, default=as_text)
 
 
 def _plain_id(key: Any) -> str | int | None:

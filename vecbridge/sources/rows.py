@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from vecbridge.errors import InvalidRecordError
 from vecbridge.records import batch
-from vecbridge.schema import CollectionSpec
+from vecbridge.schema import CollectionSpec, FieldType
 from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
 
 Columns = Mapping[str, Any]
@@ -52,7 +53,7 @@ def _good_rows(
                 raise
             errors = {failure.row: failure.error for failure in exc.rows}
         for row in sorted(errors):
-            record = {name: _plain(values[row]) for name, values in columns.items()}
+            record = row_values(columns, row, spec)
             on_dead_letter(DeadLetter(record["id"], origins[row], errors[row], record))
         keep = [row for row in range(len(origins)) if row not in errors]
         columns, origins = taken(columns, keep), [origins[row] for row in keep]
@@ -87,7 +88,35 @@ def taken(columns: Columns, rows: list[int]) -> dict[str, Any]:
     return part
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, pa.Scalar):
-        return value.as_py()
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+def row_values(columns: Columns, row: int, spec: CollectionSpec) -> dict[str, Any]:
+    """One row of columns as its dead letter has it, so that it is read back as it was.
+
+    A json column holds its value, and is left out where it is null, since null is a JSON value.
+    """
+    types = {field.name: field.type for field in spec.fields}
+    values = {name: _plain(column[row], types.get(name)) for name, column in columns.items()}
+    return {
+        name: _json_value(value) if types.get(name) == "json" else value
+        for name, value in values.items()
+        if value is not None or types.get(name) != "json"
+    }
+
+
+def _plain(value: Any, type: FieldType | None) -> Any:
+    if not isinstance(value, pa.Scalar):
+        return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    if type == "timestamp" and pa.types.is_timestamp(value.type):
+        try:
+            return value.cast(pa.timestamp("us", "UTC")).as_py()
+        except (pa.ArrowInvalid, OverflowError):  # nanoseconds, or no year that Python has
+            value = value.cast(pa.timestamp(value.type.unit, "UTC"))
+    if pa.types.is_temporal(value.type) or pa.types.is_decimal(value.type):
+        return value.cast(pa.string()).as_py()
+    return value.as_py()
+
+
+def _json_value(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):  # broken JSON, which may be why there is a dead letter
+        return value

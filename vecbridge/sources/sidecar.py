@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from vecbridge.schema import FieldType
 from vecbridge.sources.deadletters import DeadLetter
-from vecbridge.sources.inference import Observed, as_type, field_name
+from vecbridge.sources.inference import Observed, field_name
 from vecbridge.sources.lines import Line, parse_object, read_line, read_lines
 
 SIDECAR_NAMES: Final = frozenset({"metadata.jsonl", "gallery.jsonl"})
@@ -31,9 +31,8 @@ class _Place:
 class Sidecars:
     """The fields that sidecars add, by picture.
 
-    A first pass over all lines finds the types: bool, int64, float64, string, list<string>; where values of a
-    key disagree, int64 and float64 give float64 and anything else json. The lines themselves stay on disk; an
-    offset a picture is held.
+    A first pass over all lines finds the types, as :class:`~vecbridge.sources.inference.Observed` tells them.
+    The lines themselves stay on disk; an offset a picture is held.
 
     Args:
         reserved: Field names that the pictures have already; a sidecar's ``width`` becomes ``width_2``.
@@ -62,17 +61,13 @@ class Sidecars:
         self.fields = {self._names[key]: seen.type for key, seen in self._observed.items()}
 
     def metadata(self, relative: str) -> dict[str, Any]:
-        """The fields of one picture, each of the type that :attr:`fields` says; empty where it has none."""
+        """The fields of one picture as JSON values; empty where it has none."""
         place = self._places.get(relative)
         if place is None:
             return {}
         values = parse_object(read_line(place.sidecar, place.offset))
         values.pop(_file_key(values))
-        return {
-            self._names[key]: as_type(value, self.fields[self._names[key]])
-            for key, value in values.items()
-            if key in self._names
-        }
+        return {self._names[key]: value for key, value in values.items() if key in self._names}
 
     def unused(self, seen: set[str]) -> Iterator[DeadLetter]:
         """A dead letter for each line whose picture never came by."""

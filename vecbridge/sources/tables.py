@@ -23,8 +23,8 @@ TABLE_SUFFIXES: Final = (".parquet", ".pq", ".jsonl", ".ndjson", ".npy")
 class TableSource(Protocol):
     """A file of records with their vectors."""
 
-    def schema(self) -> SourceSchema:
-        """What the file holds, in vecbridge's types."""
+    def schema(self, existing: CollectionSpec | None = None) -> SourceSchema:
+        """What the file holds, in vecbridge's types, or in those of the collection that it goes into."""
         ...
 
     def batches(
@@ -40,6 +40,7 @@ def table_source(
     id_column: str | None = None,
     vectors: Mapping[str, str] | None = None,
     first_id: int = 0,
+    truncate_times: bool = False,
 ) -> TableSource:
     """The reader of a file, by its name.
 
@@ -48,6 +49,7 @@ def table_source(
         id_column: Where the ids stand; None finds them. Not for ``.npy``.
         vectors: {column: vector field}; None finds them. Not for ``.npy``.
         first_id: Id of the first row of a ``.npy`` file.
+        truncate_times: Cut timestamps that are finer than microseconds, instead of refusing them.
 
     Raises:
         ConfigError: Another kind of file, or one that is not there or not what its name says.
@@ -57,9 +59,9 @@ def table_source(
         raise ConfigError(f"{file}: no such file")
     match file.suffix.lower():
         case ".parquet" | ".pq":
-            return ParquetSource(file, id_column=id_column, vectors=vectors)
+            return ParquetSource(file, id_column=id_column, vectors=vectors, truncate_times=truncate_times)
         case ".jsonl" | ".ndjson":
-            return JsonlSource(file, id_column=id_column, vectors=vectors)
+            return JsonlSource(file, id_column=id_column, vectors=vectors, truncate_times=truncate_times)
         case ".npy":
             return NpySource(file, first_id=first_id)
         case suffix:

@@ -130,8 +130,10 @@ class Documents:
 
     def _grow(self, rows: Sequence[Record]) -> None:
         metadata = [{key: value for key, value in row.metadata.items() if value != []} for row in rows]
-        keys = dict.fromkeys(key for values in metadata for key in values if self.may_have(key))
-        wanted = {self._text: "string", EXTRA: "json", **value_types(metadata, keys)}
+        keys: dict[str, str] = {}  # of spellings that differ in case the first is a field
+        for key in (key for values in metadata for key in values if self.may_have(key)):
+            keys.setdefault(key.lower(), key)
+        wanted = {self._text: "string", EXTRA: "json", **value_types(metadata, keys.values())}
         if any(row.vector is None for row in rows):
             wanted[EMBEDDED] = "bool"
         if missing := {name: type for name, type in wanted.items() if name not in self._types()}:

@@ -7,6 +7,8 @@ Try it out, in the directory of this file::
     from haystack_store import VecbridgeDocumentStore, VecbridgeEmbeddingRetriever
     store = VecbridgeDocumentStore("faiss:./vectors#documents", dim=384)
     pipeline.add_component("retriever", VecbridgeEmbeddingRetriever(store, top_k=5))
+
+A saved pipeline is read with ``Pipeline.load(file, allowed_modules=["haystack_store"])``.
 """
 
 from __future__ import annotations

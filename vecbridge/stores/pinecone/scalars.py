@@ -34,7 +34,8 @@ _ELEMENT: Final[dict[FieldType, Callable[[Any], Any]]] = {
 
 def listed(column: Column, values: pa.Array) -> list[Any]:
     """The values of a column as :func:`put` takes them; a null is None."""
-    return (values.cast(pa.int64()) if column.type == "timestamp" else values).to_pylist()
+    plain: list[Any] = (values.cast(pa.int64()) if column.type == "timestamp" else values).to_pylist()
+    return plain
 
 
 def put(held: dict[str, Any], column: Column, value: Any) -> None:

@@ -37,7 +37,15 @@ def test_the_documented_driver_passes_the_whole_conformance_suite(
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(test_sqlite="from vecbridge.testing.suite import *")
     done = pytester.runpytest_subprocess(
-        "-p", "no:cacheprovider", "-q", "--stores=sqlite", "--numprocesses=2", "-W", "error"
+        "-p",
+        "no:asyncio",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "--stores=sqlite",
+        "--numprocesses=2",
+        "-W",
+        "error",
     )
     outcomes = done.parseoutcomes()
     assert done.ret == 0

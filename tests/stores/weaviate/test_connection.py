@@ -171,7 +171,7 @@ def test_a_namespace_that_nobody_wrote_to_is_empty_to_every_call(store: Store) -
 def test_a_server_that_is_too_old_is_refused_with_its_version(old_port: int) -> None:
     with (
         weaviate_store(f"weaviate://127.0.0.1:{old_port}") as store,
-        pytest.raises(UnsupportedError, match=r"1\.19\.3.*1\.29 or later"),
+        pytest.raises(UnsupportedError, match=r"1\.19\.3.*1\.33 or later"),
     ):
         store.collections()
 

@@ -15,8 +15,8 @@ from vecbridge.transport import http
 from vecbridge.transport.channel import Channel
 from vecbridge.transport.errors import http_error
 
-#: Counting over gRPC came with it.
-OLDEST_VERSION: Final = (1, 29)
+#: The operators Not and ContainsNone came with it.
+OLDEST_VERSION: Final = (1, 33)
 
 
 class Connection:

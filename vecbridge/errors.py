@@ -33,7 +33,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -262,3 +262,12 @@ class JournalError(VecbridgeError):
 
 class CursorExpiredError(VecbridgeError):
     """The cursor points into a state that compaction or replacement removed: scan from the start."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The end of an error message about a name: what was meant, or what there is."""
+    import difflib
+
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names) or 'none'}"

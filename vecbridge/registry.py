@@ -8,8 +8,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from vecbridge.errors import ConfigError, InvalidURLError
-from vecbridge.schema import suggestion
+from vecbridge.errors import ConfigError, InvalidURLError, suggestion
 from vecbridge.store import Collection, Store
 from vecbridge.urls import SCHEME, StoreURL, parse
 

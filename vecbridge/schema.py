@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal, cast, get_args
 
 from vecbridge import indexes
-from vecbridge.errors import ConfigError, SchemaError
+from vecbridge.errors import ConfigError, SchemaError, suggestion
 from vecbridge.indexes import Auto, IndexParams
 
 FieldType = Literal[
@@ -378,15 +378,6 @@ def check_namespace(spec: CollectionSpec, namespace: str) -> str:
 def is_field_name(name: str) -> bool:
     """Whether a field that is added may have this name, clashes apart."""
     return bool(_FIELD.fullmatch(name)) and not name.lower().startswith("_vb") and name.lower() != "id"
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """The end of an error message about a name: what was meant, or what there is."""
-    import difflib
-
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names) or 'none'}"
 
 
 def _metric(metric: Metric | str) -> Metric:

@@ -12,11 +12,11 @@ from vecbridge.agreement import require_agreement
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.collection import Collection
 from vecbridge.driver import Deadline, Described, StoreDriver
-from vecbridge.errors import CollectionExistsError, NotFoundError
+from vecbridge.errors import CollectionExistsError, NotFoundError, suggestion
 from vecbridge.front import processes
 from vecbridge.front.arguments import IfExists, require_grow, require_if_exists, require_name, require_spec
 from vecbridge.front.connection import Connection
-from vecbridge.schema import CollectionSpec, check_namespace, suggestion
+from vecbridge.schema import CollectionSpec, check_namespace
 from vecbridge.urls import StoreURL, parse
 
 __all__ = ["Collection", "Store"]

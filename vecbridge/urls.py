@@ -12,8 +12,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vecbridge.errors import ConfigError, InvalidURLError, UnknownOptionError
-from vecbridge.schema import suggestion
+from vecbridge.errors import ConfigError, InvalidURLError, UnknownOptionError, suggestion
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 

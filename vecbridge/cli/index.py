@@ -136,7 +136,7 @@ def _fields(
         return known
     unknown = [name for name in names if name not in known]
     if unknown:
-        from vecbridge.schema import suggestion
+        from vecbridge.errors import suggestion
 
         raise ConfigError(f"--fields: the source has no {unknown[0]!r}{suggestion(unknown[0], known)}")
     return {name: known[name] for name in names}

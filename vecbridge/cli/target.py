@@ -47,8 +47,8 @@ def parse_index(text: str) -> IndexParams:
         >>> parse_index("hnsw(m=8)")
         HNSW(m=8, ef_construction=200, quantizer=None, ef=None)
     """
+    from vecbridge.errors import suggestion
     from vecbridge.indexes import from_dict
-    from vecbridge.schema import suggestion
 
     match = re.fullmatch(r"\s*([A-Za-z_0-9]+)\s*(?:\((.*)\))?\s*", text)
     if match is None:

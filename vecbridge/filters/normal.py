@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from vecbridge import timestamps
-from vecbridge.errors import SchemaError
+from vecbridge.errors import SchemaError, suggestion
 from vecbridge.filters.nodes import (
     COMPARE,
     And,
@@ -27,7 +27,7 @@ from vecbridge.filters.nodes import (
     shown,
 )
 from vecbridge.filters.shape import MAX_DEPTH, MAX_LEAVES, is_branch, require_size
-from vecbridge.schema import CollectionSpec, Field, FieldType, suggestion
+from vecbridge.schema import CollectionSpec, Field, FieldType
 
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vecbridge.errors import SchemaError
+from vecbridge.errors import SchemaError, suggestion
 from vecbridge.filters import TYPE_OPERATORS
-from vecbridge.schema import CollectionSpec, Field, suggestion
+from vecbridge.schema import CollectionSpec, Field
 
 
 @dataclass(frozen=True, slots=True)

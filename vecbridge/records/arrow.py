@@ -9,12 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vecbridge.errors import SchemaError
+from vecbridge.errors import SchemaError, suggestion
 from vecbridge.query import FloatArray
 from vecbridge.schema import (
     CollectionSpec,
     FieldType,
-    suggestion,
 )
 
 _ARROW: Final[dict[FieldType, pa.DataType]] = {

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vecbridge import timestamps
-from vecbridge.errors import ConfigError, Failure, InvalidRecordError
+from vecbridge.errors import ConfigError, Failure, InvalidRecordError, suggestion
 from vecbridge.query import FloatArray
 from vecbridge.records.arrow import arrow_schema, arrow_type, arrow_vector_type, booleans, numbers, vectors
 from vecbridge.records.jsontext import canonical_json, encode_json
@@ -21,7 +21,6 @@ from vecbridge.schema import (
     Field,
     Metric,
     VectorField,
-    suggestion,
 )
 
 MAX_ID_BYTES: Final = 512

@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from vecbridge.errors import ConfigError
+from vecbridge.errors import ConfigError, suggestion
 from vecbridge.records.building import batch
 from vecbridge.records.checking import check, invalid, whole_batch
 from vecbridge.records.recognition import Checked
-from vecbridge.schema import CollectionSpec, suggestion
+from vecbridge.schema import CollectionSpec
 
 #: What a write takes: a RecordBatch, a Table, whatever exports Arrow data (a pandas or Polars DataFrame, a
 #: DuckDB relation), or a list of dicts.

@@ -214,9 +214,6 @@ class CollectionSpec:
             namespaced: Whether it is divided into namespaces.
             embedder: Which model makes the vectors.
 
-        Returns:
-            The spec.
-
         Example:
             >>> CollectionSpec.single("photos", dim=512, fields={"year": "int64"}).vector.metric
             <Metric.COSINE: 'cosine'>

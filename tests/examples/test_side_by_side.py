@@ -10,6 +10,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.stores.weaviate import server
@@ -67,12 +69,15 @@ def test_what_is_called_of_weaviate_exists_where_no_server_is_at_hand() -> None:
     from weaviate.collections.classes.batch import ErrorObject
     from weaviate.collections.classes.filters import _FilterByProperty
     from weaviate.collections.classes.internal import MetadataReturn, Object, QueryReturn
+    from weaviate.collections.collections import _Collections
+    from weaviate.collections.data.sync import _DataCollection
+    from weaviate.collections.query import _QueryCollection
 
-    products = weaviate.collections.Collection
     kinds = (
-        weaviate, weaviate.WeaviateClient, products, config.Configure, config.Configure.VectorIndex,
-        config.Configure.Vectors, config.DataType, config.VectorDistances, query.Filter, query.Sort,
-        BatchCollectionSync, _BatchCollectionWrapper, _FilterByProperty, list, dict,
+        weaviate, weaviate.WeaviateClient, weaviate.collections.Collection, _Collections, _QueryCollection,
+        _DataCollection, config.Configure, config.Configure.VectorIndex, config.Configure.Vectors,
+        config.DataType, config.VectorDistances, query.Filter, query.Sort, BatchCollectionSync,
+        _BatchCollectionWrapper, _FilterByProperty, dict, np.ndarray, pa.Table,
     )  # fmt: skip
     known = {name for kind in kinds for name in dir(kind)}
     for kind in (ErrorObject, MetadataReturn, Object, QueryReturn):

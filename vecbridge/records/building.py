@@ -122,6 +122,8 @@ def _refuse_coercion(values: Iterable[Any], wanted: pa.DataType) -> None:
             raise TypeError(f"{value!r} is a bool")
         if isinstance(value, bytes):
             raise TypeError(f"{value!r} is bytes, not str")
+        if pa.types.is_string(wanted) and isinstance(value, int | float | np.number):
+            raise TypeError(f"{value!r} is a number, not str")
         if pa.types.is_list(wanted) and value is not None:
             if isinstance(value, str):
                 raise TypeError(f"{value!r} is a str, not a list of them")

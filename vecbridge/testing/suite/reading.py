@@ -30,7 +30,7 @@ class TestReading:
         put(
             collection,
             id=KEYS,
-            vector=[[float(number), 0.0, 0.0, 0.0] for number in range(30)],
+            vector=[[float(number), 1.0, 0.0, 0.0] for number in range(30)],
             year=[None if number % 10 == 9 else 2000 + number % 10 for number in range(30)],
             taken=[DAY - timedelta(microseconds=number) for number in range(30)],
             tags=[["sea", f"t{number % 3}"] if number % 2 else [] for number in range(30)],
@@ -110,7 +110,7 @@ class TestReading:
             vb.Query()
 
     def test_a_threshold_cuts_the_hits_that_are_worse(self, make: Maker, photos: Collection) -> None:
-        [near] = photos.search(query([10.2, 0, 0, 0], k=10, max_distance=1.0))
+        [near] = photos.search(query([10.2, 1, 0, 0], k=10, max_distance=1.0))
         assert list(near.ids) == ["k10", "k11"]
         with pytest.raises(SchemaError, match="max_distance"):
             photos.search(query(points(1), min_score=0.5))

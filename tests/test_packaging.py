@@ -31,7 +31,7 @@ DISTRIBUTIONS = {
     "weaviate": "weaviate-client",
 }
 # Distributions that are installed for what they do, not to be imported by name.
-NOT_IMPORTED = {"faiss-gpu-cu12", "weaviate-client", "pinecone"}
+NOT_IMPORTED = {"faiss-gpu-cu12", "weaviate-client", "pinecone", "tzdata"}  # pyarrow asks zoneinfo for UTC
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def readable(value: datetime) -> str:
 
     Example:
         >>> readable(utc("2020-05-17T12:00:00+02:00")), readable(utc("2020-05-17T12:00:00.5Z"))
-        ('2020-05-17 10:00:00 UTC', '2020-05-17 10:00:00.500000 UTC')
+        ('2020-05-17 10:00:00 UTC', '2020-05-17 12:00:00.500000 UTC')
     """
     return f"{utc(value).replace(tzinfo=None).isoformat(' ')} UTC"
 

@@ -113,15 +113,15 @@ def test_a_server_killed_in_the_middle_of_a_bulk_write_loses_and_doubles_nothing
         photos.upsert(rows(SPEC, old, version=[1] * len(old)))
         upsert = photos.upsert
 
-        def noting(checked: Checked) -> Any:
-            report = upsert(checked)
+        def noting(checked: Checked, **options: Any) -> Any:
+            report = upsert(checked, **options)
             acknowledged.update(checked.batch.column("id").to_pylist())
             return report
 
-        def failing(checked: Checked) -> Any:
+        def failing(checked: Checked, **options: Any) -> Any:
             """After the server is gone the first error ends the run, instead of minutes of patience."""
             try:
-                return noting(checked)
+                return noting(checked, **options)
             except (BackendError, PartialWriteError) as exc:
                 raise Ended("the server is gone") from exc
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from vecbridge.schema import FieldType
-from vecbridge.sources.inference import Observed
+from vecbridge.sources.inference import Observed, arrow_field_type
 
 
 def arrow_types(batch: pa.RecordBatch, names: Iterable[str]) -> dict[str, FieldType]:
@@ -24,7 +24,9 @@ def arrow_types(batch: pa.RecordBatch, names: Iterable[str]) -> dict[str, FieldT
     for name in names:
         column = batch.column(name)
         if column.null_count < len(column):
-            found[name] = _arrow_type(column.type)
+            # a timestamp without a time zone stays one, so that its rows are refused for that
+            as_time: FieldType | None = "timestamp" if pa.types.is_timestamp(column.type) else None
+            found[name] = arrow_field_type(column.type) or as_time or "json"
     return found
 
 
@@ -36,28 +38,6 @@ def value_types(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict
         if values:
             found[name] = _value_type(values)
     return found
-
-
-def _arrow_type(type: pa.DataType) -> FieldType:
-    if pa.types.is_dictionary(type):
-        type = type.value_type
-    if pa.types.is_timestamp(type):
-        return "timestamp"
-    if pa.types.is_boolean(type):
-        return "bool"
-    if pa.types.is_integer(type):
-        return "int64"
-    if pa.types.is_floating(type):
-        return "float64"
-    if pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type):
-        return "string"
-    if pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_list_view(type):
-        inner = _arrow_type(type.value_type)
-        lists: dict[FieldType, FieldType] = {
-            "string": "list<string>", "int64": "list<int64>", "float64": "list<float64>",
-        }  # fmt: skip
-        return lists.get(inner, "json")
-    return "json"
 
 
 def _value_type(values: Sequence[Any]) -> FieldType:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import pyarrow as pa
+
 from vecbridge.errors import SchemaError
 from vecbridge.indexes import Auto, IndexParams
 from vecbridge.schema import CollectionSpec, EmbedderIdentity, Field, FieldType, IdType, Metric, VectorField
@@ -180,6 +182,47 @@ def _list_type(values: list[Any]) -> FieldType:
     if kinds == {int, float} and all(abs(each) <= _EXACT for each in values if isinstance(each, int)):
         return "list<float64>"
     return "json"
+
+
+def arrow_field_type(type: pa.DataType) -> FieldType | None:
+    """The type of a field that keeps values of an Arrow type as they are; None if no type does."""
+    type = plain_type(type)
+    if pa.types.is_boolean(type):
+        return "bool"
+    if pa.types.is_integer(type):
+        return "int64"
+    if pa.types.is_floating(type):
+        return "float64"
+    if pa.types.is_timestamp(type) and type.tz is not None:
+        return "timestamp"
+    if is_text(type):
+        return "string"
+    if is_list(type):
+        element = plain_type(type.value_type)
+        if pa.types.is_integer(element):
+            return "list<int64>"
+        if pa.types.is_floating(element):
+            return "list<float64>"
+        return "list<string>" if is_text(element) else "json"
+    return "json" if pa.types.is_struct(type) or pa.types.is_map(type) else None
+
+
+def plain_type(type: pa.DataType) -> pa.DataType:
+    """The type of the values of a dictionary, or the type itself."""
+    return type.value_type if pa.types.is_dictionary(type) else type
+
+
+def is_text(type: pa.DataType) -> bool:
+    """Whether a type is text of any layout."""
+    return bool(pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type))
+
+
+def is_list(type: pa.DataType) -> bool:
+    """Whether a type is a list of any layout."""
+    views = pa.types.is_list_view(type) or pa.types.is_large_list_view(type)
+    return bool(
+        views or pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type)
+    )
 
 
 def as_type(value: Any, type: FieldType, *, truncate_times: bool = False) -> Any:

@@ -19,11 +19,15 @@ from vecbridge.schema import CollectionSpec, FieldType, VectorField
 from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter, as_text
 from vecbridge.sources.inference import (
     SourceSchema,
+    arrow_field_type,
     as_type,
     choose_id,
     choose_vectors,
     field_name,
     field_types,
+    is_list,
+    is_text,
+    plain_type,
 )
 from vecbridge.sources.rows import checked, row_values, taken
 
@@ -106,7 +110,7 @@ class ParquetSource:
                 continue
             columns[name] = field_name(name, columns.values())
             found[columns[name]] = _type_for(self._arrow.field(name), type, known.get(columns[name]))
-        id_type = _plain_type(self._arrow.field(id_column).type)
+        id_type = plain_type(self._arrow.field(id_column).type)
         chosen = self._vectors is not None or existing is not None
         return SourceSchema(
             "int64" if pa.types.is_integer(id_type) else "string",
@@ -189,8 +193,8 @@ class ParquetSource:
 
     def _length(self, name: str) -> int | None:
         """The length of a column of float lists, None where it is not one."""
-        type = _plain_type(self._arrow.field(name).type)
-        if not _is_list(type) or not pa.types.is_floating(type.value_type):
+        type = plain_type(self._arrow.field(name).type)
+        if not is_list(type) or not pa.types.is_floating(type.value_type):
             return None
         if pa.types.is_fixed_size_list(type):
             return int(type.list_size)
@@ -203,27 +207,12 @@ class ParquetSource:
 
 
 def _field_type(type: pa.DataType) -> FieldType | None:
-    type = _plain_type(type)
-    if pa.types.is_boolean(type):
-        return "bool"
-    if pa.types.is_integer(type):
-        return "int64"
-    if pa.types.is_floating(type):
-        return "float64"
-    if pa.types.is_timestamp(type) and type.tz is not None:
-        return "timestamp"
-    if _is_text(type) or pa.types.is_null(type) or pa.types.is_decimal(type) or pa.types.is_temporal(type):
-        return "string"
-    if _is_list(type):
-        element = _plain_type(type.value_type)
-        if pa.types.is_integer(element):
-            return "list<int64>"
-        if pa.types.is_floating(element):
-            return "list<float64>"
-        return "list<string>" if _is_text(element) else "json"
-    if pa.types.is_struct(type) or pa.types.is_map(type):
-        return "json"
-    return None
+    """The type of a field that keeps a column; what has no type of its own is text."""
+    if (own := arrow_field_type(type)) is not None:
+        return own
+    type = plain_type(type)
+    is_text = pa.types.is_null(type) or pa.types.is_decimal(type) or pa.types.is_temporal(type)
+    return "string" if is_text else None
 
 
 def _ids(column: pa.Array, id_type: str, problems: dict[int, str]) -> pa.Array:
@@ -231,7 +220,7 @@ def _ids(column: pa.Array, id_type: str, problems: dict[int, str]) -> pa.Array:
     wanted = pa.int64() if id_type == "int64" else pa.string()
     if column.type == pa.uint64() and id_type == "int64":
         return _narrowed(column, problems, "the id")
-    same = pa.types.is_integer(column.type) if id_type == "int64" else _is_text(column.type)
+    same = pa.types.is_integer(column.type) if id_type == "int64" else is_text(column.type)
     if not same:
         raise SchemaError(f"the ids are {column.type}, and the collection's {id_type}")
     return column.cast(wanted)
@@ -242,7 +231,7 @@ def _vectors(
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """float32 of shape (n, dim); rows at fault are zero and noted."""
     type = column.type
-    if not _is_list(type) or not (
+    if not is_list(type) or not (
         pa.types.is_floating(type.value_type) or pa.types.is_integer(type.value_type)
     ):
         raise SchemaError(f"vector {vector.name!r} is {type}, not a list of numbers")
@@ -261,27 +250,27 @@ def _vectors(
 
 def _type_for(column: pa.Field, type: FieldType, wanted: FieldType | None) -> FieldType:
     """The type as which a column is read: that of the field, if it can be."""
-    plain = _plain_type(column.type)
+    plain = plain_type(column.type)
     if wanted == "timestamp" and pa.types.is_timestamp(plain) and plain.tz is None:
         raise SchemaError(
             f"column {column.name!r} has no time zone, which a timestamp needs: "
             "pyarrow.compute.assume_timezone() gives it one"
         )
-    others = _TEXT_IS_READ_AS if _is_text(plain) else _ALSO_READ_AS.get(type, frozenset())
+    others = _TEXT_IS_READ_AS if is_text(plain) else _ALSO_READ_AS.get(type, frozenset())
     return wanted if wanted is not None and (wanted in others or pa.types.is_null(plain)) else type
 
 
 def _scalars(column: pa.Array, type: FieldType, problems: dict[int, str]) -> Any:
     if type == "json":
         values = column.to_pylist()
-        return values if _is_text(column.type) else [_json(value) for value in values]
+        return values if is_text(column.type) else [_json(value) for value in values]
     if type == "int64" and column.type == pa.uint64():
         return _narrowed(column, problems, "a value")
     if type == "float64" and pa.types.is_integer(column.type):
         return _as_floats(column, problems)
     if type == "string" and (pa.types.is_temporal(column.type) or pa.types.is_decimal(column.type)):
         return column.cast(pa.string())
-    if type.startswith("list<") and _is_list(column.type):
+    if type.startswith("list<") and is_list(column.type):
         own = _field_type(column.type)
         if column.type.value_type == pa.uint64() or (own, type) == ("list<int64>", "list<float64>"):
             return column.to_pylist()  # each row is looked at: an integer may be too large, or inexact
@@ -292,7 +281,7 @@ def _scalars(column: pa.Array, type: FieldType, problems: dict[int, str]) -> Any
 
 
 def _timestamps(column: pa.Array, *, truncate: bool) -> Any:
-    if _is_text(column.type):
+    if is_text(column.type):
         return [as_type(value, "timestamp", truncate_times=truncate) for value in column.to_pylist()]
     if truncate and pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         return pc.floor_temporal(column, unit="microsecond")
@@ -318,18 +307,6 @@ def _narrowed(column: pa.Array, problems: dict[int, str], what: str) -> pa.Array
 
 def _decoded(column: pa.Array) -> pa.Array:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-
-
-def _plain_type(type: pa.DataType) -> pa.DataType:
-    return type.value_type if pa.types.is_dictionary(type) else type
-
-
-def _is_text(type: pa.DataType) -> bool:
-    return bool(pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type))
-
-
-def _is_list(type: pa.DataType) -> bool:
-    return bool(pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type))
 
 
 def _json(value: Any) -> str | None:

@@ -43,10 +43,6 @@ def value_types(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict
 def _value_type(values: Sequence[Any]) -> FieldType:
     if all(isinstance(value, datetime) and value.tzinfo is not None for value in values):
         return "timestamp"
-    if all(isinstance(value, list) for value in values) and any(values):
-        elements = {type(element) for value in values for element in value}
-        if elements <= {int, float}:
-            return "list<int64>" if elements == {int} else "list<float64>"
     observed = Observed()
     for value in values:
         observed.add(value.item() if isinstance(value, np.generic) else value)

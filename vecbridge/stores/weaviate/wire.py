@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +29,7 @@ from vecbridge.stores.weaviate.stubs import (
 
 _SIGN: Final = np.uint64(1 << 63)
 _BEYOND_MICROSECONDS: Final = re.compile(r"(\.\d{6})\d+")
+_text_elements: Final[Callable[[Any], Sequence[str]]] = attrgetter("text_values.values")
 #: The attribute of a protobuf value, by codec, where it is not that of texts.
 _WRITTEN_TO: Final[Mapping[str, str]] = {
     "bool": "bool_value",
@@ -327,11 +329,6 @@ def _lists(
         missing.append(not elements and (value is None or value.WhichOneof("kind") != "list_value"))
     offsets = pa.array(np.array(ends, np.int32), mask=np.array([*missing, False]))
     return pa.ListArray.from_arrays(offsets, pa.array(flat, type or pa.string()))
-
-
-def _text_elements(message: Any) -> Sequence[str]:
-    texts: Sequence[str] = message.text_values.values
-    return texts
 
 
 def _int_elements(message: Any) -> list[int]:

@@ -185,10 +185,12 @@ class MilvusDriver:
             hint = "copy it into a collection that vecbridge makes"
             raise UnsupportedError(self.capabilities.backend, "adding fields to a foreign collection", hint)
         start = len(standing.fields)
-        self.connection.call(
-            "AlterCollection", deadline, f"add fields to {found.name!r}", collection_name=found.name,
-            properties=stored.of_added(identity.value, spec.fields[start:], start),
-        )  # fmt: skip
+        properties = stored.of_added(identity.value, spec.fields[start:], start)
+        for _ in range(2):  # up to 2.3.5 the last change is lost when the server restarts (milvus#30144)
+            self.connection.call(
+                "AlterCollection", deadline, f"add fields to {found.name!r}", collection_name=found.name,
+                properties=properties,
+            )  # fmt: skip
         grown = self.describe(found.name, deadline)
         return grown if grown is not None and grown.spec == spec else None
 

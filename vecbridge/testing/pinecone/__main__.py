@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 
 from vecbridge.testing.pinecone.emulator import Emulator
+from vecbridge.testing.stopping import told_to_stop
 
 
 def main() -> None:
@@ -21,12 +21,10 @@ def main() -> None:
     parser.add_argument("--ready-after", type=float, default=0.0, help="seconds until a new index is ready")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     options = vars(parser.parse_args())
-    stop = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stop)
-    with Emulator(**options) as emulator:
+    with told_to_stop() as wait, Emulator(**options) as emulator:
         sys.stdout.write(f"{emulator.host}\n")
         sys.stdout.flush()
-        signal.sigwait(stop)
+        wait()
 
 
 if __name__ == "__main__":

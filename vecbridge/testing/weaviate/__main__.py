@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 
 from vecbridge.testing.weaviate.emulator import Emulator
+from vecbridge.testing.stopping import told_to_stop
 
 
 def main() -> None:
@@ -18,12 +18,10 @@ def main() -> None:
     parser.add_argument("--grpc-port", type=int, default=50051, help="of gRPC; 0 is a free one")
     parser.add_argument("--api-key", default="", help="the key it takes; without one, anybody may call")
     options = vars(parser.parse_args())
-    stop = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # before there are threads, so that none of them is hit
-    with Emulator(**options) as emulator:
+    with told_to_stop() as wait, Emulator(**options) as emulator:
         sys.stdout.write(f"{emulator.url}\n")
         sys.stdout.flush()
-        signal.sigwait(stop)
+        wait()
 
 
 if __name__ == "__main__":

@@ -31,4 +31,3 @@ def told_to_stop() -> Iterator[Callable[[], object]]:
 
 def _noted(number: int, frame: object) -> None:
     """Python's part of the handler: the byte in the socket says it all."""
-

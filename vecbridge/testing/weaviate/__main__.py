@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from vecbridge.testing.weaviate.emulator import Emulator
 from vecbridge.testing.stopping import told_to_stop
+from vecbridge.testing.weaviate.emulator import Emulator
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from vecbridge import errors, filters, records
+from vecbridge import errors, filters, indexes, records
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.driver import (
     Columns,
@@ -106,6 +106,9 @@ class SQLiteDriver:
     def attach(self, found: Described, namespace: str) -> SQLiteCollection:
         return SQLiteCollection(self, found, namespace)
 
+    def encoder(self, spec: CollectionSpec, found: Described | None, namespace: str) -> SQLiteCollection:
+        return SQLiteCollection(self, found or _described("", spec), namespace)
+
     def namespaces(self, found: Described, deadline: Deadline) -> Iterable[str]:
         sql = "SELECT DISTINCT namespace FROM rows WHERE token = ?"
         return [name for (name,) in self.query(sql, found.identity.value, deadline=deadline)]
@@ -192,6 +195,9 @@ class SQLiteCollection:
         ids = rows.column("id").to_pylist()
         return iter([WritePart(range(rows.num_rows), list(zip(ids, messages, strict=True)))])
 
+    def request_size(self, part: WritePart) -> int:
+        return sum(len(message) for _, message in part.payload)
+
     def write(self, part: WritePart, deadline: Deadline) -> WriteResult:
         with self._store.transaction(deadline) as database:
             if self._stored_spec(database) != self._found.spec.to_json():
@@ -228,8 +234,7 @@ class SQLiteCollection:
         return SearchResult(hits)
 
     def lookup(self, ids: pa.Array, columns: Columns, deadline: Deadline) -> pa.RecordBatch:
-        wanted = set(ids.to_pylist())
-        return self._rows(None, deadline, wanted.__contains__).select(["id", *columns])
+        return self._rows(None, deadline, set(ids.to_pylist()).__contains__).select(["id", *columns])
 
     def pages(self, request: PageRequest) -> Generator[KeyedPage, None, None]:
         """Rows by their numbers, up to the last one that was there at the start; the key is both numbers."""
@@ -257,7 +262,8 @@ class SQLiteCollection:
         return int(self._store.query(sql, *self._place, deadline=deadline)[0][0])
 
     def status(self, deadline: Deadline) -> Status:
-        return Status(self.count(deadline), {vector.name: "ready" for vector in self._found.spec.vectors})
+        ready = {vector.name: "ready" for vector in self._found.spec.vectors}
+        return Status(self.count(deadline), ready, built=dict.fromkeys(ready, indexes.Flat()))
 
     def flush(self, deadline: Deadline) -> None:
         """A write is visible when it returns."""

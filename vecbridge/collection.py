@@ -28,7 +28,7 @@ from vecbridge.front.cursors import filter_digest
 from vecbridge.front.handle import Attached
 from vecbridge.front.queries import empty_ids, no_scores, selected, within, without
 from vecbridge.front.ranking import ranked
-from vecbridge.front.scanning import PAGE_ROWS
+from vecbridge.front.scanning import PAGE_ROWS, OnUnfit
 from vecbridge.front.writing import WritingHandle
 from vecbridge.query import Hits, Include, Page, Query, Status
 from vecbridge.schema import CollectionSpec
@@ -107,6 +107,7 @@ class Collection(WritingHandle):
         batch_rows: int = PAGE_ROWS,
         cursor: str | None = None,
         limit: int | None = None,
+        unfit: OnUnfit | None = None,
     ) -> Iterator[Page]:
         """Every record once, in pages; one inserted or deleted meanwhile comes at most once.
 
@@ -116,11 +117,15 @@ class Collection(WritingHandle):
             batch_rows: Rows a page, at most.
             cursor: Where to go on, from ``Page.cursor`` or :meth:`split`; works in another process.
             limit: Rows in all, at most; the last cursor goes on behind them.
+            unfit: Is called for each row that a batch of the included columns cannot hold, such as one that
+                another program wrote without a vector, with its id and a :class:`vecbridge.Unfit`, before
+                the page is yielded that would hold it.
 
         Yields:
-            Pages that have rows.
+            Pages that have rows; where ``unfit`` took all of them, one without any, for its cursor.
 
         Raises:
+            InvalidRecordError: Rows that a batch cannot hold, and no ``unfit`` to take them.
             ConfigError: A cursor of another collection, namespace or filter, or none at all.
             CursorExpiredError: The collection was compacted or replaced since.
         """
@@ -136,7 +141,7 @@ class Collection(WritingHandle):
         if condition is False:
             return iter(())
         request = PageRequest(columns, matching, batch_rows, self._connection.timeout, after, limit)
-        return self._scan(here, request, digest, resumed=cursor is not None)
+        return self._scan(here, request, digest, resumed=cursor is not None, unfit=unfit)
 
     # -------------------------------------------------------------------------------------- maintenance
 
@@ -232,7 +237,7 @@ class Collection(WritingHandle):
     ) -> None:
         """Replaces the hits of some queries by what comparing every match gives."""
         name = request.field.name
-        pages = self._pages(here.driver, (name,), request.filter, "search")
+        pages = self._pages(here.driver, (name,), request.filter, "search", skip_unfit=True)
         queries = selected(request.vectors, unsure)
         best = ranked(pages, name, queries, request.field.metric, request.k)
         for position, line in zip(unsure, best, strict=True):

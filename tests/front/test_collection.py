@@ -22,7 +22,7 @@ from vecbridge.errors import (
     UnsupportedError,
 )
 from vecbridge.filters import field
-from vecbridge.query import Hits, Query
+from vecbridge.query import Hits, Query, Unfit
 from vecbridge.stores.memory import MemoryCollection
 from vecbridge.testing import driver_of, forget_last_look
 
@@ -55,6 +55,64 @@ class Bare(MemoryCollection):
     def lookup(self, ids: pa.Array, columns: Any, deadline: Any) -> pa.RecordBatch:
         found = super().lookup(ids, columns, deadline)
         return found.take(pa.array(range(found.num_rows - 1, -1, -1)))
+
+
+class Bereft(MemoryCollection):
+    """Rows below r5 have no vector; searches leave the matches to be compared."""
+
+    def search(self, request: Any) -> SearchResult:
+        nothing = Hits([], np.empty(0, np.float32))
+        return SearchResult([nothing for _ in request.vectors], range(len(request.vectors)))
+
+    def pages(self, request: Any) -> Any:
+        for page in super().pages(request):
+            lost = pc.is_in(page.batch["id"], pa.array([f"r{number}" for number in range(5)]))
+            if "vector" not in request.columns:
+                lost = pc.and_(lost, False)
+            reasons = {
+                key: Unfit.of_vector("vector", 0, 2) for key in page.batch["id"].filter(lost).to_pylist()
+            }
+            yield KeyedPage(page.batch.filter(pc.invert(lost)), page.after, reasons)
+
+
+def test_rows_that_a_batch_cannot_hold_are_handed_over_before_their_page() -> None:
+    events: list[Any] = []
+    pages = filled(Bereft, rows=8).scan(batch_rows=3, unfit=lambda *row: events.append(row))
+    while (page := next(pages, None)) is not None:
+        events.append(page.batch["id"].to_pylist())
+    reason = Unfit("row:no_vector", "it has no vector 'vector'")
+    named = [(f"r{number}", reason) for number in range(5)]
+    assert events == [*named[:3], [], *named[3:], ["r5"], ["r6", "r7"]]
+
+
+def test_rows_that_a_batch_cannot_hold_end_a_scan_that_does_not_take_them() -> None:
+    photos = filled(Bereft, rows=8)
+    with pytest.raises(InvalidRecordError, match=r"'r0': row:no_vector: .*; and 2 more: include=") as caught:
+        list(photos.scan(batch_rows=5))
+    assert [failure.id for failure in caught.value.rows] == [f"r{number}" for number in range(5)]
+    assert sum(page.batch.num_rows for page in photos.scan(include=["year"])) == 8
+
+
+def test_rows_that_a_batch_cannot_hold_count_for_the_limit_and_their_cursor_goes_on_behind_them() -> None:
+    photos = filled(Bereft, rows=8)
+    named: dict[Any, Any] = {}
+    pages = list(photos.scan(batch_rows=2, limit=3, unfit=named.__setitem__))
+    assert [page.batch.num_rows for page in pages] == [0, 0]
+    assert list(named) == ["r0", "r1", "r2"]
+    rest = photos.scan(cursor=pages[-1].cursor, unfit=named.__setitem__)
+    assert [page.batch["id"].to_pylist() for page in rest] == [["r5", "r6", "r7"]]
+    assert list(named) == [f"r{number}" for number in range(5)]
+
+
+def test_rows_without_a_vector_are_found_counted_and_deleted_and_left_out_of_rankings() -> None:
+    photos = filled(Bereft, rows=8)
+    assert ids(photos.search(Query([0, 0], k=2))) == [["r5", "r6"]]
+    assert photos.find(None, limit=8, include=["year"]).num_rows == photos.count() == 8
+    with pytest.raises(InvalidRecordError, match="r0"):
+        photos.find(None, limit=8)
+    assert photos.minmax("year") == (0, 7)
+    photos.delete(filter=field("year") < 6)
+    assert photos.count() == 2
 
 
 @pytest.mark.parametrize("include", ["all", [], ["title"], ["vector", "year"]])

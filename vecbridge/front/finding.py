@@ -34,6 +34,8 @@ class FindingHandle(ScannedHandle):
 
         Raises:
             SchemaError: Ids of another type, or an unknown column.
+            InvalidRecordError: A record that a batch cannot hold, such as one that another program wrote
+                without a vector; ``include`` without the vector reads it.
         """
         here = self._enter_for_reading()
         wanted = records.id_array(here.spec, ids)
@@ -61,6 +63,7 @@ class FindingHandle(ScannedHandle):
         Raises:
             SchemaError: A filter or an order that does not fit.
             UnsupportedError: More than ``max_rows`` matches would have to be read.
+            InvalidRecordError: A record that a batch cannot hold, as of :meth:`fetch`.
 
         Example:
             >>> import vecbridge as vb

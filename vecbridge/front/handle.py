@@ -107,6 +107,16 @@ class CollectionHandle:
         """What the collection holds that ``spec`` cannot say, if vecbridge did not make it."""
         return self._attached.described.losses
 
+    @property
+    def extra(self) -> str | None:
+        """The json column that takes every key outside the other columns, if vecbridge did not make it."""
+        return self._attached.described.extra
+
+    @property
+    def identity(self) -> str:
+        """Which collection of its name it is: another value after it was dropped and made anew."""
+        return self._attached.described.identity.value
+
     def close(self) -> None:
         """Closes this handle alone, or its store too if :func:`vecbridge.open` made both."""
         self._closed = True

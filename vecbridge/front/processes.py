@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import weakref
 from collections import OrderedDict
@@ -14,6 +15,7 @@ from vecbridge.driver import StoreDriver
 _INHERITED: Final[list[object]] = []
 
 _MOST_DROPPED: Final = 10_000
+_CLOSING_SECONDS: Final = 5.0
 
 
 class Forkable(Protocol):
@@ -49,15 +51,35 @@ def keep_forever(inherited: object) -> None:
 
 
 def close_when_collected(store: Forkable, driver: StoreDriver) -> weakref.finalize[Any, Any]:
-    """Closes the driver when its store is garbage-collected without ``close()``, which frees its locks."""
+    """Closes the driver when its store is garbage-collected without ``close()``, which frees its locks.
+
+    A store lives as long as one of its collections or scans does.
+    """
     finalizer = weakref.finalize(store, _close, driver, os.getpid())
     finalizer.atexit = False
     return finalizer
 
 
 def _close(driver: StoreDriver, process: int) -> None:
-    if os.getpid() == process:
-        driver.close()
+    """Closes a driver in a thread of its own, and waits for it.
+
+    The garbage collector may run in the middle of any line, while this very thread holds a lock that the
+    driver, or what is below it, wants in order to close. Then waiting ends after a while, and the driver is
+    closed when the lock is free. ``threading`` itself takes locks to start a thread; ``_thread`` takes none.
+    """
+    if os.getpid() != process:
+        return
+    closed = _thread.allocate_lock()
+    closed.acquire()
+
+    def close() -> None:
+        try:
+            driver.close()
+        finally:
+            closed.release()
+
+    _thread.start_new_thread(close, ())
+    closed.acquire(timeout=_CLOSING_SECONDS)
 
 
 def note_dropped(url: str, name: str, identity: str) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import pyarrow as pa
 
 from vecbridge import records
 from vecbridge.driver import CollectionDriver, Columns, KeyedPage, PageRequest
-from vecbridge.errors import BackendError, ConfigError, VecbridgeError
+from vecbridge.errors import BackendError, ConfigError
 from vecbridge.filters import Filter
 from vecbridge.front import processes
 from vecbridge.front.cursors import CursorScope
 from vecbridge.front.handle import Attached, CollectionHandle
-from vecbridge.query import Page
+from vecbridge.query import Page, Unfit
+
+#: Is called with the id of a row that a batch cannot hold, and why.
+OnUnfit: TypeAlias = Callable[[str | int, Unfit], None]
 
 PAGE_ROWS = 10_000
 
@@ -35,8 +38,14 @@ class ScannedHandle(CollectionHandle):
         filter: Filter | None,
         consistency: Literal["latest", "search"] = "latest",
         limit: int | None = None,
+        *,
+        skip_unfit: bool = False,
     ) -> Iterator[pa.RecordBatch]:
-        """All rows that match, or somewhat more than ``limit`` of them, for what is done with them here."""
+        """All rows that match, or somewhat more than ``limit`` of them, for what is done with them here.
+
+        Raises:
+            InvalidRecordError: Rows that a batch cannot hold, unless they are to be skipped.
+        """
         rows = PAGE_ROWS if limit is None else min(limit, PAGE_ROWS)
         request = PageRequest(
             columns, filter, rows, self._connection.timeout, limit=limit, consistency=consistency
@@ -44,12 +53,16 @@ class ScannedHandle(CollectionHandle):
         pages = self._call("scan", driver.pages, request)
         try:
             while (page := self._next(pages)) is not None:
+                if page.unfit and not skip_unfit:
+                    raise records.unfit_rows(page.unfit)
                 if page.batch.num_rows:
                     yield page.batch
         finally:
             pages.close()
 
-    def _scan(self, here: Attached, request: PageRequest, digest: str, *, resumed: bool) -> Iterator[Page]:
+    def _scan(
+        self, here: Attached, request: PageRequest, digest: str, *, resumed: bool, unfit: OnUnfit | None
+    ) -> Iterator[Page]:
         """Pages with cursors; each looks at the state of the handle again.
 
         In a forked child a scan that the parent began goes on from its last key by the child's own driver,
@@ -68,13 +81,16 @@ class ScannedHandle(CollectionHandle):
                 resumed = False
                 if page is None:
                     return
-                if page.unfit:
-                    raise _unfit(page)
-                after = page.after
-                if page.batch.num_rows:
+                if page.unfit and unfit is None:
+                    raise records.unfit_rows(page.unfit)
+                if unfit is not None:
+                    for key, reason in page.unfit.items():
+                        unfit(key, reason)
+                after, rows = page.after, page.batch.num_rows + len(page.unfit)
+                if rows:
                     yield Page(page.batch, self._cursors.write(after, digest))
                 if request.limit is not None:
-                    request = replace(request, limit=request.limit - page.batch.num_rows)
+                    request = replace(request, limit=request.limit - rows)
                     if not request.limit:
                         return
                     if request.limit < request.rows:  # a whole page would go beyond the limit, its cursor too
@@ -99,8 +115,3 @@ class ScannedHandle(CollectionHandle):
             if isinstance(exc.__cause__, ValueError):
                 raise ConfigError(f"the cursor is damaged: {exc.__cause__}") from exc.__cause__
             raise
-
-
-def _unfit(page: KeyedPage) -> VecbridgeError:
-    problems = dict(enumerate(page.unfit.values()))
-    return records.invalid(problems, pa.array([str(key) for key in page.unfit]))

@@ -25,6 +25,7 @@ from vecbridge.records.inputs import Records, as_batch, as_table, changes, is_re
 from vecbridge.records.jsontext import canonical_json
 from vecbridge.records.recognition import Checked
 from vecbridge.records.stamps import require_same_embedder, stamp, stamped
+from vecbridge.records.unfit import unfit_lengths, unfit_rows
 
 __all__ = [
     "MAX_ID_BYTES",
@@ -55,6 +56,8 @@ __all__ = [
     "split",
     "stamp",
     "stamped",
+    "unfit_lengths",
+    "unfit_rows",
     "vector_array",
     "vectors",
 ]

@@ -122,6 +122,10 @@ class MemoryDriver:
         """One namespace of a table."""
         return MemoryCollection(self._database, found.state, found.spec, namespace)
 
+    def encoder(self, spec: CollectionSpec, found: Described | None, namespace: str) -> MemoryCollection:
+        """A collection of a database that nobody sees."""
+        return MemoryCollection(_Database(), _Table(spec, ""), spec, namespace)
+
     def namespaces(self, found: Described, deadline: Deadline) -> Iterable[str]:
         """Namespaces that were written to."""
         return list(found.state.namespaces)
@@ -172,6 +176,10 @@ class MemoryCollection:
     def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
         """All rows at once."""
         return iter([WritePart(range(rows.num_rows), rows.to_pylist())])
+
+    def request_size(self, part: WritePart) -> int:
+        """Bytes of the rows as Arrow holds them."""
+        return int(records.row_bytes(self._batch(part.payload, self._spec.column_names[1:])).sum())
 
     def write(self, part: WritePart, deadline: Deadline) -> WriteResult:
         """Replaces whole records."""
@@ -226,7 +234,9 @@ class MemoryCollection:
 
     def status(self, deadline: Deadline) -> Status:
         """Always ready."""
-        return Status(len(self._rows()), {vector.name: "ready" for vector in self._spec.vectors})
+        names = [vector.name for vector in self._spec.vectors]
+        built = {name: indexes.Flat() for name in names}  # every search compares every row
+        return Status(len(self._rows()), dict.fromkeys(names, "ready"), built=built)
 
     def flush(self, deadline: Deadline) -> None:
         """Writes are visible at once."""

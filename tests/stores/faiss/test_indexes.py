@@ -456,3 +456,27 @@ class TestFilters:
         photos.upsert(rows(photos.spec, ["again"], stored[5:6]))
         assert found(photos, stored[5], 1, filter=condition) == [["again"]]
         assert len(contents(photos)) == 3000
+
+
+@pytest.mark.parametrize("index", [Flat(), *BUILT], ids=by_kind)
+def test_the_built_index_is_what_its_file_says(tmp_path: Path, index: IndexParams) -> None:
+    with faiss_store(tmp_path) as store:
+        photos = store.create(small(index=index))
+        assert photos.status().built == {"vector": index if index == Flat() else None}
+        photos.upsert(rows(photos.spec, names(700), random_vectors(700)))
+        assert photos.status().built == {"vector": index if index == Flat() else None}
+        photos.wait_ready()
+        assert photos.status().built == {"vector": index}
+    with faiss_store(tmp_path) as store:
+        assert store.open("photos").status().built == {"vector": index}
+
+
+def test_an_index_whose_file_is_gone_or_that_was_not_worth_it_is_not_built(tmp_path: Path) -> None:
+    with faiss_store(tmp_path) as store:
+        built(store, 300, HNSW())
+        automatic, _ = built(store, 300, Auto(), name="auto")
+        assert automatic.status().built == {"vector": None}
+    for path in tmp_path.rglob("index-*.faiss"):
+        path.unlink()
+    with faiss_store(tmp_path) as store:
+        assert store.open("photos").status().built == {"vector": None}

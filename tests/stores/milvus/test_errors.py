@@ -365,7 +365,7 @@ LITE_USER = """
 import sys, time
 import vecbridge as vb
 store = vb.connect(sys.argv[1])
-store.collections()
+store.create(vb.CollectionSpec.single("photos", dim=2))
 print("open", flush=True)
 sys.stdin.read()
 """
@@ -382,7 +382,19 @@ def test_a_second_process_on_one_milvus_lite_directory_is_locked_out(tmp_path: P
             with within(10), pytest.raises(StoreLockedError, match="another process"):
                 store.collections()
             process.communicate("")
-            assert store.collections() == []
+            assert store.collections() == ["photos"]
+
+
+def test_looking_for_a_collection_makes_no_milvus_lite_directory(tmp_path: Path) -> None:
+    spec = small("photos")
+    with milvus_store(lite_url(tmp_path)) as store:
+        assert store.collections() == []
+        assert store.check(spec) == []
+        with pytest.raises(NotFoundError, match="photos"):
+            store.open("photos")
+        assert list(tmp_path.iterdir()) == []
+        store.create(spec).upsert(rows(spec, ["a"]))
+        assert store.collections() == ["photos"]
 
 
 def test_two_stores_of_one_process_share_a_milvus_lite_directory(tmp_path: Path) -> None:

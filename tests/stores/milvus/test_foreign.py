@@ -20,9 +20,11 @@ from vecbridge.filters import Filter, field
 from vecbridge.indexes import HNSW, Auto, IndexParams, IVFFlat, Other
 from vecbridge.query import Query
 from vecbridge.records import batch
-from vecbridge.schema import Field, Metric
+from vecbridge.schema import CollectionSpec, Field, Metric, VectorField
 from vecbridge.store import Collection, Store
 from vecbridge.stores.milvus.foreign import introspected
+from vecbridge.stores.milvus.layout import Keys, Layout
+from vecbridge.stores.milvus.wire import Answer
 from vecbridge.testing.inside import forget_last_look
 
 COUNT = 40
@@ -473,3 +475,21 @@ def test_on_milvus_lite_a_foreign_collection_that_was_replaced_by_one_of_another
 def test_a_foreign_name_that_is_unknown_is_not_found(store: Store) -> None:
     with pytest.raises(NotFoundError):
         store.open("No_Such_Collection")
+
+
+@pytest.mark.parametrize("dense", [True, False], ids=["placeholders", "left out"])
+def test_null_vectors_are_told_apart_whether_a_server_sends_placeholders_or_leaves_them_out(
+    dense: bool,
+) -> None:
+    valid = [False, True, False, True]
+    rows = [VECTORS[n] if there else np.zeros(8, np.float32) for n, there in enumerate(valid)]
+    kept = [row for row, there in zip(rows, valid, strict=True) if dense or there]
+    vectors = schema_pb2.FieldData(field_name="embedding", valid_data=valid)
+    vectors.vectors.float_vector.data.extend(np.concatenate(kept).tolist())
+    keys = schema_pb2.FieldData(field_name="key")
+    keys.scalars.long_data.data.extend(range(4))
+    spec = CollectionSpec.foreign("Foreign", (VectorField("embedding", 8),), (), "int64")
+    layout = Layout("key", "int64", "int64", False, {})
+    found, unfit = Answer([keys, vectors], "key").fitting(spec, Keys(layout, ""), ("embedding",))
+    assert found.to_pydict() == {"id": [1, 3], "embedding": [VECTORS[n].tolist() for n in (1, 3)]}
+    assert {key: reason.kind for key, reason in unfit.items()} == {0: "row:no_vector", 2: "row:no_vector"}

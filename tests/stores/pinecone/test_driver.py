@@ -40,8 +40,7 @@ from vecbridge.errors import (
 from vecbridge.filters import normalize
 from vecbridge.query import Query
 from vecbridge.store import Store
-from vecbridge.stores.pinecone import collection as collection_module
-from vecbridge.stores.pinecone import errors
+from vecbridge.stores.pinecone import encoding, errors
 from vecbridge.stores.pinecone.limits import REQUEST_BYTES, REQUEST_ROWS
 from vecbridge.testing import driver_of
 from vecbridge.testing.pinecone import Emulator
@@ -200,8 +199,8 @@ def test_a_large_batch_is_encoded_in_slices_and_cut_as_if_it_were_not(
     batch = rows(photos.spec, [f"r{number}" for number in range(count)], title=["x" * 1_500] * count)
     limits = RequestLimits(REQUEST_ROWS, REQUEST_BYTES)
     whole = list(driver_of(photos).prepare(batch, limits))
-    monkeypatch.setattr(collection_module, "_SLICE", 700)
-    monkeypatch.setattr(collection_module, "_KEPT_BYTES", kept)
+    monkeypatch.setattr(encoding, "_SLICE", 700)
+    monkeypatch.setattr(encoding, "_KEPT_BYTES", kept)
     sliced = list(driver_of(photos).prepare(batch, limits))
     assert [part.rows for part in sliced] == [part.rows for part in whole]
     assert [part.payload for part in sliced] == [part.payload for part in whole]

@@ -308,6 +308,7 @@ def test_a_new_index_is_waited_for(
     with pinecone_store(emulators(ready_after=0.5)) as store:
         photos = store.create(small())
         assert photos.status().index == "ready"
+        assert photos.status().built == {"vector": vb.Auto()}
     monkeypatch.setattr("vecbridge.store._CREATE_SECONDS", 0.2)
     with pinecone_store(emulators(ready_after=30)) as store:
         with pytest.raises(DeadlineError, match="not ready"):

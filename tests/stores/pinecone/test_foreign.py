@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -161,19 +162,44 @@ def test_what_other_keys_cannot_hold_is_refused(index: Any, store: Store, extra:
     assert photos.fetch(["é", "fine"]).num_rows == 0
 
 
-def test_native_namespaces_are_namespaces_and_a_name_that_vecbridge_has_not_is_a_loss(
+ODD = ["a b", "eu/west?x=1&y#z", "n" * 100]
+
+
+def test_native_namespaces_are_namespaces_also_of_names_that_vecbridge_never_gives(
     index: Any, store: Store
 ) -> None:
-    for namespace in ("eu", "a b"):
-        index.upsert(vectors=[("x", [1, 0, 0, 0], {"only": namespace})], namespace=namespace)
+    for namespace in ("eu", *ODD):
+        index.upsert(vectors=[(f"x{namespace[:1]}", [1, 0, 0, 0], {"only": namespace})], namespace=namespace)
     assert store.open("other-photos").spec.namespaced
-    assert store.namespaces("other-photos") == ["", "eu"]
-    eu = store.open("other-photos", namespace="eu")
-    assert (eu.count(), scanned(eu)) == (1, ["x"])
-    assert "only" in eu.spec.column_names
-    assert [(gap.kind, gap.subject, gap.blocking) for gap in eu.losses] == [("namespace", "a b", False)]
-    with pytest.raises(ConfigError):
-        store.open("other-photos", namespace="a b")
+    assert store.namespaces("other-photos") == sorted(["", "eu", *ODD])
+    for namespace in ("eu", *ODD):
+        there = store.open("other-photos", namespace=namespace)
+        assert (there.count(), scanned(there)) == (1, [f"x{namespace[:1]}"])
+        assert there.losses == ()
+        assert there.fetch([f"x{namespace[:1]}"])["only"].to_pylist() == [namespace]
+        [first] = there.scan()
+        assert list(there.scan(cursor=first.cursor)) == []
+        assert vb.urls.parse(str(there.url)).namespace == namespace
+    with pytest.raises(ConfigError, match="namespace 'a b'"):
+        store.create(vb.CollectionSpec.single("own", dim=4, namespaced=True), namespace="a b")
+    store.create(vb.CollectionSpec.single("own", dim=4, namespaced=True))
+    with pytest.raises(ConfigError, match="namespace 'a b'"):
+        store.open("own", namespace="a b")
+
+
+def test_what_first_comes_behind_the_sample_stands_in_extra(index: Any, store: Store) -> None:
+    held = {"year": "later", "flag": 1, "Title": ["x"], "tags": "all", "sudden": 2, "id": "i", "vector": True}
+    more = [(f"q{n:03}", VECTORS[0].tolist(), {"year": n}) for n in range(100)]
+    index.upsert(vectors=[*more, ("z", VECTORS[0].tolist(), held), ("zz", VECTORS[0].tolist(), {"year": 0})])
+    photos = store.open("other-photos")
+    assert "sudden" not in photos.spec.column_names
+    row, last = photos.fetch(["z", "zz"]).to_pylist()
+    assert {row[name] for name in ("year", "flag", "Title", "tags")} == {None}
+    assert row["extra"] == (
+        '{"Title":["x"],"flag":1.0,"id":"i","sudden":2.0,"tags":"all","vector":true,"year":"later"}'
+    )
+    assert (last["year"], last["extra"]) == (0.0, None)
+    assert contents(photos)["z"] == row
 
 
 def test_sparse_values_are_a_loss_and_the_index_is_not_written_to(client: Any, store: Store) -> None:
@@ -186,6 +212,40 @@ def test_sparse_values_are_a_loss_and_the_index_is_not_written_to(client: Any, s
     assert hybrid.fetch(["a"]).column("vector").to_pylist() == [[1, 2]]
     with pytest.raises(UnsupportedError, match="sparse"):
         hybrid.upsert(rows(hybrid.spec, ["a"]))
+
+
+def test_a_record_without_dense_values_is_named_and_ends_no_scan(
+    client: Any, store: Store, emulator: Emulator
+) -> None:
+    client.indexes.create(name="hybrid", dimension=2, metric="dotproduct", spec=PLACE)
+    with client.index("hybrid") as index:
+        index.upsert(vectors=[(key, [1, number], {"n": number}) for number, key in enumerate("abcd")])
+    without_values(emulator, "hybrid", "b")
+    hybrid, named = store.open("hybrid"), {}
+    for condition in (None, vb.field("n") >= 1):
+        with pytest.raises(InvalidRecordError, match="'b': row:no_vector"):
+            list(hybrid.scan(filter=condition))
+        named.clear()
+        pages = list(hybrid.scan(filter=condition, batch_rows=1, unfit=named.__setitem__))
+        assert [key for page in pages for key in page.batch["id"].to_pylist()] == (
+            ["a", "c", "d"] if condition is None else ["c", "d"]
+        )
+        assert {key: str(reason) for key, reason in named.items()} == {
+            "b": "row:no_vector: it has no vector 'vector'"
+        }
+    limited = list(hybrid.scan(batch_rows=2, limit=2, unfit=named.__setitem__))
+    assert [page.batch["id"].to_pylist() for page in limited] == [["a"]]
+    with pytest.raises(InvalidRecordError, match="'b'"):
+        hybrid.fetch(["a", "b"])
+    assert hybrid.fetch(["b"], include=["n"])["n"].to_pylist() == [1]
+    assert scanned(hybrid) == ["a", "b", "c", "d"]
+    assert hybrid.count() == 4
+
+
+def without_values(emulator: Emulator, index: str, key: str) -> None:
+    """Makes a record one of sparse values alone, which the service took in earlier years."""
+    records = emulator._project.find(index).data._namespaces[""].records
+    records[key] = replace(records[key], values=None, sparse={1: 0.5})  # type: ignore[index]
 
 
 def test_an_index_without_dense_vectors_is_no_collection(client: Any, store: Store) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import vecbridge as vb
 from tests.stores.weaviate.helpers import foreign, fresh, rest, scanned
 from vecbridge import records
 from vecbridge.errors import (
@@ -290,3 +291,104 @@ def test_a_name_that_a_foreign_class_has_taken_is_an_error_and_touches_nothing(s
             with pytest.raises(CollectionExistsError):
                 store.create(spec, if_exists=if_exists)  # type: ignore[arg-type]
         assert scanned(store.open(name)) == KEYS
+
+
+def test_an_object_without_a_vector_is_named_and_ends_no_scan(store: Store) -> None:
+    bare = [{"id": KEYS[0], "properties": {"pages": 1}}, *ROWS[1:]]
+    with foreign(store, described(), bare) as name:
+        collection = store.open(name)
+        assert collection.spec.vector.dim == 3
+        with pytest.raises(InvalidRecordError, match=f"{KEYS[0]}.*row:no_vector.*unfit="):
+            list(collection.scan())
+        named: dict[Any, Any] = {}
+        pages = list(collection.scan(batch_rows=1, unfit=named.__setitem__))
+        assert {key: reason.kind for key, reason in named.items()} == {KEYS[0]: "row:no_vector"}
+        assert [key for page in pages for key in page.batch["id"].to_pylist()] == KEYS[1:]
+        assert scanned(collection) == KEYS
+        assert collection.count() == 3
+        with pytest.raises(InvalidRecordError, match=KEYS[0]):
+            collection.fetch(KEYS)
+        assert collection.fetch(KEYS, include=["pages"])["pages"].to_pylist() == [1, 200, None]
+        [hits] = collection.search(Query([1, 1, 1], k=3))
+        assert sorted(hits.ids) == KEYS[1:]
+        assert collection.distinct("pages") == [1, 200]
+        assert collection.delete(filter=field("pages") == 1) == 1
+        assert scanned(collection) == KEYS[1:]
+
+
+def test_rows_behind_objects_without_a_vector_are_read_from_their_cursors(store: Store) -> None:
+    keys = [str(uuid.UUID(int=number << 60)) for number in range(1, 9)]
+    some: list[dict[str, Any]] = [
+        {"id": key, "properties": {}} | ({"vector": [1.0, 2.0, 3.0]} if row in (3, 6) else {})
+        for row, key in enumerate(keys)
+    ]
+    with foreign(store, described(), some) as name:
+        collection = store.open(name)
+        named: list[Any] = []
+        found, cursor = [], None
+        while True:
+            pages = collection.scan(batch_rows=2, cursor=cursor, unfit=lambda key, _: named.append(key))
+            if (page := next(pages, None)) is None:
+                break
+            found += page.batch["id"].to_pylist()
+            cursor = page.cursor
+        assert found == [keys[3], keys[6]]
+        assert sorted(named) == sorted(set(keys) - set(found))
+
+
+def test_an_object_without_one_of_its_named_vectors_is_named_where_that_is_read(store: Store) -> None:
+    config = {
+        name: {"vectorizer": {"none": {}}, "vectorIndexType": "hnsw", "vectorIndexConfig": {}}
+        for name in ("a", "b")
+    }
+    made = described(vectorConfig=config)
+    for each in ("vectorizer", "vectorIndexConfig"):
+        del made[each]
+    some = [
+        {"id": KEYS[0], "vectors": {"a": [1, 2]}, "properties": {}},
+        {"id": KEYS[1], "vectors": {"a": [2, 1], "b": [1, 2, 3]}, "properties": {}},
+    ]
+    with foreign(store, made, some) as name:
+        collection = store.open(name)
+        assert {each.name: each.dim for each in collection.spec.vectors} == {"a": 2, "b": 3}
+        named: dict[Any, Any] = {}
+        pages = list(collection.scan(unfit=named.__setitem__))
+        assert [key for page in pages for key in page.batch["id"].to_pylist()] == KEYS[1:2]
+        assert {key: str(reason) for key, reason in named.items()} == {
+            KEYS[0]: "row:no_vector: it has no vector 'b'"
+        }
+        assert collection.fetch(KEYS[:1], include=["a"])["a"].to_pylist() == [[1, 2]]
+        with pytest.raises(InvalidRecordError, match=f"{KEYS[0]}.*'b'"):
+            collection.search(Query([1, 2], using="a", include=["b"]))
+
+
+def test_a_tenant_whose_vectors_have_another_length_is_named_row_by_row(store: Store) -> None:
+    tenants = {"enabled": True, "autoTenantCreation": True}
+    other = {"id": KEYS[1], "vector": [1.0, 2.0], "properties": {}, "tenant": "us"}
+    with foreign(store, described(multiTenancyConfig=tenants), [ROWS[0] | {"tenant": "eu"}, other]) as name:
+        named: dict[Any, Any] = {}
+        assert [
+            page.batch.num_rows for page in store.open(name, namespace="us").scan(unfit=named.__setitem__)
+        ] == [0]
+        assert {key: str(reason) for key, reason in named.items()} == {
+            KEYS[1]: "row:no_vector: its vector 'vector' has 2 dimensions, not 3"
+        }
+
+
+def test_the_object_of_the_first_uuid_that_there_is_is_scanned(store: Store) -> None:
+    first = {"id": str(uuid.UUID(int=0)), "vector": [1.0, 1.0, 1.0], "properties": {"pages": 3}}
+    with foreign(store, described(), [*ROWS, first]) as name:
+        collection = store.open(name)
+        assert scanned(collection) == [first["id"], *KEYS]
+        assert scanned(collection, batch_rows=1) == [first["id"], *KEYS]
+        assert scanned(collection, limit=1) == [first["id"]]
+        assert scanned(collection, limit=2) == [first["id"], KEYS[0]]
+        assert scanned(collection, filter=field("pages") < 500) == [first["id"], *KEYS[:2]]
+        starts = collection.split(3)
+        assert sorted(key for start in starts for key in scanned(collection, cursor=start)) == [
+            first["id"],
+            *KEYS,
+        ]
+        page = next(collection.scan(batch_rows=1))
+        assert scanned(collection, cursor=page.cursor) == KEYS
+        assert collection.delete(filter=vb.everything) == 4

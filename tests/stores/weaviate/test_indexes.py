@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 import vecbridge as vb
 from tests.stores.weaviate import server
-from tests.stores.weaviate.helpers import compressed, fresh, made, random_vectors, rows
+from tests.stores.weaviate.helpers import compressed, fresh, made, random_vectors, rest, rows
 from vecbridge.driver import Deadline
 from vecbridge.errors import DeadlineError
 from vecbridge.indexes import HNSW
@@ -123,3 +124,35 @@ def test_an_exclusive_holder_waits_for_shared_ones_and_keeps_them_out() -> None:
         order.append("exclusive")
     late.join()
     assert order == ["exclusive", "shared"]
+
+
+def test_the_built_index_is_the_one_that_the_class_has_now(genuine_store: Store) -> None:
+    index = HNSW(m=12, ef_construction=90, ef=40)
+    spec = spec_of(index)
+    with made(genuine_store, spec) as collection:
+        assert collection.status().built == {"vector": index}
+        path = f"/v1/schema/{spec.name[0].upper()}{spec.name[1:]}"
+        described = rest(genuine_store, "GET", path)
+        config = described["vectorConfig"]["vector"]["vectorIndexConfig"]
+        config |= {"ef": 99, "bq": {"enabled": True}}
+        rest(genuine_store, "PUT", path, described)
+        assert collection.status().built == {"vector": HNSW(m=12, ef_construction=90, ef=99, quantizer="bq")}
+        assert collection.spec.vector.index == index
+
+
+def test_the_choice_of_the_server_is_told_in_its_own_terms(genuine_store: Store) -> None:
+    spec = CollectionSpec.single(fresh("index"), dim=DIM)
+    with made(genuine_store, spec) as collection:
+        built = collection.status().built["vector"]
+        assert isinstance(built, HNSW)
+        assert built.quantizer is None
+
+
+@pytest.mark.parametrize("quantizer", ["pq", "sq"])
+def test_a_quantizer_is_built_once_it_is_trained(genuine_store: Store, quantizer: Any) -> None:
+    spec = spec_of(HNSW(m=16, ef_construction=64, quantizer=quantizer))
+    with made(genuine_store, spec) as collection:
+        collection.upsert(rows(spec, list(map(str, range(COUNT)))))
+        assert collection.status().built == {"vector": HNSW(m=16, ef_construction=64)}
+        collection.wait_ready()
+        assert collection.status().built == {"vector": spec.vector.index}

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
-from vecbridge import indexes, records
+from vecbridge import records
 from vecbridge.errors import (
     ConfigError,
     CorruptStoreError,
@@ -24,6 +24,7 @@ from vecbridge.errors import (
 from vecbridge.indexes import IndexParams
 from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec, Metric
+from vecbridge.stores.faiss.indexes import described
 from vecbridge.stores.faiss.log import Rows
 
 _BLOCK_BYTES: Final = 32 << 20
@@ -183,7 +184,7 @@ def read(path: str | os.PathLike[str]) -> Bare:
     ids, order = _ids(index)
     kind = type(index).__name__
     return Bare(
-        place, index.d, _METRICS[index.metric_type], _params(index), ids, _vectors(index, order), kind
+        place, index.d, _METRICS[index.metric_type], described(index), ids, _vectors(index, order), kind
     )
 
 
@@ -230,24 +231,6 @@ def _vectors(index: Any, order: Rows | None) -> Vectors | None:
         # the outer one owns the inner, and a graph can have been written without its vectors
         return _Flat(vectors.index, index) if vectors.index.ntotal == index.ntotal else None
     return _Lists(vectors.index, vectors.order, index) if isinstance(vectors, _Lists) else None
-
-
-def _params(index: Any) -> IndexParams:
-    match index:
-        case faiss.IndexIDMap():
-            return _params(faiss.downcast_index(index.index))
-        case faiss.IndexHNSWFlat():
-            return indexes.HNSW(m=index.hnsw.nb_neighbors(1), ef_construction=index.hnsw.efConstruction)
-        case faiss.IndexIVFFlat():
-            return indexes.IVFFlat(nlist=index.nlist)
-        case faiss.IndexIVFScalarQuantizer() if index.sq.qtype == faiss.ScalarQuantizer.QT_8bit:
-            return indexes.IVFSQ8(nlist=index.nlist)
-        case faiss.IndexIVFPQ():
-            return indexes.IVFPQ(nlist=index.nlist, m=index.pq.M, nbits=index.pq.nbits)
-        case faiss.IndexFlat():
-            return indexes.Flat()
-        case _:
-            return indexes.Auto()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

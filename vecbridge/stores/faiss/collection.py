@@ -28,6 +28,7 @@ from vecbridge.errors import CursorExpiredError, DeadlineError, StoreLockedError
 from vecbridge.filters import Filter
 from vecbridge.query import FloatArray, Hits, Ids, Status
 from vecbridge.schema import Metric
+from vecbridge.stores.faiss import indexes
 from vecbridge.stores.faiss.exact import Candidates
 from vecbridge.stores.faiss.files import WriterLock
 from vecbridge.stores.faiss.log import Rows
@@ -43,7 +44,19 @@ _MOST_PROJECTIONS: Final = 64
 _ALL_STORED: Final = WriteResult()
 
 
-class FaissCollection:
+class FaissEncoder:
+    """Leaves rows as they are; see :class:`vecbridge.driver.Encoder`."""
+
+    def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
+        """One part whatever the limits are, because a batch is committed whole."""
+        return iter([WritePart(range(rows.num_rows), rows)])
+
+    def request_size(self, part: WritePart) -> int:
+        """Bytes of the vectors and of the log, about."""
+        return int(records.row_bytes(part.payload).sum())
+
+
+class FaissCollection(FaissEncoder):
     """The driver of one namespace; shared by all of its handles in a store.
 
     Args:
@@ -67,10 +80,6 @@ class FaissCollection:
         """The token and the number of fields that are stored now."""
         stored = StoredSpec.read(self.reader.place.directory.parent)
         return None if stored is None else stored.identity
-
-    def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
-        """One part whatever the limits are, because a batch is committed whole."""
-        return iter([WritePart(range(rows.num_rows), rows)])
 
     def write(self, part: WritePart, deadline: Deadline) -> WriteResult:
         """Commits the batch whole, or nothing of it."""
@@ -174,7 +183,12 @@ class FaissCollection:
         """Rows, state of the indexes, and dead rows that compact() would remove."""
         view = self.reader.view()
         snapshot = view.snapshot
-        return Status(snapshot.live_rows, view.states, {"dead_rows": snapshot.total - snapshot.live_rows})
+        details = {"dead_rows": snapshot.total - snapshot.live_rows}
+        built = {
+            field.name: indexes.built(field, view.indexes[field.name])
+            for field in self.reader.place.spec.vectors
+        }
+        return Status(snapshot.live_rows, view.states, details, built)
 
     def flush(self, deadline: Deadline) -> None:
         """Writes are visible at once; the writer also extends an index that has fallen far behind."""

@@ -33,7 +33,7 @@ from vecbridge.stores.faiss.place import SPEC, Place, StoredSpec
 from vecbridge.urls import StoreOptions, StoreURL
 
 if TYPE_CHECKING:
-    from vecbridge.stores.faiss.collection import FaissCollection
+    from vecbridge.stores.faiss.collection import FaissCollection, FaissEncoder
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _DISK_THREADS: Final = 4
@@ -174,6 +174,12 @@ class FaissDriver:
                 collection = self._collections[key] = FaissCollection(place, lock, self._disk)
             collection.reader.grow(found.state)
             return collection
+
+    def encoder(self, spec: CollectionSpec, found: Described | None, namespace: str) -> FaissEncoder:
+        """The same for every collection."""
+        from vecbridge.stores.faiss.collection import FaissEncoder
+
+        return FaissEncoder()
 
     def namespaces(self, found: Described, deadline: Deadline) -> Iterable[str]:
         """Directories with a CURRENT."""

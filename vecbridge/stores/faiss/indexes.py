@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from typing import Any, Final
 import faiss
 import numpy as np
 
-from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, IVFFlat
+from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IndexParams, IVFFlat
 from vecbridge.query import FloatArray
 from vecbridge.schema import Metric, VectorField
 from vecbridge.stores.faiss import gpu
@@ -76,6 +77,40 @@ def new(field: VectorField) -> Any:
     lists.own_fields = True
     quantizer.this.disown()
     return lists
+
+
+def described(index: Any) -> IndexParams:
+    """The parameters of a FAISS index, as it says them itself; Auto where none of ours describe it."""
+    match index:
+        case faiss.IndexIDMap():
+            return described(faiss.downcast_index(index.index))
+        case faiss.IndexHNSWFlat():
+            return HNSW(m=index.hnsw.nb_neighbors(1), ef_construction=index.hnsw.efConstruction)
+        case faiss.IndexIVFFlat():
+            return IVFFlat(nlist=index.nlist)
+        case faiss.IndexIVFScalarQuantizer() if index.sq.qtype == faiss.ScalarQuantizer.QT_8bit:
+            return IVFSQ8(nlist=index.nlist)
+        case faiss.IndexIVFPQ():
+            return IVFPQ(nlist=index.nlist, m=index.pq.M, nbits=index.pq.nbits)
+        case faiss.IndexFlat():
+            return Flat()
+        case _:
+            return Auto()
+
+
+def built(field: VectorField, opened: Sequence[Loaded]) -> IndexParams | None:
+    """The index that a field has: None where its rows are still compared one by one.
+
+    Args:
+        field: The vector field.
+        opened: Its index files, which are left out where they are damaged or were built otherwise.
+    """
+    if isinstance(field.index, Flat):
+        return field.index
+    if not opened:
+        return None
+    found = described(opened[0].index)
+    return plan(field) if isinstance(found, Auto) else found  # on the GPU it has another class
 
 
 def write(index: Any, path: Path) -> None:

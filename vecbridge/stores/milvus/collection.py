@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from vecbridge import records
 from vecbridge.driver import (
     Columns,
     Deadline,
@@ -28,11 +26,11 @@ from vecbridge.filters import Filter
 from vecbridge.indexes import IVFPQ, IVFSQ8, Flat, IndexParams, IVFFlat
 from vecbridge.query import FloatArray, Hits, Status
 from vecbridge.stores.milvus import expressions, index_params, stored, wire
-from vecbridge.stores.milvus.layout import DYNAMIC, Keys, Layout
+from vecbridge.stores.milvus.encoding import MilvusEncoder
+from vecbridge.stores.milvus.layout import Keys, Layout
 from vecbridge.stores.milvus.readiness import Readiness
 from vecbridge.stores.milvus.table import STRONG, Table
 
-_KEPT_BYTES: Final = 64 << 20  # of encoded rows between the two looks of prepare()
 _EXACT_ROWS: Final = 2_000  # matches that are compared one by one, where no index answers for a filter
 _IDS_A_LOOKUP: Final = 1_000
 _IDS_A_DELETION: Final = 10_000
@@ -55,6 +53,7 @@ class MilvusCollection:
         self._spec = found.spec
         self._layout: Layout = found.state
         self._keys = Keys(self._layout, namespace)
+        self._encoder = MilvusEncoder(self._spec, self._layout, self._keys, table.dialect)
 
     def identity(self, deadline: Deadline) -> Identity | None:
         """Which collection has this name now; None if none has."""
@@ -64,27 +63,12 @@ class MilvusCollection:
             return None
 
     def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
-        """Encodes the dynamic field of all rows, and cuts them by the bytes that are sent.
-
-        Raises:
-            InvalidRecordError: A row whose scalars take more than 65,536 bytes of JSON, or an id that Milvus
-                does not give back.
-        """
-        encoded: list[pa.RecordBatch | None] = []
-        problems: dict[int, str] = {}
-        kept = 0
-        for start in range(0, rows.num_rows, limits.rows):
-            chunk = self._encoded(rows.slice(start, limits.rows))
-            problems |= {start + row: problem for row, problem in self._unstorable(chunk).items()}
-            kept += chunk.column(DYNAMIC).nbytes if self._layout.has_dynamic else 0
-            encoded.append(chunk if kept <= _KEPT_BYTES else None)
-        if problems:
-            raise records.invalid(problems, rows.column("id"))
-        return self._parts(rows, encoded, limits)
+        """See :meth:`MilvusEncoder.prepare`."""
+        return self._encoder.prepare(rows, limits)
 
     def write(self, part: WritePart, deadline: Deadline) -> WriteResult:
         """One upsert."""
-        fields = wire.upsert_fields(self._spec, self._layout, self._keys, part.payload)
+        fields = self._encoder.fields(part)
         self._table.write("Upsert", deadline, fields_data=fields, num_rows=len(part.rows))
         return WriteResult()
 
@@ -165,7 +149,8 @@ class MilvusCollection:
             if keys := answer.keys():
                 after = keys[-1]
                 ids = self._keys.decode(keys)
-                yield KeyedPage(answer.batch(self._spec, self._keys, request.columns, ids), after)
+                batch, unfit = answer.fitting(self._spec, self._keys, request.columns, ids)
+                yield KeyedPage(batch, after, unfit)
             if len(keys) < rows:
                 return
             left = None if left is None else left - rows
@@ -188,7 +173,7 @@ class MilvusCollection:
 
     def status(self, deadline: Deadline) -> Status:
         """Rows of the namespace, and how far the collection's indexes cover its rows."""
-        return self._readiness.status(self.count(deadline), deadline)
+        return self._readiness.status(self.count, deadline)
 
     def flush(self, deadline: Deadline) -> None:
         """Waits until acknowledged writes are visible; sealing segments is for :meth:`build`."""
@@ -197,33 +182,6 @@ class MilvusCollection:
     def build(self, deadline: Deadline) -> None:
         """Seals what was written and waits until searches are answered by the index."""
         self._readiness.build(deadline)
-
-    def _encoded(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        merges = self._table.dialect.merges_upserts
-        return wire.with_dynamic_field(self._spec, self._layout, rows, with_nulls=merges)
-
-    def _unstorable(self, rows: pa.RecordBatch) -> dict[int, str]:
-        """Rows that the server would hide, or refuse together with their neighbours."""
-        problems: dict[int, str] = {}
-        largest, most = self._table.dialect.largest_id, self._table.dialect.capabilities.record_bytes
-        if self._layout.pk_type == "int64":
-            for row in np.flatnonzero(records.numbers(rows.column("id")) > largest).tolist():
-                problems[row] = f"Milvus never gives back an id above {largest}"
-        if self._layout.has_dynamic and most is not None:
-            sizes = records.numbers(pc.binary_length(rows.column(DYNAMIC)))
-            for row in np.flatnonzero(sizes > most).tolist():
-                problems[row] = f"its fields take {sizes[row]:,} bytes as JSON, and Milvus keeps {most:,}"
-        return problems
-
-    def _parts(
-        self, rows: pa.RecordBatch, encoded: Sequence[pa.RecordBatch | None], limits: RequestLimits
-    ) -> Iterator[WritePart]:
-        for number, chunk in enumerate(encoded):
-            start = number * limits.rows
-            chunk = self._encoded(rows.slice(start, limits.rows)) if chunk is None else chunk
-            for part in records.ranges(chunk, max_rows=limits.rows, max_bytes=limits.bytes):
-                place = range(start + part.start, start + part.stop)
-                yield WritePart(place, chunk.slice(part.start, len(part)))
 
     def _key_lists(self, ids: pa.Array, size: int) -> Iterator[list[Any]]:
         for start in range(0, len(ids), size):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
@@ -32,6 +33,7 @@ from vecbridge.urls import StoreOptions, StoreURL
 if TYPE_CHECKING:
     from vecbridge.stores.milvus.collection import MilvusCollection
     from vecbridge.stores.milvus.connection import Connection
+    from vecbridge.stores.milvus.encoding import MilvusEncoder
     from vecbridge.stores.milvus.readiness import Readiness
     from vecbridge.stores.milvus.table import Table
 
@@ -167,6 +169,13 @@ class MilvusDriver:
         from vecbridge.stores.milvus.collection import MilvusCollection
 
         return MilvusCollection(*self._shared(found), found, namespace)
+
+    def encoder(self, spec: CollectionSpec, found: Described | None, namespace: str) -> MilvusEncoder:
+        """What encodes rows by the layout that the collection has, or would have."""
+        from vecbridge.stores.milvus.encoding import MilvusEncoder
+
+        where = layout.of_spec(spec) if found is None else found.state
+        return MilvusEncoder(spec, where, layout.Keys(where, namespace), self._dialect)
 
     def add_fields(self, found: Described, spec: CollectionSpec, deadline: Deadline) -> Described | None:
         """Adds to the stored spec; a row that lacks a field's key in the dynamic field has null there.
@@ -340,16 +349,21 @@ class MilvusDriver:
                 table = Table(
                     self.connection, self._dialect, found.spec, found.state, self._options.consistency
                 )
-                known = self._tables[found.name] = (found.identity, table, Readiness(table))
+                readiness = Readiness(table, partial(self._has_index_file, found.name))
+                known = self._tables[found.name] = (found.identity, table, readiness)
             return known[1:]
 
+    def _has_index_file(self, name: str, field: str) -> bool:
+        """Whether the index of a vector field is on the disk, where this process can see that."""
+        return False
+
     def _described_indexes(self, name: str, deadline: Deadline) -> dict[str, dict[str, str]]:
+        from vecbridge.stores.milvus.errors import NoIndexError
+
         try:
             answer = self.connection.call("DescribeIndex", deadline, collection_name=name)
-        except VecbridgeError as exc:
-            if "index not found" in str(exc).lower():
-                return {}
-            raise
+        except NoIndexError:
+            return {}
         return {index.field_name: stored.unpaired(index.params) for index in answer.index_descriptions}
 
 

@@ -20,6 +20,11 @@ from vecbridge.errors import (
 )
 from vecbridge.transport.errors import Texts, rpc_error
 
+
+class NoIndexError(BackendError):
+    """The collection has no index, because another program dropped it; it cannot be loaded either."""
+
+
 _UNAVAILABLE: Final = (
     *(1, 2, 11, 12, 901),  # a service or a node that is not ready, or late
     *(101, 103),  # a collection that is not loaded
@@ -51,6 +56,8 @@ _BY_TEXT: Final[Texts] = (
     ("message larger than max", TooLargeError),
     ("message size too large", TooLargeError),
     ("no space left on device", StorageFullError),
+    ("index not found", NoIndexError),
+    ("no index on collection", NoIndexError),  # milvus-lite
     ("empty grpc client", UnavailableError),
     ("deadline exceeded", DeadlineError),
     ("collection not loaded", UnavailableError),

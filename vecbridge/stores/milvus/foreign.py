@@ -91,6 +91,7 @@ def introspected(
         identity,
         tuple(losses),
         read_only,
+        extra,
         Layout(pk.name, key_type, key_type, False, {column.name: column for column in columns}, extra),
     )
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from vecbridge.capabilities import Capabilities
 from vecbridge.driver import Deadline, Described, OnFork
-from vecbridge.errors import DeadlineError, InvalidURLError, StoreLockedError
+from vecbridge.errors import ConfigError, DeadlineError, InvalidURLError, StoreLockedError
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.milvus import dialects
 from vecbridge.stores.milvus.dialects import Dialect
-from vecbridge.stores.milvus.driver import MilvusDriver, require_package
+from vecbridge.stores.milvus.driver import MilvusDriver, MilvusOptions, require_package
 from vecbridge.urls import StoreURL
 
 if TYPE_CHECKING:
@@ -38,6 +38,39 @@ class MilvusLiteDriver(MilvusDriver):
     capabilities: ClassVar[Capabilities] = dialects.LITE.capabilities
     on_fork: ClassVar[OnFork] = "refuse"
 
+    def __init__(self, url: StoreURL, options: MilvusOptions, *, read_only: bool = False) -> None:
+        super().__init__(url, options, read_only=read_only)
+        self._starting = threading.Lock()
+
+    def connect(self, deadline: Deadline) -> Capabilities:
+        """Starts the server, unless there is no directory yet: what only looks makes none."""
+        if self._connection is None and not Path(self.url.path).exists():
+            self._dialect = dialects.LITE
+            return self._dialect.capabilities
+        return super().connect(deadline)
+
+    def names(self, deadline: Deadline) -> list[str]:
+        """Names of the collections."""
+        return super().names(deadline) if self._exists() else []
+
+    def describe(self, name: str, deadline: Deadline) -> Described | None:
+        """See :meth:`MilvusDriver.describe`."""
+        return super().describe(name, deadline) if self._exists() else None
+
+    @property
+    def connection(self) -> Connection:
+        """The embedded server, which is started when it is first needed."""
+        with self._starting:
+            if self._closed:
+                raise ConfigError(f"{self.url} is closed")
+            if self._connection is None:
+                self._connection = self._opened()
+            return self._connection
+
+    def _exists(self) -> bool:
+        """Whether there is a directory, or will be one in a moment."""
+        return self._connection is not None or Path(self.url.path).exists()
+
     def add_fields(self, found: Described, spec: CollectionSpec, deadline: Deadline) -> Described | None:
         """Adds to the stored spec, one call of this process at a time: milvus-lite mixes two up."""
         with _SERVERS.altering(deadline):
@@ -50,7 +83,7 @@ class MilvusLiteDriver(MilvusDriver):
     def close(self) -> None:
         """Stops the embedded server, unless another store of this process uses it."""
         super().close()
-        with self._mutex:
+        with self._starting, self._mutex:
             if self._connection is not None:
                 self._connection = None
                 _SERVERS.leave(self.url.path)
@@ -69,6 +102,10 @@ class MilvusLiteDriver(MilvusDriver):
         from vecbridge.stores.milvus.connection import Connection
 
         return Connection(_SERVERS.enter(self.url.path))
+
+    def _has_index_file(self, name: str, field: str) -> bool:
+        folders = (Path(self.url.path) / "collections" / name / "partitions").glob("*/indexes")
+        return any(file.name.split(".")[1:2] == [field] for folder in folders for file in folder.iterdir())
 
     def _asked_dialect(self, connection: Connection, deadline: Deadline) -> Dialect:
         return dialects.LITE  # nobody needs to be asked, after a start that may have taken seconds

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,13 +31,16 @@ from pymilvus.grpc_gen import common_pb2
 
 from vecbridge.driver import Deadline
 from vecbridge.errors import BackendError, RateLimitedError
-from vecbridge.indexes import Auto, Flat
+from vecbridge.indexes import Auto, Flat, IndexParams
 from vecbridge.query import Status
 from vecbridge.schema import VectorField
+from vecbridge.stores.milvus import index_params, stored
+from vecbridge.stores.milvus.errors import NoIndexError
 from vecbridge.stores.milvus.table import STRONG, Table
 
 #: Rows below which a server builds no index for a sealed segment (rootCoord.minSegmentSizeToEnableIndex).
 SMALLEST_INDEXED: Final = 1024
+_MISSING: Final = "missing: the server has no index, and answers no search before one is created"
 _POLL_SECONDS: Final = 0.5
 _FILE_POLL_SECONDS: Final = 0.1
 _KNOWN_SECONDS: Final = 5.0  # how long it is believed that every row is in an indexed segment, or not
@@ -53,6 +57,7 @@ class Coverage:
         small: Rows in sealed segments too small for one; they are compared one by one.
         indexed: Rows that an index answers for.
         pending: By vector field, rows that an index is being built for.
+        described: By vector field, its index as the server describes it, and for how many rows it has that.
     """
 
     growing: int
@@ -60,6 +65,12 @@ class Coverage:
     small: int
     indexed: int
     pending: dict[str, int]
+    described: dict[str, tuple[IndexParams, int]]
+
+    def built(self, field: VectorField) -> IndexParams | None:
+        """The index of a field that sealed segments have; of small ones the server counts what has none."""
+        index, rows = self.described.get(field.name, (None, 0))
+        return index if isinstance(index, Flat) or (self.indexed and rows) else None
 
     @property
     def complete(self) -> bool:
@@ -68,6 +79,8 @@ class Coverage:
 
     def state(self, field: VectorField) -> str:
         """The state of a field's index, as Status says it."""
+        if field.name not in self.described:
+            return _MISSING
         waiting = self.growing + self.unindexed + self.pending.get(field.name, 0)
         if isinstance(field.index, Flat) or not (waiting or self.small):
             return "ready"
@@ -83,10 +96,12 @@ class Readiness:
 
     Args:
         table: The collection.
+        has_index_file: Of milvus-lite: whether the index of a vector field is on the disk.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, has_index_file: Callable[[str], bool]) -> None:
         self._table = table
+        self._has_index_file = has_index_file
         self._complete = False, -math.inf  # whether every row had its index, and when that was asked
         self._built_at = -math.inf  # on lite: rows written before then have their index
         self._failed = False  # on lite: whether the last build did
@@ -100,18 +115,43 @@ class Readiness:
             complete = self._look(deadline, level=self._table.search_level).complete
         return complete
 
-    def status(self, rows: int, deadline: Deadline) -> Status:
-        """How far the indexes are, with the rows of a namespace."""
-        vectors = self._table.spec.vectors
-        if not self._table.dialect.seals:
-            waits = rows and (self._failed or self._table.written_at > self._built_at)
-            return Status(rows, {
-                field.name: "building" if waits and not isinstance(field.index, Flat) else "ready"
-                for field in vectors
-            })  # fmt: skip
-        coverage = self._look(deadline)
-        details = {"growing_rows": coverage.growing, "unindexed_rows": coverage.unindexed + coverage.small}
-        return Status(rows, {field.name: coverage.state(field) for field in vectors}, details)
+    def status(self, count: Callable[[Deadline], int], deadline: Deadline) -> Status:
+        """How far the indexes are, with the rows of a namespace.
+
+        Args:
+            count: Counts them. Without an index a server counts nothing: then the rows are those of all
+                namespaces, deleted ones included, as its statistics have them.
+            deadline: Of all requests.
+        """
+        table, vectors = self._table, self._table.spec.vectors
+        if not table.dialect.seals:
+            return self._status_of_files(count(deadline), deadline)
+        try:
+            rows, coverage = count(deadline), self._look(deadline)
+        except NoIndexError:
+            statistics = stored.unpaired(table.call("GetCollectionStatistics", deadline).stats)
+            names = [field.name for field in vectors]
+            return Status(
+                int(statistics["row_count"]), dict.fromkeys(names, _MISSING), built=dict.fromkeys(names)
+            )
+        return Status(
+            rows,
+            {field.name: coverage.state(field) for field in vectors},
+            {"growing_rows": coverage.growing, "unindexed_rows": coverage.unindexed + coverage.small},
+            {field.name: coverage.built(field) for field in vectors},
+        )
+
+    def _status_of_files(self, rows: int, deadline: Deadline) -> Status:
+        """On lite: which rows wait for the next build, and which index files there are."""
+        described = self._described(deadline)
+        waits = rows and (self._failed or self._table.written_at > self._built_at)
+        states, built = {}, {}
+        for field in self._table.spec.vectors:
+            index, _ = described.get(field.name, (None, 0))
+            exact = isinstance(index, Flat)
+            states[field.name] = "building" if waits and not isinstance(field.index, Flat) else "ready"
+            built[field.name] = index if exact or self._has_index_file(field.name) else None
+        return Status(rows, states, built=built)
 
     def build(self, deadline: Deadline) -> None:
         """Seals what was written and returns when no index work is pending.
@@ -153,9 +193,16 @@ class Readiness:
                 unindexed += segment.num_rows
         indexes = table.call("DescribeIndex", deadline).index_descriptions
         pending = {index.field_name: _pending(index) for index in indexes}
-        coverage = Coverage(max(growing, 0), unindexed, small, indexed, pending)
+        coverage = Coverage(max(growing, 0), unindexed, small, indexed, pending, _described(indexes))
         self._complete = coverage.complete, asked_at
         return coverage
+
+    def _described(self, deadline: Deadline) -> dict[str, tuple[IndexParams, int]]:
+        """By vector field, its index and the rows that the server says have it; nothing without any."""
+        try:
+            return _described(self._table.call("DescribeIndex", deadline).index_descriptions)
+        except NoIndexError:
+            return {}
 
     def _seal(self, deadline: Deadline) -> None:
         """Asks for the growing segments to be sealed; a server takes that only so often."""
@@ -183,6 +230,13 @@ class Readiness:
                 deadline.pause(_FILE_POLL_SECONDS, str(exc))
         table.load(deadline)
         self._built_at, self._failed = begun_at, False
+
+
+def _described(descriptions: Iterable[Any]) -> dict[str, tuple[IndexParams, int]]:
+    return {
+        each.field_name: (index_params.from_milvus(stored.unpaired(each.params))[0], int(each.indexed_rows))
+        for each in descriptions
+    }
 
 
 def _pending(description: Any) -> int:

@@ -13,7 +13,7 @@ from pymilvus.grpc_gen import common_pb2, schema_pb2
 
 from vecbridge import records
 from vecbridge.driver import Columns
-from vecbridge.query import FloatArray
+from vecbridge.query import FloatArray, Unfit
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.milvus import scalars
 from vecbridge.stores.milvus.layout import DYNAMIC, Column, Keys, Layout
@@ -104,24 +104,58 @@ class Answer:
     def batch(
         self, spec: CollectionSpec, keys: Keys, columns: Columns, ids: pa.Array | None = None
     ) -> pa.RecordBatch:
-        """The rows as records, with the ids given or those of the answer."""
+        """The rows as records, with the ids given or those of the answer.
+
+        Raises:
+            InvalidRecordError: Rows that it cannot hold; :meth:`fitting` leaves them out.
+        """
+        batch, unfit = self.fitting(spec, keys, columns, ids)
+        if unfit:
+            raise records.unfit_rows(unfit)
+        return batch
+
+    def fitting(
+        self, spec: CollectionSpec, keys: Keys, columns: Columns, ids: pa.Array | None = None
+    ) -> tuple[pa.RecordBatch, dict[str | int, Unfit]]:
+        """The rows that a batch can hold, and by id why it cannot hold the others."""
         layout = keys.layout
         ids = keys.decode(self.keys()) if ids is None else ids
+        reasons: dict[int, Unfit] = {}
         arrays = [ids]
         for name in columns:
             if (column := layout.columns.get(name)) is not None:
                 arrays.append(self._scalars(column, layout, len(ids)))
             else:
-                arrays.append(records.vector_array(self._vectors(name, spec.vector_field(name).dim)))
-        return pa.RecordBatch.from_arrays(arrays, schema=records.arrow_schema(spec, columns))
+                dim = spec.vector_field(name).dim
+                arrays.append(records.vector_array(self._vectors(name, dim)))
+                reasons |= {row: Unfit.of_vector(name, 0, dim) for row in self._without_vector(name)}
+        batch = pa.RecordBatch.from_arrays(arrays, schema=records.arrow_schema(spec, columns))
+        if not reasons:
+            return batch, {}
+        kept = [row for row in range(len(ids)) if row not in reasons]
+        return batch.take(pa.array(kept, pa.int64())), {
+            ids[row].as_py(): reason for row, reason in reasons.items()
+        }
+
+    def _without_vector(self, name: str) -> list[int]:
+        """Positions of the rows whose vector is null, where a field allows that."""
+        valid = () if (field := self._fields.get(name)) is None else field.valid_data
+        return [row for row, there in enumerate(valid) if not there]
 
     def _vectors(self, name: str, dim: int) -> FloatArray:
+        """Vectors of shape (n, dim); zeros stand for nulls."""
         if (field := self._fields.get(name)) is None:
             return np.empty((0, dim), np.float32)
         packed = field.vectors.float_vector.SerializeToString()
         size = len(field.vectors.float_vector.data) * 4
-        values = np.frombuffer(packed, "<f4", offset=len(packed) - size)  # behind the tag and the length
-        return values.reshape(-1, dim)
+        flat = np.frombuffer(packed, "<f4", offset=len(packed) - size)  # behind the tag and the length
+        values = flat.reshape(-1, dim)
+        valid = np.array(field.valid_data, bool)
+        if len(valid) in (0, len(values)):  # milvus-lite sends a placeholder for a null
+            return values
+        whole = np.zeros((len(valid), dim), np.float32)
+        whole[valid] = values  # a server sends none
+        return whole
 
     def _scalars(self, column: Column, layout: Layout, rows: int) -> pa.Array:
         if column.name == layout.extra:

@@ -26,23 +26,24 @@ from vecbridge.driver import (
 )
 from vecbridge.errors import NotFoundError, TooLargeError
 from vecbridge.filters import Filter
-from vecbridge.query import FloatArray, Hits, Status
+from vecbridge.indexes import Auto
+from vecbridge.query import FloatArray, Hits, Status, Unfit
 from vecbridge.stores.pinecone import expressions, planes, tags, wire
 from vecbridge.stores.pinecone.control import Control, poll
+from vecbridge.stores.pinecone.encoding import PineconeEncoder
 from vecbridge.stores.pinecone.layout import index_name
 from vecbridge.stores.pinecone.limits import IDS_DELETED, IDS_LISTED
-from vecbridge.stores.pinecone.planes import Encoded, Plane, Row
+from vecbridge.stores.pinecone.planes import Plane, Row
 from vecbridge.stores.pinecone.rest import RestPlane
 from vecbridge.transport.parallel import each, halved
 
 _IN_FLIGHT: Final = 8  # requests of one call
 _MATCHES: Final = 1_000  # most records a page of a filter
-_SLICE: Final = 5_000  # rows whose metadata are made at a time
-_KEPT_BYTES: Final = 64 << 20  # of metadata that are made once, and sent later
-_DICT_BYTES: Final = 500  # of a record's metadata in memory, beside its texts
 
+#: Records, and by id why a batch cannot hold others that were asked for.
+_Part: TypeAlias = "tuple[pa.RecordBatch, dict[str | int, Unfit]]"
 #: Reads a page of so many rows from a token on, and where the next one starts; None is nowhere.
-_Reader: TypeAlias = "Callable[[int, str, Deadline], tuple[pa.RecordBatch, str | None]]"
+_Reader: TypeAlias = "Callable[[int, str, Deadline], tuple[_Part, str | None]]"
 
 
 class PineconeCollection:
@@ -64,6 +65,7 @@ class PineconeCollection:
         self._spec = described.spec
         self._layout = described.state.layout
         self._wire_namespace: str = self._layout.wire_namespace(namespace)
+        self._encoder = PineconeEncoder(self._spec, self._layout, namespace, plane)
         self._namespace = namespace
         self._control = control
         self._plane = plane
@@ -75,27 +77,8 @@ class PineconeCollection:
         return None if index is None else tags.identity(index)
 
     def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
-        """Encodes rows and packs them by the bytes that they take on the wire.
-
-        Raises:
-            InvalidRecordError: Ids of more than 512 bytes of ASCII, fields of more than 40,960 bytes of
-                JSON, and what an index made elsewhere cannot hold.
-        """
-        slices = [rows.slice(start, _SLICE) for start in range(0, rows.num_rows, _SLICE)]
-        kept: list[list[dict[str, Any]] | None] = []
-        problems: dict[int, str] = {}
-        room = _KEPT_BYTES
-        for number, part in enumerate(slices):
-            metadata = wire.metadata(self._layout, part)
-            sizes = wire.sizes(metadata)
-            refused = wire.problems(self._layout, part, sizes)
-            problems |= {number * _SLICE + row: problem for row, problem in refused.items()}
-            room -= sum(sizes) + _DICT_BYTES * part.num_rows
-            kept.append(metadata if room > 0 else None)
-        if problems:
-            raise records.invalid(problems, rows.column("id"))
-        envelope = self._plane.envelope(self._wire_namespace)
-        return planes.packed(self._encoded(slices, kept), envelope, limits)
+        """See :meth:`PineconeEncoder.prepare`."""
+        return self._encoder.prepare(rows, limits)
 
     def write(self, part: WritePart, deadline: Deadline) -> WriteResult:
         """One upsert: the service takes all of it or nothing."""
@@ -134,7 +117,10 @@ class PineconeCollection:
 
     def lookup(self, ids: pa.Array, columns: Columns, deadline: Deadline) -> pa.RecordBatch:
         """Rows by id."""
-        return self._fetched(self._keys(ids), columns, deadline)
+        batch, unfit = self._fetched(self._keys(ids), columns, deadline)
+        if unfit:
+            raise records.unfit_rows(unfit)
+        return batch
 
     def pages(self, request: PageRequest) -> Generator[KeyedPage, None, None]:
         """Rows in the order of their ids at the service.
@@ -147,9 +133,9 @@ class PineconeCollection:
         left = request.limit
         while token is not None and left != 0:
             rows = request.rows if left is None else min(left, request.rows)
-            batch, token = read(rows, token, Deadline.after(request.seconds))
-            left = None if left is None else left - batch.num_rows
-            yield KeyedPage(batch, [kind, token])
+            (batch, unfit), token = read(rows, token, Deadline.after(request.seconds))
+            left = None if left is None else left - batch.num_rows - len(unfit)
+            yield KeyedPage(batch, [kind, token], unfit)
 
     def count(self, deadline: Deadline) -> int:
         """How many rows there are, as far as the service has counted them."""
@@ -160,9 +146,10 @@ class PineconeCollection:
         """Rows of the namespace, and the state of the index."""
         if (index := self._control.describe(self._index)) is None:
             raise NotFoundError(f"collection {self._name!r} was dropped")
-        state = "ready" if index.status.ready else "building"
+        name, ready = self._spec.vector.name, index.status.ready
         details = {"state": index.status.state, "deletion_protection": index.deletion_protection}
-        return Status(self.count(deadline), {self._spec.vector.name: state}, details)
+        built = {name: Auto() if ready else None}  # the service has one kind, and tells nothing of it
+        return Status(self.count(deadline), {name: "ready" if ready else "building"}, details, built)
 
     def flush(self, deadline: Deadline) -> None:
         """Waits until readers see every write of the namespace that was acknowledged before.
@@ -190,14 +177,6 @@ class PineconeCollection:
     def _where(self, filter: Filter) -> dict[str, Any]:
         return expressions.compiled(filter, self._layout)
 
-    def _encoded(
-        self, slices: Sequence[pa.RecordBatch], kept: Sequence[list[dict[str, Any]] | None]
-    ) -> Iterator[Encoded]:
-        for part, metadata in zip(slices, kept, strict=True):
-            keys = [self._layout.key(id) for id in part.column("id").to_pylist()]
-            vectors = records.vectors(part, self._spec.vector.name)
-            yield from self._plane.encode(keys, vectors, metadata or wire.metadata(self._layout, part))
-
     def _delete(self, selector: Mapping[str, Any], deadline: Deadline) -> None:
         with suppress(NotFoundError):  # no such namespace
             self._plane.delete(self._wire_namespace, selector, deadline)
@@ -210,19 +189,23 @@ class PineconeCollection:
     def _batch(self, rows: Sequence[Row], columns: Columns) -> pa.RecordBatch:
         return wire.batch(self._layout, self._spec, rows, columns)
 
-    def _fetched(self, keys: Sequence[str], columns: Columns, deadline: Deadline) -> pa.RecordBatch:
+    def _part(self, rows: Sequence[Row], columns: Columns) -> _Part:
+        fit, unfit = wire.fitting(self._layout, self._spec, rows, columns)
+        return self._batch(fit, columns), unfit
+
+    def _fetched(self, keys: Sequence[str], columns: Columns, deadline: Deadline) -> _Part:
         """Rows by id, in the order of the ids; missing ones are left out."""
 
-        def answer(some: Sequence[str]) -> pa.RecordBatch:
+        def answer(some: Sequence[str]) -> _Part:
             rows = self._plane.fetch(self._wire_namespace, some, deadline)
-            return self._batch([rows[key] for key in some if key in rows], columns)
+            return self._part([rows[key] for key in some if key in rows], columns)
 
-        parts = planes.fetchable(keys, self._spec.vector.dim)
-        batches = each(lambda part: halved(answer, part, _joined), parts, _IN_FLIGHT)
-        return pa.concat_batches(batches) if batches else self._batch([], columns)
+        keys_of_requests = planes.fetchable(keys, self._spec.vector.dim)
+        parts = each(lambda some: halved(answer, some, _joined), keys_of_requests, _IN_FLIGHT)
+        return _concatenated(parts) if parts else self._part([], columns)
 
     def _reader_of_ids(self, request: PageRequest) -> _Reader:
-        def read(rows: int, token: str, deadline: Deadline) -> tuple[pa.RecordBatch, str | None]:
+        def read(rows: int, token: str, deadline: Deadline) -> tuple[_Part, str | None]:
             keys: list[str] = []
             while len(keys) < rows:
                 at_once = min(rows - len(keys), IDS_LISTED)
@@ -232,7 +215,7 @@ class PineconeCollection:
                     break
             if request.columns:
                 return self._fetched(keys, request.columns, deadline), token or None
-            return self._batch([Row(key) for key in keys], ()), token or None
+            return self._part([Row(key) for key in keys], ()), token or None
 
         return read
 
@@ -242,9 +225,9 @@ class PineconeCollection:
         where = self._where(request.filter)
         at_once = planes.whole_rows(self._spec.vector.dim, _MATCHES)
 
-        def read(rows: int, token: str, deadline: Deadline) -> tuple[pa.RecordBatch, str | None]:
+        def read(rows: int, token: str, deadline: Deadline) -> tuple[_Part, str | None]:
             nonlocal at_once
-            parts: list[pa.RecordBatch] = []
+            parts: list[_Part] = []
             while rows and (token or not parts):
                 most = min(rows, at_once)
                 try:
@@ -254,9 +237,9 @@ class PineconeCollection:
                         raise
                     at_once = -(-at_once // 2)
                     continue
-                parts.append(self._batch(some, request.columns))
+                parts.append(self._part(some, request.columns))
                 rows -= len(some)
-            return pa.concat_batches(parts), token or None
+            return _concatenated(parts), token or None
 
         return read
 
@@ -275,5 +258,10 @@ def _token(key: Key, kind: str) -> str | None:
     raise ValueError(f"{key!r} is no key of a scan of {kind}")
 
 
-def _joined(first: pa.RecordBatch, second: pa.RecordBatch) -> pa.RecordBatch:
-    return pa.concat_batches([first, second])
+def _joined(first: _Part, second: _Part) -> _Part:
+    return _concatenated([first, second])
+
+
+def _concatenated(parts: Sequence[_Part]) -> _Part:
+    unfit = {key: reason for _, reasons in parts for key, reason in reasons.items()}
+    return pa.concat_batches([batch for batch, _ in parts]), unfit

@@ -28,8 +28,10 @@ from vecbridge.urls import StoreURL
 if TYPE_CHECKING:
     from vecbridge.stores.pinecone.collection import PineconeCollection
     from vecbridge.stores.pinecone.control import Control
+    from vecbridge.stores.pinecone.encoding import PineconeEncoder
     from vecbridge.stores.pinecone.planes import Plane
     from vecbridge.stores.pinecone.rest import RestPlane
+    from vecbridge.stores.pinecone.rpc import RpcPlane
 
 _SETTLING: Final = 1.0  # seconds that a request to the control plane may take until its change is there
 _INDEX: Final = re.compile(r"[a-z0-9-]{1,45}")
@@ -116,11 +118,17 @@ class PineconeDriver:
 
         return PineconeCollection(found, namespace, self._control(), *self._plane(found.state.host))
 
+    def encoder(self, spec: CollectionSpec, found: Described | None, namespace: str) -> PineconeEncoder:
+        """What encodes rows by the layout that the index has, or would have."""
+        from vecbridge.stores.pinecone.encoding import PineconeEncoder
+
+        layout = of_spec(spec) if found is None else found.state.layout
+        return PineconeEncoder(spec, layout, namespace, self._plane_class())
+
     def namespaces(self, found: Described, deadline: Deadline) -> Iterable[str]:
         """Namespaces of a collection, emptied ones too."""
-        left_out = {gap.subject for gap in found.losses if gap.kind == "namespace"}
         plane, _ = self._plane(found.state.host)
-        return {found.state.layout.namespace(name) for name in plane.counts(deadline)} - left_out
+        return {found.state.layout.namespace(name) for name in plane.counts(deadline)}
 
     def drop(self, found: Described, namespace: str | None, deadline: Deadline) -> None:
         """Deletes an index, or one namespace of it.
@@ -215,19 +223,27 @@ class PineconeDriver:
         """The data plane of an index, and the one over REST, which alone tells what a reader sees."""
         from vecbridge.stores.pinecone.rest import RestPlane
 
+        plane_class = self._plane_class()
         address = host if "://" in host else f"https://{host}"
         given = (address, self._key.get_secret_value(), self._options.timeout)
         with self._mutex:
             if host not in self._planes:
                 self._require_open()
                 rest = RestPlane(*given)
-                plane: Plane = rest
-                if self._options.transport == "grpc":
-                    from vecbridge.stores.pinecone import rpc
-
-                    plane = rpc.RpcPlane(*given) if rpc.works_here() else rest
+                plane: Plane = rest if plane_class is RestPlane else plane_class(*given)
                 self._planes[host] = plane, rest
             return self._planes[host]
+
+    def _plane_class(self) -> type[RestPlane] | type[RpcPlane]:
+        """What carries the data plane in this process."""
+        from vecbridge.stores.pinecone.rest import RestPlane
+
+        if self._options.transport == "grpc":
+            from vecbridge.stores.pinecone import rpc
+
+            if rpc.works_here():
+                return rpc.RpcPlane
+        return RestPlane
 
     def _require_open(self) -> None:
         if self._closed:

@@ -22,7 +22,6 @@ _PAGES: Final = 2  # of each
 _EXTRA: Final = "extra"
 _VECTOR: Final = "vector"
 _FIELD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_NAMESPACE: Final = re.compile(r"[A-Za-z0-9_-]{0,64}")
 
 
 def introspected(index: Any, plane: Plane, deadline: Deadline) -> Described:
@@ -42,14 +41,10 @@ def introspected(index: Any, plane: Plane, deadline: Deadline) -> Described:
     metric = _metric(index)
     counts = plane.counts(deadline)
     namespaces = [Layout("string", {}, own=False).namespace(name) for name in counts]
-    named = [name for name in namespaces if _NAMESPACE.fullmatch(name)]
-    losses = [
-        Gap("namespace", name, "vecbridge has no such name for a namespace", blocking=False)
-        for name in sorted(set(namespaces) - set(named))
-    ]
+    losses: list[Gap] = []
     types: dict[str, set[FieldType | None]] = defaultdict(set)
     sparse = False
-    for row in _sample(plane, sorted(named), int(index.dimension), deadline):
+    for row in _sample(plane, sorted(namespaces), int(index.dimension), deadline):
         sparse = sparse or row.sparse
         for key, value in row.metadata.items():
             types[key].add(_type(value))
@@ -61,9 +56,12 @@ def introspected(index: Any, plane: Plane, deadline: Deadline) -> Described:
     layout = Layout("string", {column.name: column for column in columns}, own=False, extra=extra)
     fields = (*(Field(column.name, column.type) for column in columns), Field(extra, "json"))
     vector = VectorField(_VECTOR, int(index.dimension), metric)
-    spec = CollectionSpec.foreign(index.name, (vector,), fields, "string", namespaced=any(named))
+    spec = CollectionSpec.foreign(index.name, (vector,), fields, "string", namespaced=any(namespaces))
     identity = tags.identity(index)
-    return Described(index.name, spec, identity, tuple(losses), read_only, Location(index.host, layout))
+    location = Location(index.host, layout)
+    return Described(
+        index.name, spec, identity, tuple(losses), read_only, extra, location, any_namespace=True
+    )
 
 
 def _metric(index: Any) -> Metric:

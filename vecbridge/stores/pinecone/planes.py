@@ -53,14 +53,16 @@ class Plane(ABC):
     starts is a text, "" where there is none.
     """
 
+    @staticmethod
     @abstractmethod
     def encode(
-        self, keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
+        keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
     ) -> Iterator[Encoded]:
         """Records as :meth:`upsert` takes them, one by one."""
 
+    @staticmethod
     @abstractmethod
-    def envelope(self, namespace: str) -> int:
+    def envelope(namespace: str) -> int:
         """Bytes that a request takes beside its records."""
 
     @abstractmethod

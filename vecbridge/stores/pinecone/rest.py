@@ -57,8 +57,9 @@ class RestPlane(Plane):
         )
         self._client = HTTPClient(config, DATA_PLANE_API_VERSION)
 
+    @staticmethod
     def encode(
-        self, keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
+        keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
     ) -> Iterator[Encoded]:
         """Records as JSON; float32 is written with as few digits as it needs to be read back exactly."""
         for key, vector, held in zip(keys, vectors, metadata, strict=True):
@@ -68,7 +69,8 @@ class RestPlane(Plane):
             content = orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)
             yield Encoded(content, len(content) + 1)
 
-    def envelope(self, namespace: str) -> int:
+    @staticmethod
+    def envelope(namespace: str) -> int:
         """See :class:`Plane`."""
         return len(_head(namespace)) + len(_TAIL)
 

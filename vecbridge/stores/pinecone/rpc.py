@@ -68,8 +68,9 @@ class RpcPlane(Plane):
             retry_config=RetryConfig(max_retries=0),
         )
 
+    @staticmethod
     def encode(
-        self, keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
+        keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
     ) -> Iterator[Encoded]:
         """Records as the client's channel takes them, with the bytes that they take as protobuf."""
         for key, vector, held in zip(keys, vectors, metadata, strict=True):
@@ -81,7 +82,8 @@ class RpcPlane(Plane):
                 size += _framed(_struct(held))
             yield Encoded(row, _framed(size))
 
-    def envelope(self, namespace: str) -> int:
+    @staticmethod
+    def envelope(namespace: str) -> int:
         """See :class:`Plane`."""
         return _framed(len(namespace))
 

@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 
 from vecbridge import records
-from vecbridge.errors import CorruptStoreError
+from vecbridge.query import Unfit
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.pinecone import integers, scalars
 from vecbridge.stores.pinecone.layout import Layout
@@ -103,10 +103,30 @@ def _storable(value: Any) -> bool:
     return False
 
 
+def fitting(
+    layout: Layout, spec: CollectionSpec, rows: Sequence[Row], include: Sequence[str] | None
+) -> tuple[Sequence[Row], dict[str | int, Unfit]]:
+    """The records that :func:`batch` can hold, and by id why it cannot hold the others."""
+    name = spec.vector.name
+    if include is not None and name not in include:
+        return rows, {}
+    reasons = records.unfit_lengths(name, [len(row.values) for row in rows], spec.vector.dim)
+    if not reasons:
+        return rows, {}
+    fit = [row for place, row in enumerate(rows) if place not in reasons]
+    return fit, {layout.id(rows[place].key): reason for place, reason in reasons.items()}
+
+
 def batch(
     layout: Layout, spec: CollectionSpec, rows: Sequence[Row], include: Sequence[str] | None
 ) -> pa.RecordBatch:
-    """Records of an answer."""
+    """Records of an answer.
+
+    Raises:
+        InvalidRecordError: A batch cannot hold some of them, which :func:`fitting` names.
+    """
+    if unfit := fitting(layout, spec, rows, include)[1]:
+        raise records.unfit_rows(unfit)
     schema = records.arrow_schema(spec, include)
     arrays = []
     for name in schema.names:
@@ -124,16 +144,16 @@ def batch(
 
 
 def _vectors(spec: CollectionSpec, rows: Sequence[Row]) -> pa.Array:
-    dim = spec.vector.dim
-    values = np.empty((len(rows), dim), np.float32)
+    values = np.empty((len(rows), spec.vector.dim), np.float32)
     for place, row in enumerate(rows):
-        if len(row.values) != dim:
-            raise CorruptStoreError(f"the record {row.key!r} has {len(row.values)} dimensions, not {dim}")
         values[place] = row.values
     return records.vector_array(values)
 
 
 def _extra(layout: Layout, held: Mapping[str, Any]) -> str | None:
     taken = {column.key for column in layout.columns.values() if scalars.taken(column, held) is not None}
-    rest = {key: value for key, value in held.items() if key not in taken}
+    # every number is a float64 at the service, and one transport may tell it as 1, the other as 1.0
+    rest = {
+        key: float(value) if type(value) is int else value for key, value in held.items() if key not in taken
+    }
     return records.canonical_json(json.dumps(rest)) if rest else None

@@ -8,11 +8,10 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import pyarrow as pa
 
-from vecbridge import records
 from vecbridge.driver import (
     Columns,
     Deadline,
@@ -28,7 +27,7 @@ from vecbridge.driver import (
     WritePart,
     WriteResult,
 )
-from vecbridge.errors import UnsupportedError
+from vecbridge.errors import NotFoundError, UnsupportedError
 from vecbridge.filters import Filter
 from vecbridge.query import Hits, Status
 from vecbridge.stores.weaviate import (
@@ -42,15 +41,12 @@ from vecbridge.stores.weaviate import (
     schema,
     wire,
 )
+from vecbridge.stores.weaviate.encoding import Payload, WeaviateEncoder
 from vecbridge.stores.weaviate.limits import WINDOW
 from vecbridge.stores.weaviate.mending import Graph
 from vecbridge.stores.weaviate.table import Bounds, Table
 
 _LANES: Final = 2  # server cursors of one scan
-_EXACT_INTEGERS: Final = 2**53
-
-#: Rows, their UUIDs, and the message that writes them.
-Payload: TypeAlias = "tuple[pa.RecordBatch, Sequence[str], Any]"
 
 
 class WeaviateCollection:
@@ -66,6 +62,7 @@ class WeaviateCollection:
         self.graph: Graph = found.state[1].graph(table.tenant)
         self._identity = found.identity
         self._read_only = found.read_only
+        self._encoder = WeaviateEncoder(table.spec, table.layout, table.tenant)
 
     # ------------------------------------------------------------------------------------------ writing
 
@@ -79,13 +76,8 @@ class WeaviateCollection:
         return foreign.identity(described, connection, deadline, known=self._identity)
 
     def prepare(self, rows: pa.RecordBatch, limits: RequestLimits) -> Iterator[WritePart]:
-        """Refuses rows that a foreign class cannot hold; the requests are encoded as they are asked for."""
-        uuids = layout.uuids(self.table.layout, rows.column("id"))
-        self._require_storable(rows, uuids)
-        return itertools.chain.from_iterable(
-            self._encoded(rows, uuids, part, limits)
-            for part in records.ranges(rows, max_rows=limits.rows, max_bytes=limits.bytes)
-        )
+        """See :meth:`WeaviateEncoder.prepare`."""
+        return self._encoder.prepare(rows, limits)
 
     def write(self, part: WritePart, deadline: Deadline) -> WriteResult:
         """Sends one request; rows that may be stored and not indexed are sent twice, see ``repairing``.
@@ -180,8 +172,9 @@ class WeaviateCollection:
                 (_, upto), pages = lanes.popleft()
                 if (answer := next(pages, None)) is not None:
                     lanes.append(((answer.last_uuid, upto), pages))
-                    batch = answer.batch(self.table.spec, request.columns)
-                    yield KeyedPage(batch, [list(bounds) for bounds, _ in lanes])
+                    fit, unfit = answer.fitting(self.table.spec, request.columns)
+                    batch = fit.batch(self.table.spec, request.columns)
+                    yield KeyedPage(batch, [list(bounds) for bounds, _ in lanes], unfit)
 
     def split(self, parts: int, deadline: Deadline) -> Sequence[Key]:
         """Equal ranges of UUIDs."""
@@ -199,8 +192,12 @@ class WeaviateCollection:
 
     def status(self, deadline: Deadline) -> Status:
         """Rows of the namespace, and whether vectors wait for the index or a quantizer for its training."""
-        now, rows = readiness.shard(self.table, deadline), self.count(deadline)
-        return Status(rows, readiness.states(self.table.spec, now, rows), {"waiting_vectors": now.waiting})
+        table = self.table
+        now, rows = readiness.shard(table, deadline), self.count(deadline)
+        if (described := table.connection.described(table.layout.class_name, deadline)) is None:
+            raise NotFoundError(f"collection {table.spec.name!r} was dropped")
+        states = readiness.states(table.spec, now, rows)
+        return Status(rows, states, {"waiting_vectors": now.waiting}, readiness.built(table, described, now))
 
     def flush(self, deadline: Deadline) -> None:
         """Waits where the server indexes after it acknowledged (ASYNC_INDEXING); else returns at once."""
@@ -236,39 +233,6 @@ class WeaviateCollection:
 
     def _compiled(self, filter: Filter | None) -> Any:
         return None if filter is None else expressions.compiled(filter, self.table.layout)
-
-    def _require_storable(self, rows: pa.RecordBatch, uuids: Sequence[str]) -> None:
-        """Refuses rows that a collection made elsewhere cannot hold as they are."""
-        if self.table.layout.own_ids:
-            return
-        problems = {
-            row: "the collection was made elsewhere, and its ids are UUIDs in small letters"
-            for row, uuid in enumerate(uuids)
-            if not uuid
-        }
-        for column in self.table.layout.columns.values():
-            if column.codec in ("int", "ints"):
-                for row, value in enumerate(rows.column(column.name).to_pylist()):
-                    numbers = [value] if column.codec == "int" else value
-                    if value is not None and any(abs(number) > _EXACT_INTEGERS for number in numbers):
-                        problems[row] = f"{column.name!r} is an INT, which is exact to 2^53"
-        if problems:
-            raise records.invalid(problems, rows.column("id"))
-
-    def _encoded(
-        self, rows: pa.RecordBatch, uuids: Sequence[str], part: range, limits: RequestLimits
-    ) -> Iterator[WritePart]:
-        """One request, or as many halves of it as are not larger than allowed once they are encoded."""
-        table, some = self.table, rows.slice(part.start, len(part))
-        its_uuids = uuids[part.start : part.stop]
-        request = wire.batch_request(table.spec, table.layout, table.tenant, some, its_uuids)
-        if limits.bytes is not None and len(part) > 1 and request.ByteSize() > limits.bytes:
-            middle = part.start + len(part) // 2
-            yield from self._encoded(rows, uuids, range(part.start, middle), limits)
-            yield from self._encoded(rows, uuids, range(middle, part.stop), limits)
-            return
-        payload: Payload = (some, its_uuids, request)
-        yield WritePart(part, payload)
 
     def _hits(self, request: SearchRequest, results: Sequence[Any]) -> Hits:
         answer = self.table.answer(results)

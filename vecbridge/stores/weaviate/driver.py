@@ -26,6 +26,7 @@ from vecbridge.urls import StoreOptions, StoreURL
 
 if TYPE_CHECKING:
     from vecbridge.stores.weaviate.connection import Connection
+    from vecbridge.stores.weaviate.encoding import WeaviateEncoder
     from vecbridge.stores.weaviate.table import Table
 
 _CLEAN_UP_SECONDS: Final = 10.0
@@ -154,6 +155,13 @@ class WeaviateDriver:
         from vecbridge.stores.weaviate.collection import WeaviateCollection
 
         return WeaviateCollection(self._table(found, namespace), found)
+
+    def encoder(self, spec: CollectionSpec, found: Described | None, namespace: str) -> WeaviateEncoder:
+        """What encodes rows by the layout that the class has, or would have."""
+        from vecbridge.stores.weaviate.encoding import WeaviateEncoder
+
+        where: layout.Layout = layout.of_spec(spec) if found is None else found.state[0]
+        return WeaviateEncoder(spec, where, where.tenant(namespace))
 
     def namespaces(self, found: Described, deadline: Deadline) -> Iterable[str]:
         """Namespaces of the tenants."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from vecbridge.capabilities import Gap
 from vecbridge.driver import Deadline, Described, Identity
 from vecbridge.errors import AuthError, SchemaError
 from vecbridge.schema import CollectionSpec, Field, FieldType, VectorField
-from vecbridge.stores.weaviate import index_params
+from vecbridge.stores.weaviate import expressions, index_params
 from vecbridge.stores.weaviate.connection import Connection
 from vecbridge.stores.weaviate.layout import Codec, Column, Layout
 from vecbridge.stores.weaviate.mending import Mending
@@ -33,6 +33,7 @@ _DATE_LOSS: Final = (
 _UNNAMED: Final = "vector"
 _SEVERAL: Final = base_pb2.Vectors.VECTOR_TYPE_MULTI_FP32
 _SAMPLED_TENANTS: Final = 100  # that are looked into for the length of the vectors
+_SAMPLED_ROWS: Final = (1, 100, 900)  # of each, a request; more only while there is a vector that none has
 
 
 def introspected(
@@ -45,7 +46,7 @@ def introspected(
         described: The class as REST describes it.
         identity: Which class of its name it is.
         mending: What is known of its graph.
-        connection: The server, which is asked for one object: a class does not say how long its vectors are.
+        connection: The server, which is asked for objects: a class does not say how long its vectors are.
         deadline: Of that.
 
     Raises:
@@ -54,7 +55,8 @@ def introspected(
     name = str(described["class"])
     losses: list[Gap] = []
     tenants = _has_tenants(described)
-    vectors, sources = _vectors(described, _dims(name, tenants, connection, deadline), losses)
+    dims = _dims(name, set(index_params.configs(described)), tenants, connection, deadline)
+    vectors, sources = _vectors(described, dims, losses)
     if not vectors:
         reasons = "; ".join(f"{loss.subject}: {loss.detail}" for loss in losses) or "none at all"
         raise SchemaError(f"collection {name!r} has no vectors that can be searched: {reasons}")
@@ -70,7 +72,7 @@ def introspected(
     layout = Layout(name, "string", False, tenants, sources, columns)
     fields = tuple(Field(column.name, column.type) for column in columns.values())
     spec = CollectionSpec.foreign(name, tuple(vectors), fields, "string", namespaced=tenants)
-    return Described(name, spec, identity, tuple(losses), read_only, (layout, mending))
+    return Described(name, spec, identity, tuple(losses), read_only, state=(layout, mending))
 
 
 def identity(
@@ -105,22 +107,17 @@ def _vectors(
     described: Mapping[str, Any], dims: Mapping[str, int], losses: list[Gap]
 ) -> tuple[list[VectorField], dict[str, str]]:
     """The vector fields, and by field the name of its vector; "" is the one without a name."""
-    configs = dict(described.get("vectorConfig") or {})
-    if described.get("vectorIndexType") or not configs:
-        configs[""] = described
     vectors, sources = [], {}
-    for source, config in configs.items():
+    for source, (kind, config) in index_params.configs(described).items():
         name = source or _UNNAMED
-        index, metric = index_params.from_weaviate(
-            config.get("vectorIndexType") or "", config.get("vectorIndexConfig") or {}
-        )
+        index, metric = index_params.from_weaviate(kind, config)
         dim = dims.get(source, 0)
         if metric is None:
-            detail = f"compared by {(config.get('vectorIndexConfig') or {}).get('distance')}"
+            detail = f"compared by {config.get('distance')}"
         elif dim < 0:
             detail = "several vectors an object"
         elif not dim:
-            detail = "the first object has none, and the class does not say how long it is"
+            detail = "no object looked at has one, and the class does not say how long it is"
         else:
             vectors.append(VectorField(name, dim, metric, index))
             sources[name] = source
@@ -147,25 +144,49 @@ def _columns(described: Mapping[str, Any], taken: set[str], losses: list[Gap]) -
     return columns
 
 
-def _dims(name: str, tenants: bool, connection: Connection, deadline: Deadline) -> dict[str, int]:
-    """Length of each vector of some object, by name; -1 where there are several under one name."""
-    sampled = connection.tenants(name, deadline)[:_SAMPLED_TENANTS] if tenants else [""]
+def _dims(
+    name: str, wanted: set[str], tenants: bool, connection: Connection, deadline: Deadline
+) -> dict[str, int]:
+    """Length of each vector of the first object that has it, by name; -1 where one name has several.
+
+    Args:
+        name: The class.
+        wanted: The vectors that it says it has.
+        tenants: Whether it has any.
+        connection: The server.
+        deadline: Of all requests.
+    """
+    dims: dict[str, int] = {}
+    sampled = sorted(connection.tenants(name, deadline))[:_SAMPLED_TENANTS] if tenants else [""]
     for tenant in sampled:
+        for row in _sample(name, tenant, connection, deadline):
+            found = {
+                vector.name: -1 if vector.type == _SEVERAL else len(vector.vector_bytes) // 4
+                for vector in row.metadata.vectors
+            }
+            found[""] = len(row.metadata.vector_bytes) // 4
+            dims = {key: length for key, length in found.items() if length} | dims
+            if dims.keys() >= wanted:
+                return dims
+    return dims
+
+
+def _sample(name: str, tenant: str, connection: Connection, deadline: Deadline) -> Iterator[Any]:
+    """Objects of a class with their vectors: one, and where the caller wants more, some hundreds."""
+    after = ""
+    for limit in _SAMPLED_ROWS:
         request = search_get_pb2.SearchRequest(
             collection=name,
             tenant=tenant,
-            limit=1,
-            metadata=search_get_pb2.MetadataRequest(vector=True),
+            limit=limit,
+            after=after,
+            metadata=search_get_pb2.MetadataRequest(uuid=True, vector=True),
             uses_123_api=True,
             uses_125_api=True,
             uses_127_api=True,
         )
-        for row in connection.grpc.call("Search", request, deadline, f"open {name!r}").results:
-            dims = {
-                vector.name: -1 if vector.type == _SEVERAL else len(vector.vector_bytes) // 4
-                for vector in row.metadata.vectors
-            }
-            if row.metadata.vector_bytes:
-                dims[""] = len(row.metadata.vector_bytes) // 4
-            return dims
-    return {}
+        rows = connection.grpc.call("Search", request, deadline, f"open {name!r}").results
+        yield from rows
+        if len(rows) < limit:
+            return
+        after = rows[-1].metadata.id if after else expressions.FIRST_UUID

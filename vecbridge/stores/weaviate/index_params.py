@@ -42,6 +42,21 @@ def to_weaviate(index: IndexParams, metric: Metric) -> tuple[str, dict[str, Any]
             raise AssertionError(f"{index} was not refused")
 
 
+def configs(described: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Type and configuration of each index of a class, by the name of its vector; "" is the one without.
+
+    Args:
+        described: The class as REST describes it.
+    """
+    found = dict(described.get("vectorConfig") or {})
+    if described.get("vectorIndexType") or not found:
+        found[""] = described
+    return {
+        name: (each.get("vectorIndexType") or "", each.get("vectorIndexConfig") or {})
+        for name, each in found.items()
+    }
+
+
 def from_weaviate(kind: str, config: Mapping[str, Any]) -> tuple[IndexParams, Metric | None]:
     """The index that a class is described with, and its metric; None where vecbridge has no such metric.
 

@@ -43,6 +43,8 @@ ID: Final = "_vb_id"
 UUID_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "vecbridge:id")
 #: The UUID that no row has, since no id is empty.
 NO_UUID: Final = str(uuid.uuid5(UUID_NAMESPACE, ""))
+#: Added to an int64, so that its text sorts as the number does ("ordered").
+SIGN: Final = np.uint64(1 << 63)
 _CODECS: Final[dict[FieldType, Codec]] = {
     "bool": "bool",
     "int64": "ordered",

@@ -7,12 +7,14 @@ that it has will do. While it trains, the shard refuses writes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from vecbridge.driver import Deadline
-from vecbridge.indexes import HNSW
+from vecbridge.indexes import HNSW, IndexParams
 from vecbridge.schema import CollectionSpec
+from vecbridge.stores.weaviate import index_params
 from vecbridge.stores.weaviate.table import Table
 
 _POLL_SECONDS: Final = 0.2
@@ -56,6 +58,25 @@ def states(spec: CollectionSpec, now: Shard, rows: int) -> dict[str, str]:
     return {
         vector.name: "building" if waiting or vector.name in untrained else "ready" for vector in spec.vectors
     }
+
+
+def built(table: Table, described: Mapping[str, Any], now: Shard) -> dict[str, IndexParams | None]:
+    """By vector field, the index that the class is described with; without a quantizer that is not trained.
+
+    Args:
+        table: The collection.
+        described: Its class as REST describes it now.
+        now: The index of the namespace.
+    """
+    configs = index_params.configs(described)
+    found: dict[str, IndexParams | None] = {}
+    for vector in table.spec.vectors:
+        config = configs.get(table.layout.vectors[vector.name])
+        index = None if config is None else index_params.from_weaviate(*config)[0]
+        if isinstance(index, HNSW) and index.quantizer in _ROWS_TO_TRAIN and not now.compressed:
+            index = replace(index, quantizer=None)
+        found[vector.name] = index
+    return found
 
 
 def wait_for_queue(table: Table, deadline: Deadline) -> Shard:

@@ -114,7 +114,8 @@ def _repair_page(table: Table, progress: Progress) -> bool:
     pages = table.pages(columns, rows=_PAGE_ROWS, deadlines=deadlines, bounds=after, limit=1)
     if (page := next(pages, None)) is None:
         return False
-    batch, uuids = page.batch(table.spec, None), page.uuids()
+    fit, _ = page.fitting(table.spec, None)  # what has no vector is in no graph
+    batch, uuids = fit.batch(table.spec, None), fit.uuids()
     rows = _missed_in_any_field(table, batch, uuids, deadlines)
     still_missed: list[str] = []
     if rows:
@@ -130,7 +131,7 @@ def _repair_page(table: Table, progress: Progress) -> bool:
     progress.hidden.difference_update(uuids)
     progress.hidden.update(still_missed)
     progress.examined += len(uuids)
-    progress.after = uuids[-1]
+    progress.after = page.last_uuid
     return True
 
 
@@ -180,11 +181,11 @@ def _leftovers(table: Table, batch: pa.RecordBatch, uuids: Sequence[str], deadli
         stored = table.rows([uuids[row] for row in page], names, deadlines())
         position = {uuid: row for row, uuid in enumerate(stored.uuids())}
         for vector in table.spec.vectors:
-            mine, theirs = records.vectors(batch, vector.name), stored.vectors(vector.name, vector.dim)
+            mine, theirs = records.vectors(batch, vector.name), stored.vectors(vector.name)
             same = [
                 row
                 for row in page
-                if uuids[row] in position and mine[row].tobytes() == theirs[position[uuids[row]]].tobytes()
+                if uuids[row] in position and mine[row].tobytes() == theirs[position[uuids[row]]]
             ]
             leftovers |= {uuids[row] for row in _missed(table, vector.name, mine, uuids, same, deadlines)}
     return leftovers

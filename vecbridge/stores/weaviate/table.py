@@ -10,6 +10,7 @@ from vecbridge.driver import Deadline, outdated
 from vecbridge.errors import BackendError, TooLargeError
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.weaviate import expressions, schema, wire
+from vecbridge.stores.weaviate.answers import Answer
 from vecbridge.stores.weaviate.connection import Connection
 from vecbridge.stores.weaviate.errors import TenantNotFoundError
 from vecbridge.stores.weaviate.layout import Layout
@@ -48,9 +49,9 @@ class Table:
         """Sends a request about this collection."""
         return self.connection.grpc.call(rpc, request, deadline, f"{rpc} of {self.spec.name!r}")
 
-    def answer(self, results: Sequence[Any]) -> wire.Answer:
+    def answer(self, results: Sequence[Any]) -> Answer:
         """The rows of a search."""
-        return wire.Answer(results, self.layout)
+        return Answer(results, self.layout)
 
     def write(self, request: Any, deadline: Deadline) -> dict[int, str]:
         """Sends rows; what the server says of those that it refused, by position."""
@@ -111,7 +112,7 @@ class Table:
 
     def rows(
         self, uuids: Sequence[str], columns: Sequence[str] | None, deadline: Deadline, condition: Any = None
-    ) -> wire.Answer:
+    ) -> Answer:
         """Those rows of some UUIDs that match, in the order of the UUIDs given.
 
         Args:
@@ -139,7 +140,7 @@ class Table:
     def pages(
         self, columns: Sequence[str], *, rows: int, deadlines: Deadlines, condition: Any = None,
         bounds: Bounds = ("", ""), limit: int | None = None,
-    ) -> Generator[wire.Answer, None, None]:  # fmt: skip
+    ) -> Generator[Answer, None, None]:  # fmt: skip
         """All rows that match, in the order of their UUIDs, a page at a time.
 
         The server's cursor takes no filter. Where few rows match, their UUIDs are asked for at once; else
@@ -182,9 +183,13 @@ class Table:
     def _cursor(
         self, columns: Sequence[str] | None, rows: int, deadlines: Deadlines, bounds: Bounds,
         limit: int | None = None,
-    ) -> Iterator[wire.Answer]:  # fmt: skip
+    ) -> Iterator[Answer]:  # fmt: skip
         """Pages of all rows; each is asked for before the one before it is decoded."""
         after, upto = bounds
+        if not after and not self.layout.own_ids:  # the server's cursor begins behind this UUID
+            first = self.rows([expressions.FIRST_UUID], columns, deadlines())
+            if len(first):
+                yield first
         wanted = float("inf") if limit is None else limit
         call = self._ask_for_page(columns, rows, after, deadlines())
         try:

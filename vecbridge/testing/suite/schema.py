@@ -16,7 +16,7 @@ from vecbridge.errors import (
     SchemaError,
     UnsupportedError,
 )
-from vecbridge.indexes import HNSW, IndexParams, Other, Quantizer
+from vecbridge.indexes import HNSW, Auto, Flat, IndexParams, Other, Quantizer
 from vecbridge.schema import CollectionSpec, EmbedderIdentity, Field, Metric, VectorField
 from vecbridge.store import Store
 from vecbridge.testing import strategies
@@ -179,3 +179,18 @@ class TestSchema:
         [by_image] = collection.search(query([0, 0, 1], k=1, using="image"))
         [by_text] = collection.search(query([0, 1], k=1, using="text"))
         assert (list(by_image.ids), list(by_text.ids)) == (["a"], ["b"])
+
+    def test_the_status_names_the_built_index_of_every_vector_field(self, store: Store, make: Maker) -> None:
+        store.collections()  # from now on the capabilities are this server's
+        index = Flat() if Flat.kind in store.capabilities.indexes else Auto()
+        fields = tuple(VectorField(name, 2, Metric.L2, index) for name in ("image", "text"))
+        columns = {field.name: [[0, 1], [1, 2]] for field in fields[: store.capabilities.max_vectors]}
+        collection = make.create(CollectionSpec(make.name(), fields[: len(columns)]))
+        put(collection, id=["a", "b"], **columns)
+        collection.wait_ready()
+        status = collection.status()
+        assert status.built.keys() == status.indexes.keys() == columns.keys()
+        if index == Flat():
+            assert set(status.built.values()) == {Flat()}, "every row is compared"
+        else:
+            assert all(found is None or isinstance(found, IndexParams) for found in status.built.values())

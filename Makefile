@@ -14,7 +14,7 @@ T :=
 # `make test` runs the conformance suite in three parts. Stores in the test's own process keep two cores busy.
 # milvus-lite builds indexes in the background, so its tests run one at a time. Tests of a server mostly wait, so
 # six of them run at once.
-LOCAL := memory,faiss
+LOCAL := memory,faiss,snapshot
 ALONE := milvus-lite
 SERVERS := milvus,weaviate,pinecone,pinecone-grpc
 

@@ -34,6 +34,7 @@ BUILT_IN: Final[dict[str, Entry]] = {
     "milvus": Entry("vecbridge.stores.milvus.driver:MilvusDriver", extra="milvus"),
     "milvus+lite": Entry("vecbridge.stores.milvus.lite:MilvusLiteDriver", extra="milvus"),
     "pinecone": Entry("vecbridge.stores.pinecone.driver:PineconeDriver", extra="pinecone"),
+    "snapshot": Entry("vecbridge.stores.snapshot.driver:SnapshotDriver"),
     "weaviate": Entry("vecbridge.stores.weaviate.driver:WeaviateDriver", extra="weaviate"),
 }
 

@@ -67,7 +67,9 @@ def test_a_third_party_case_runs_beside_ours_and_alone(pytester: pytest.Pytester
 def test_an_unknown_case_is_bad_usage(pytester: pytest.Pytester) -> None:
     done = run(pytester, "", "--stores=mine,milvsu")
     assert done.ret == pytest.ExitCode.USAGE_ERROR
-    done.stderr.fnmatch_lines("*no case milvsu; there are: memory, faiss, milvus-lite, pinecone, *, mine*")
+    done.stderr.fnmatch_lines(
+        "*no case milvsu; there are: memory, faiss, snapshot, milvus-lite, pinecone, *, mine*"
+    )
 
 
 def test_what_is_missing_skips_and_says_how_to_start_it(pytester: pytest.Pytester) -> None:

@@ -133,6 +133,10 @@ CASES: Final = (
         missing=package("faiss", extra="faiss"),
     ),
     StoreCase(
+        id="snapshot",
+        url=lambda directory: f"snapshot://{directory}/store",
+    ),
+    StoreCase(
         id="milvus-lite",
         url=lambda directory: f"milvus+lite://{directory}/store.db",
         missing=package("milvus_lite", extra="milvus"),

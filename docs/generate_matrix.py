@@ -1,4 +1,4 @@
-"""Writes support-matrix.md from the stores' capabilities; needs no SDK.
+"""Writes support-matrix.md and migration-matrix.md from the stores' capabilities; needs no SDK.
 
 python docs/generate_matrix.py
 """
@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vecbridge.capabilities import FIELD_TYPES, FILTER_OPERATORS, ORDERED_TYPES, Capabilities
+from vecbridge.migration.losses import of_target
 from vecbridge.registry import BUILT_IN, driver_class
-from vecbridge.schema import Metric
+from vecbridge.schema import CollectionSpec, Metric
 
 PAGE = Path(__file__).with_name("support-matrix.md")
 HEAD = """\
@@ -22,12 +23,40 @@ here; everything else raises `UnsupportedError`. Pinecone is tested only on an e
 service.
 
 """
+EVERY_TYPE = {f"f{number}": type for number, type in enumerate(sorted(FIELD_TYPES))}
+RICH = [
+    CollectionSpec.single("rich", dim=2, fields=EVERY_TYPE, metric=metric)
+    for metric in (Metric.COSINE, Metric.DOT)
+]
+MIGRATION_PAGE = Path(__file__).with_name("migration-matrix.md")
+MIGRATION_HEAD = """\
+# What a migration keeps
+
+Generated from the code by `docs/generate_matrix.py`, for collections that vecbridge made.
+`tests/migration/test_matrix.py` moves records of every field type, in two namespaces, over every pair and
+back, and finds them as they were: on FAISS, milvus-lite, Milvus 2.3.5, Weaviate, snapshots, and Pinecone's
+emulator.
+
+## Indexes
+
+What the source can build and the target cannot. The plan names it as `index` or `quantization`; once that is
+allowed, the target builds the nearest that it has, `auto` where there is none. Everything else of the schema
+is kept by every pair.
+
+"""
+LIMITS_HEAD = """
+## Limits to single records
+
+What a target refuses whatever the source is. A plan names those that a look at the records has not ruled out.
+
+"""
 KINDS = ("auto", "flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw")
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the pages."""
     PAGE.write_text(page(), encoding="utf-8")
+    MIGRATION_PAGE.write_text(migration_page(), encoding="utf-8")
 
 
 def page() -> str:
@@ -37,6 +66,26 @@ def page() -> str:
     lines.append(line("extra to install", (listed(filter(None, [BUILT_IN[name].extra])) for name in stores)))
     lines += [line(title, map(show, stores.values())) for title, show in rows().items()]
     return HEAD + "\n".join(lines) + "\n"
+
+
+def migration_page() -> str:
+    """The page of what each pair keeps, as Markdown."""
+    stores = {name: driver_class(name).capabilities for name in sorted(BUILT_IN) if name != "memory"}
+    lines = [line("from \\ to", (f"`{name}`" for name in stores)), "|---" * (len(stores) + 1) + "|"]
+    for name, source in stores.items():
+        lines.append(line(f"`{name}`", (listed(lost(source, target)) for target in stores.values())))
+    limits = [line("", ["refuses"]), "|---|---|"]
+    for name, target in stores.items():
+        losses = [loss for spec in RICH for loss in of_target(target.check(spec), spec, {})]
+        found = dict.fromkeys(f"`{loss.kind}`: {loss.detail}" for loss in losses)
+        limits.append(line(f"`{name}`", ["<br>".join(found) or "nothing"]))
+    return MIGRATION_HEAD + "\n".join(lines) + "\n" + LIMITS_HEAD + "\n".join(limits) + "\n"
+
+
+def lost(source: Capabilities, target: Capabilities) -> list[str]:
+    """Indexes and quantizers of one store that another does not have."""
+    kinds = [kind for kind in KINDS if kind in source.indexes - target.indexes]
+    return kinds + [f"hnsw {name}" for name in sorted(source.quantizers - target.quantizers)]
 
 
 def line(title: str, cells: Iterable[str]) -> str:

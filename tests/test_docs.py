@@ -70,11 +70,15 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
-def test_the_support_matrix_is_what_the_code_says() -> None:
+def test_the_generated_tables_are_what_the_code_says() -> None:
     spec = importlib.util.spec_from_file_location("generate_matrix", ROOT / "docs" / "generate_matrix.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    written = (ROOT / "docs" / "support-matrix.md").read_text("utf-8")
-    assert module.page() == written, "run: python docs/generate_matrix.py"
+    for name, page in (
+        ("support-matrix.md", module.page()),
+        ("migration-matrix.md", module.migration_page()),
+    ):
+        written = (ROOT / "docs" / name).read_text("utf-8")
+        assert page == written, "run: python docs/generate_matrix.py"

@@ -25,11 +25,22 @@ if TYPE_CHECKING:
     from vecbridge.indexes import Flat as Flat
     from vecbridge.indexes import IVFFlat as IVFFlat
     from vecbridge.indexes import Other as Other
+    from vecbridge.migration.copying import MigrationReport as MigrationReport
+    from vecbridge.migration.copying import migrate as migrate
+    from vecbridge.migration.planning import plan as plan
+    from vecbridge.migration.plans import Loss as Loss
+    from vecbridge.migration.plans import Plan as Plan
+    from vecbridge.migration.proof import Finding as Finding
+    from vecbridge.migration.proof import Proof as Proof
+    from vecbridge.migration.syncing import SyncReport as SyncReport
+    from vecbridge.migration.syncing import sync as sync
+    from vecbridge.migration.verifying import verify as verify
     from vecbridge.query import Hit as Hit
     from vecbridge.query import Hits as Hits
     from vecbridge.query import Page as Page
     from vecbridge.query import Query as Query
     from vecbridge.query import Status as Status
+    from vecbridge.query import Unfit as Unfit
     from vecbridge.query import WriteReport as WriteReport
     from vecbridge.records import batch as batch
     from vecbridge.records import stamp as stamp
@@ -59,8 +70,14 @@ _HOMES = {
         StoreLockedError CorruptStoreError StorageFullError PartialWriteError LossRefusedError JournalError
         CursorExpiredError Failure""",
     "filters": "Filter everything field",
+    "migration.copying": "MigrationReport migrate",
+    "migration.planning": "plan",
+    "migration.plans": "Loss Plan",
+    "migration.syncing": "SyncReport sync",
+    "migration.proof": "Finding Proof",
+    "migration.verifying": "verify",
     "indexes": "Auto Flat IVFFlat IVFSQ8 IVFPQ HNSW Other",
-    "query": "Query Hit Hits Page Status WriteReport",
+    "query": "Query Hit Hits Page Status Unfit WriteReport",
     "records": "batch stamp vectors",
     "registry": "connect open register",
     "schema": "CollectionSpec VectorField Field Metric EmbedderIdentity",

@@ -120,3 +120,16 @@ def test_the_stack_script_makes_passwords_starts_the_stack_and_runs_the_pipeline
     assert (tmp_path / "python.log").read_text("utf-8").split() == [
         "examples/pipeline.py", "milvus://127.0.0.1:19530", f"root:{password[0]}",
     ]  # fmt: skip
+
+
+def test_a_collection_is_moved_twice_verified_and_kept_up_to_date(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    output = printed("migrate.py", "faiss:./moved", tmp_path)
+    assert output.splitlines() == [
+        "to copy: 5 rows; lost: []",
+        "faiss:./shop#products -> snapshot:./exports#products: 5 copied, nothing lost: True",
+        "snapshot:./exports#products -> faiss:./moved#products: 5 copied, nothing lost: True",
+        "0 new, 1 changed, 1 deleted",
+        "0 new, 0 changed, 0 deleted",
+        "the same again: True",
+    ]

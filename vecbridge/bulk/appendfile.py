@@ -48,6 +48,11 @@ class AppendFile:
             self._lock.release()
             raise
 
+    @property
+    def held(self) -> bool:
+        """Whether this process may append: it has opened the file and not closed it."""
+        return self._lock.held
+
     def lines(self) -> Iterator[bytes]:
         """Streams the whole lines, without their ends."""
         with self._errors(), self.path.open("rb") as file:

@@ -29,9 +29,13 @@ COMMANDS: Final[dict[str, str]] = {
     "index": "vecbridge.cli.index:index",
     "load": "vecbridge.cli.load:load",
     "search": "vecbridge.cli.search:search",
+    "plan": "vecbridge.cli.plan:plan",
+    "migrate": "vecbridge.cli.migrate:migrate",
+    "sync": "vecbridge.cli.sync:sync",
     "list": "vecbridge.cli.inspect:list_",
     "info": "vecbridge.cli.inspect:info",
     "doctor": "vecbridge.cli.doctor:doctor",
+    "verify": "vecbridge.cli.verify:verify",
     "demo": "vecbridge.cli.demo:demo",
 }
 

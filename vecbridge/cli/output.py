@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -25,14 +25,21 @@ from vecbridge import timestamps
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _UNBOUNDED: Final = 10_000  # width of a table that goes into a pipe, so that nothing is cut
 # An argument as messages of the library name it, and the option that corresponds to it.
-_OPTIONS: Final = (
+_OPTIONS: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = (
     (r"\bmodel='([^']+)'", r"--model \1"),
     (r"\bfollow_links=True\b", "--follow-links"),
     (r"\bid_column=", "--id"),
+    (r"\bmax_deletes=(\d+)", r"--max-deletes \1"),
     (r"\bvectors=(?![\w'{\[])", "--vector"),
     (r"\busing=(?![\w'])", "--using"),
     (r"\bdevice='([^']+)'", r"--device \1"),
     (r"\bruntime='([^']+)'", r"--runtime \1"),
+    (r"\ballow=\['([^\]]+)'\]", lambda match: "--allow " + match[1].replace("', '", ",")),
+    (r"\bdead_letters=(?![\w'])", "--dead-letters FILE"),
+    (r'\binto="existing"', "--into existing"),
+    (r"\binto='([^']+)'", r"--into \1"),
+    (r"\bid_template=('[^']+')", r"--id \1"),
+    (r"\bmax_rate=", "--max-rate "),
 )
 _debug = False
 

@@ -1,4 +1,4 @@
-"""What is measured in a fresh interpreter: opening a store, and the memory that a scan takes.
+"""What is measured in a fresh interpreter: opening a store, and the memory that a scan or a migration takes.
 
 Run by path, so it imports nothing from its neighbours. Prints one JSON object.
 """
@@ -66,6 +66,13 @@ def scan_store(url: str) -> dict[str, float]:
         return {"rows": rows, "before_bytes": before, "rise_bytes": _peak() - before}
 
 
+def migrate(source: str, target: str, journal: str, *allow: str) -> dict[str, float]:
+    """One migration; whoever started this process watches its memory."""
+    import vecbridge as vb
+
+    return {"rows": vb.migrate(source, target, journal=journal, allow=allow).written}
+
+
 def _begin() -> int:
     """Resident bytes now, less what is only kept for reuse; the peak starts here where the system can."""
     import pyarrow as pa
@@ -100,5 +107,6 @@ if __name__ == "__main__":
         "open": open_store,
         "open-raw": open_raw,
         "scan": scan_store,
+        "migrate": migrate,
     }
     print(json.dumps(JOBS[sys.argv[1]](*sys.argv[2:])))

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -73,6 +73,7 @@ class Line:
         against: What the baseline is.
         target: What must hold; None for a figure that is only reported.
         spread: Ranges of the two, where they were measured in several rounds.
+        paired: The median of the ratios of each round, where it is judged instead.
     """
 
     section: str
@@ -83,9 +84,12 @@ class Line:
     against: str = ""
     target: Target | None = None
     spread: tuple[Samples, Samples] | None = None
+    paired: float | None = None
 
     @property
     def ratio(self) -> float | None:
+        if self.paired is not None:
+            return self.paired
         return self.figure / self.baseline if self.baseline else None
 
     @property
@@ -134,6 +138,24 @@ def compared(
 ) -> Line:
     """A line of two medians."""
     return Line(section, what, unit, figure.median, baseline.median, against, target, (figure, baseline))
+
+
+def paired(
+    section: str,
+    what: str,
+    unit: str,
+    figure: Samples,
+    baseline: Samples,
+    against: str,
+    target: Target | None = None,
+) -> Line:
+    """A line of two figures that took turns: its ratio is the median of the ratios of each round.
+
+    A slow minute of the machine meets both halves of a pair, and no median of one side alone.
+    """
+    ratio = statistics.median(a / b for a, b in zip(figure.values, baseline.values, strict=True))
+    line = compared(section, what, unit, figure, baseline, against, target)
+    return replace(line, paired=ratio)
 
 
 def seconds(action: Callable[[], object]) -> float:

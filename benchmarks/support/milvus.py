@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property, partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 from unittest import mock
 
@@ -28,6 +30,7 @@ from support.servers import (
     recall_lines,
     recalled,
     require,
+    tests_of,
 )
 from vecbridge.driver import Deadline
 from vecbridge.indexes import IndexParams
@@ -45,6 +48,21 @@ CURVES: dict[str, tuple[IndexParams, str, tuple[int, ...]]] = {
     "IVFFlat(nlist=128)": (vb.IVFFlat(128), "nprobe", NPROBES),
     "IVFSQ8(nlist=128)": (vb.IVFSQ8(128), "nprobe", NPROBES),
 }
+
+
+def missing() -> str | None:
+    """What has to be there before a genuine server can be started; None if it is."""
+    return None if find_spec("milvus") else "pip install milvus==2.3.5"
+
+
+@contextmanager
+def serving(url: str | None) -> Iterator[str]:
+    """A genuine server's URL: the one given, or of one that is started and goes afterwards."""
+    if url is not None:
+        yield url
+        return
+    with tests_of("milvus").own() as server:
+        yield server.url
 
 
 class MilvusBench(ServerBench):
@@ -210,11 +228,11 @@ def scans(bench: MilvusBench) -> list[Line]:
         bench.write(collection)
         collection.flush()
         name = collection.spec.name
-        tried = {size: _iterated(bench, name, size) for size in PAGES}
+        tried = {size: iterated(bench, name, size) for size in PAGES}
         best = min(tried, key=lambda size: tried[size])
         bench.details["query_iterator_rows_per_s"] = {str(k): round(bench.rows / v) for k, v in tried.items()}
         times = in_turns(
-            {"own": partial(bench.scanned, collection), "raw": partial(_iterated, bench, name, best)},
+            {"own": partial(bench.scanned, collection), "raw": partial(iterated, bench, name, best)},
             bench.rounds,
         )
         own, raw = bench.rates(times["own"]), bench.rates(times["raw"])
@@ -222,7 +240,8 @@ def scans(bench: MilvusBench) -> list[Line]:
         return [compared("scan", "all columns", "rows/s", own, raw, against, Target("ratio", ">=", 0.9))]
 
 
-def _iterated(bench: MilvusBench, name: str, size: int) -> float:
+def iterated(bench: MilvusBench, name: str, size: int) -> float:
+    """How long query_iterator takes with every column of every record."""
     found = []
 
     def read() -> None:

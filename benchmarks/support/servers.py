@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -128,6 +131,14 @@ class ServerBench:
         taken = seconds(lambda: rows.extend(page.batch.num_rows for page in collection.scan()))
         require(sum(rows), self.rows, "scanned")
         return taken
+
+
+def tests_of(store: str) -> Any:
+    """How the tests of a store start its server."""
+    root = str(Path(__file__).parents[2])
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    return import_module(f"tests.stores.{store}.server")
 
 
 def require(found: int, rows: int, what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +11,6 @@ from dataclasses import asdict
 from functools import cached_property, partial
 from itertools import islice
 from operator import methodcaller
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +29,7 @@ from support.servers import (
     recall_lines,
     recalled,
     require,
+    tests_of,
 )
 from vecbridge.collection import Collection
 from vecbridge.driver import Deadline, RequestLimits, WritePart
@@ -76,7 +75,7 @@ Form = Callable[[Any, Iterator[Entity]], None]
 
 def missing() -> str | None:
     """What has to be there before a server can be started; None if it is."""
-    needed: str | None = _tests().missing_executable()
+    needed: str | None = tests_of("weaviate").missing_executable()
     return needed
 
 
@@ -86,18 +85,8 @@ def serving(url: str | None) -> Iterator[str]:
     if url is not None:
         yield url
         return
-    with _tests().own() as server:
+    with tests_of("weaviate").own() as server:
         yield server.url
-
-
-def _tests() -> Any:
-    """How the tests start one."""
-    root = str(Path(__file__).parents[2])
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    from tests.stores.weaviate import server
-
-    return server
 
 
 class WeaviateBench(ServerBench):
@@ -315,11 +304,11 @@ def scans(bench: WeaviateBench) -> list[Line]:
     """Vectors and properties of every record, in turns with iterator() at its best cache size."""
     with bench.filled(vb.Flat()) as collection:
         raw = bench.raw(collection)
-        tried = {size: _iterated(bench, raw, size) for size in CACHES}
+        tried = {size: iterated(bench, raw, size) for size in CACHES}
         best = min(tried, key=lambda size: tried[size])
         bench.details["iterator_rows_per_s"] = {str(k): round(bench.rows / v) for k, v in tried.items()}
         times = in_turns(
-            {"own": partial(bench.scanned, collection), "raw": partial(_iterated, bench, raw, best)},
+            {"own": partial(bench.scanned, collection), "raw": partial(iterated, bench, raw, best)},
             SCANS * bench.rounds,
         )
         own, other = bench.rates(times["own"]), bench.rates(times["raw"])
@@ -327,7 +316,8 @@ def scans(bench: WeaviateBench) -> list[Line]:
         return [compared("scan", "all columns", "rows/s", own, other, against, Target("ratio", ">=", 3))]
 
 
-def _iterated(bench: WeaviateBench, raw: Any, size: int) -> float:
+def iterated(bench: WeaviateBench, raw: Any, size: int) -> float:
+    """How long the client's iterator takes with vectors and properties of every record."""
     rows: list[int] = []
     taken = seconds(lambda: rows.append(sum(1 for _ in raw.iterator(include_vector=True, cache_size=size))))
     require(sum(rows), bench.rows, "iterated over")

@@ -26,6 +26,7 @@ from tests.migration.copies import (
     unfit,
 )
 from vecbridge.bulk import delivery
+from vecbridge.capabilities import Capabilities
 from vecbridge.collection import Collection
 from vecbridge.migration import copyrun, pacing, reading
 from vecbridge.migration.pacing import Pace, Room
@@ -58,13 +59,19 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return pauses
 
 
-def parallel(patch: pytest.MonkeyPatch, **changes: Any) -> None:
-    """Every store says that it takes several requests at a time."""
+def parallel(patch: pytest.MonkeyPatch, *, only: str = "", **changes: Any) -> None:
+    """Every store, or those of one scheme, say that they take several requests at a time."""
     original = Store.capabilities
     assert isinstance(original, property)
     read = original.fget
     assert read is not None
-    changed = property(lambda store: replace(read(store), **({"parallel_requests": 4} | changes)))
+
+    def say(store: Store) -> Capabilities:
+        able: Capabilities = read(store)
+        wanted = store.url.scheme.startswith(only)
+        return replace(able, **({"parallel_requests": 4} | changes)) if wanted else able
+
+    changed = property(say)
     patch.setattr(Store, "capabilities", changed)
 
 
@@ -126,6 +133,18 @@ def test_parts_of_a_split_namespace_make_the_whole(tmp_path: Path, monkeypatch: 
     vb.migrate(source, target, journal=journal)
     [starts] = [line["starts"] for line in journal_lines(journal) if "starts" in line]
     assert len(starts) == copyrun.PARTS
+    assert contents(target) == before
+
+
+def test_a_source_that_takes_one_request_at_a_time_is_read_in_one_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target, journal = f"faiss://{tmp_path}/a#photos", memory(), tmp_path / "run.journal"
+    before = fill(source, 203)
+    monkeypatch.setattr(copyrun, "LARGE", 100)
+    parallel(monkeypatch, only="memory")
+    vb.migrate(source, target, journal=journal)
+    assert [line["starts"] for line in journal_lines(journal) if "starts" in line] == [[None]]
     assert contents(target) == before
 
 

@@ -194,8 +194,9 @@ class CopyRun:
     def _starts(self, namespace: str) -> list[str | None]:
         """Where the parts of a namespace begin."""
         collection = self._source.collection(namespace)
-        if not collection.capabilities.splits or self._writers == 1:
-            return [None]
+        able = self._source.store.capabilities
+        if not able.splits or able.parallel_requests == 1 or self._writers == 1:
+            return [None]  # files are read faster than any server writes, and each part takes memory
         planned = next((each.rows for each in self._plan.namespaces if each.source == namespace), 0)
         if (planned or collection.count()) < LARGE:
             return [None]
@@ -227,11 +228,11 @@ class CopyRun:
     def _copy_pages(self, part: _Part, writing: ThreadPoolExecutor) -> None:
         """Hands over the pages of a part, with those before settled in time."""
         cursor = self._journal.parts[part.namespace][part.number].cursor
+        parts = len(self._journal.parts[part.namespace])  # which share the memory of one
+        rows, guess = max(1, self._page_rows // parts), reading.PAGE_BYTES // parts
         pages = reading.pages(
-            part.source, part.converter.include, cursor, filter=self._filter, rows=self._page_rows,
-            stop=self._stop,
-        )  # fmt: skip
-        guess = reading.PAGE_BYTES
+            part.source, part.converter.include, cursor, filter=self._filter, rows=rows, stop=self._stop
+        )
         try:
             while True:
                 self._take_room(part, guess)

@@ -30,6 +30,7 @@ from vecbridge.stores.snapshot.layout import from_stored, stored_schema
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 _MOST_DECODED: Final = 256 << 20
+_BUFFER_BYTES: Final = 1 << 20
 #: The decoded size follows from the footer; a text in a dictionary may come any number of times.
 _ENCODINGS: Final = {"PLAIN", "RLE", "BIT_PACKED"}
 _BITS: Final = {"BOOLEAN": 1, "INT32": 32, "FLOAT": 32}
@@ -118,7 +119,8 @@ class Part:
             return
         names = [name for name in schema.names if name in self.names]
         with _opened(self.path) as source:
-            file = pq.ParquetFile(source, metadata=self.metadata, pre_buffer=False)
+            # without a buffer, Arrow reads the whole column of a row group at once
+            file = pq.ParquetFile(source, metadata=self.metadata, pre_buffer=False, buffer_size=_BUFFER_BYTES)
             try:
                 yield from file.iter_batches(rows, row_groups=groups, columns=names, use_threads=False)
             except (OSError, pa.ArrowInvalid) as exc:

@@ -49,7 +49,8 @@ def _peak(bench: MovingBench, source: str, target: Callable[[], AbstractContextM
     """The highest RssAnon of a process that migrates, in MiB."""
     script = Path(__file__).with_name("child.py")
     with bench.directory() as path, target() as url:
-        command = [sys.executable, str(script), "migrate", source, url, str(path / "journal"), *ALLOWED]
+        # -P: else `import weaviate` would find the module beside the script
+        command = [sys.executable, "-P", str(script), "migrate", source, url, str(path / "journal"), *ALLOWED]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             highest = 0
             while process.poll() is None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
@@ -146,7 +146,8 @@ def served(store: vb.Store) -> Iterator[str]:
     try:
         yield f"{store.url}#{name}"
     finally:
-        store.drop(name)
+        with suppress(vb.NotFoundError):  # what fails before it makes one says why
+            store.drop(name)
 
 
 @contextmanager

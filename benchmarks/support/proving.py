@@ -35,7 +35,7 @@ def proofs(bench: MovingBench) -> list[Line]:
 
 def verified(source: str, target: str, level: str) -> float:
     """Seconds of a proof, which must hold."""
-    found: list[vb.VerifyReport] = []
+    found: list[vb.Proof] = []
     taken = seconds(lambda: found.append(vb.verify(source, target, level=level)))
     if not found[0].passed:
         raise RuntimeError(f"verify {source} {target}: {found[0].findings}")

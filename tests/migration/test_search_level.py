@@ -108,6 +108,24 @@ def test_filters_of_three_shares_are_drawn_and_judged_alone(
     assert "under a filter" in proof.findings[0].detail
 
 
+def test_a_call_that_takes_too_long_is_asked_again_with_fewer_queries(
+    urls: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    original = MemoryCollection.search
+
+    def slow(self: Any, request: Any) -> Any:
+        sizes.append(len(request.vectors))
+        if len(request.vectors) > 10:
+            raise vb.DeadlineError("too long")
+        return original(self, request)
+
+    monkeypatch.setattr(MemoryCollection, "search", slow)
+    proof = vb.verify(*urls)
+    assert proof.passed, proof.findings
+    assert sizes[:4] == [100, 25, 6, 6]
+
+
 def test_wrong_scores_are_found(urls: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     at_the_target(monkeypatch, other_scores)
     assert kinds(vb.verify(*urls)) == {"scores"}

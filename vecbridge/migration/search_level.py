@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from vecbridge import records
 from vecbridge.bulk.delivery import Backoff
-from vecbridge.errors import BackendError
+from vecbridge.errors import BackendError, DeadlineError
 from vecbridge.migration import drawing, judging
 from vecbridge.migration.drawing import Drawn
 from vecbridge.migration.judging import Answers, Judged
@@ -29,7 +30,6 @@ _LEAST_OF_A_NAMESPACE: Final = 10
 _LEAST_OF_A_FILTER: Final = 100
 _MOST_OF_GIVEN: Final = 10_000  # pairs of a query of the user and a namespace
 _SAMPLE: Final = 2_000
-_QUERIES_A_CALL: Final = 100
 _MERGED: Final = 8  # namespaces of the source whose hits are merged
 _SEED: Final = 14
 
@@ -171,18 +171,22 @@ class SearchLevel:
     # ------------------------------------------------------------------------------------------ asking
 
     def _judged(self, vector: str) -> list[Judged]:
-        """The answers of both sides to every search of a vector field."""
+        """The answers of both sides, which are asked at the same time, to every search of a vector field."""
         judged: list[Judged] = []
-        for namespace, asked in self._asked.items():
-            oracle = asked.oracles.get(vector)
-            if oracle is None:
-                continue
-            for group, best in enumerate(oracle.best):
-                filter = None if group == 0 else self._filters[group - 1]
-                queries = asked.queries[vector][: len(best.scores)]
-                target = self._of_target(namespace, vector, queries, filter, oracle, best)
-                source = self._of_source(namespace, vector, queries, filter, oracle, best)
-                judged.append(Judged(namespace, group, oracle.metric, best, target, source))
+        with ThreadPoolExecutor(2, thread_name_prefix="vecbridge-search") as pool:
+            for namespace, asked in self._asked.items():
+                oracle = asked.oracles.get(vector)
+                if oracle is None:
+                    continue
+                for group, best in enumerate(oracle.best):
+                    filter = None if group == 0 else self._filters[group - 1]
+                    queries = asked.queries[vector][: len(best.scores)]
+                    what = (namespace, vector, queries, filter, oracle, best)
+                    target = pool.submit(self._of_target, *what)
+                    source = pool.submit(self._of_source, *what)
+                    judged.append(
+                        Judged(namespace, group, oracle.metric, best, target.result(), source.result())
+                    )
         return judged
 
     def _of_target(
@@ -243,18 +247,25 @@ class SearchLevel:
         return judging.answers(lines, oracle, best, vector, drawn, rows)
 
     def _search(self, side: Any, namespace: str, vector: str, queries: FloatArray, filter: Any) -> list[Hits]:
-        """The hits of each query; transient errors are retried."""
+        """The hits of each query; transient errors are retried.
+
+        As many queries as can be stand in one call, since some databases read all rows for a call; fewer,
+        where they take longer than a call may.
+        """
         collection = side.collection(namespace)
         hits: list[Hits] = []
-        for start in range(0, len(queries), _QUERIES_A_CALL):
-            query = Query(queries[start : start + _QUERIES_A_CALL], K, filter=filter, using=vector)
-            backoff = Backoff(self._scope.stop)
-            while True:
-                try:
-                    hits += collection.search(query)
-                    break
-                except BackendError as exc:
-                    if not exc.retryable:
-                        raise
+        size, backoff = MOST_QUERIES, Backoff(self._scope.stop)
+        while len(hits) < len(queries):
+            part = queries[len(hits) : len(hits) + size]
+            try:
+                hits += collection.search(Query(part, K, filter=filter, using=vector))
+                backoff = Backoff(self._scope.stop)
+            except DeadlineError as exc:
+                if len(part) == 1:
                     backoff.wait(exc)
+                size = max(1, len(part) // 4)
+            except BackendError as exc:
+                if not exc.retryable:
+                    raise
+                backoff.wait(exc)
         return hits

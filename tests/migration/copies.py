@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 import vecbridge as vb
+from vecbridge.capabilities import Capabilities
 from vecbridge.collection import Collection
 from vecbridge.migration import reading
 from vecbridge.query import Unfit
+from vecbridge.store import Store
 
 DIM = 4
 FIELDS = {"year": "int64", "title": "string", "tags": "list<string>"}
@@ -90,6 +92,22 @@ def small_pages(rows: int = 10) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "MAX_PAGE_ROWS", rows)
         yield
+
+
+def parallel(patch: pytest.MonkeyPatch, *, only: str = "", **changes: Any) -> None:
+    """Every store, or those of one scheme, say that they take several requests at a time."""
+    original = Store.capabilities
+    assert isinstance(original, property)
+    read = original.fget
+    assert read is not None
+
+    def say(store: Store) -> Capabilities:
+        able: Capabilities = read(store)
+        wanted = store.url.scheme.startswith(only)
+        return replace(able, **({"parallel_requests": 4} | changes)) if wanted else able
+
+    changed = property(say)
+    patch.setattr(Store, "capabilities", changed)
 
 
 class Reads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -21,10 +22,11 @@ from tests.migration.copies import (
     journal_lines,
     memory,
     pages_noted,
+    parallel,
     small_pages,
 )
 from tests.migration.test_killed import FORKS
-from vecbridge.migration import copyrun, ledger
+from vecbridge.migration import copyrun, ledger, reading
 from vecbridge.migration.statefile import State
 from vecbridge.testing.cases import CASES
 
@@ -235,6 +237,35 @@ def test_a_part_whose_cursor_expired_is_copied_from_its_start_and_the_report_say
     left = contents(source)[""]
     assert set(contents(target)[""]) == {*left, "r0000"}  # the first page had it; sync deletes it
     assert {key: row for key, row in contents(target)[""].items() if key in left} == left
+
+
+def test_a_part_alone_is_copied_again_where_its_start_is_valid_still(
+    journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = f"faiss://{tmp_path}/a#photos", memory()
+    before = fill(source, 203)
+    parallel(monkeypatch)
+    monkeypatch.setattr(copyrun, "LARGE", 100)
+    expired: list[str | None] = []
+    original = reading.pages
+
+    def pages(collection: Any, include: Any, cursor: str | None, **arguments: Any) -> Any:
+        for number, page in enumerate(original(collection, include, cursor, **arguments)):
+            if number == 2 and not expired:
+                expired.append(cursor)
+                raise vb.CursorExpiredError("compacted")
+            yield page
+
+    monkeypatch.setattr(reading, "pages", pages)
+    report = vb.migrate(source, target, journal=journal)
+    [note] = report.notes
+    assert re.fullmatch(r"part \d of 4 of the collection was copied from its start again: .* expired", note)
+    assert contents(target) == before
+    assert report.rows == report.written == 203
+    lines = journal_lines(journal)
+    assert [line["part"] for line in lines if line.get("restart")] == [int(note.split()[1]) - 1]
+    with copyrun.CopyJournal(journal) as again:
+        assert again.copied.rows == 203
 
 
 def test_a_source_whose_cursors_expire_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

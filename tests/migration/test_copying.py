@@ -22,17 +22,16 @@ from tests.migration.copies import (
     memory,
     options,
     pages_noted,
+    parallel,
     small_pages,
     unfit,
 )
 from vecbridge.bulk import delivery
-from vecbridge.capabilities import Capabilities
 from vecbridge.collection import Collection
 from vecbridge.migration import copyrun, pacing, reading
 from vecbridge.migration.pacing import Pace, Room
 from vecbridge.migration.plans import Loss
 from vecbridge.sources.tables import table_source
-from vecbridge.store import Store
 from vecbridge.testing.cases import CASES
 
 STORES = {case.id: case for case in CASES}
@@ -57,22 +56,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(delivery, "pause", pause)
     monkeypatch.setattr(pacing, "pause", pause)
     return pauses
-
-
-def parallel(patch: pytest.MonkeyPatch, *, only: str = "", **changes: Any) -> None:
-    """Every store, or those of one scheme, say that they take several requests at a time."""
-    original = Store.capabilities
-    assert isinstance(original, property)
-    read = original.fget
-    assert read is not None
-
-    def say(store: Store) -> Capabilities:
-        able: Capabilities = read(store)
-        wanted = store.url.scheme.startswith(only)
-        return replace(able, **({"parallel_requests": 4} | changes)) if wanted else able
-
-    changed = property(say)
-    patch.setattr(Store, "capabilities", changed)
 
 
 def failing_upserts(patch: pytest.MonkeyPatch, key: str, error: Exception) -> list[bool]:

@@ -23,6 +23,7 @@ from vecbridge.errors import (
 )
 from vecbridge.migration import syncrun
 from vecbridge.migration.deletions import source_id
+from vecbridge.migration.plans import Plan
 
 FIELDS = {"year": "int64", "title": "string", "tags": "list<string>", "notes": "json"}
 
@@ -336,6 +337,24 @@ def test_a_row_that_the_target_refuses_stops_the_sync_or_is_set_aside_and_tried_
     pair.source().delete(["bad too"])
     assert counts(pair.sync(state=state)) == (0, 1, 0, 1)
     assert rows(pair.target()) == rows(pair.source())
+
+
+def test_rows_of_a_namespace_that_the_target_cannot_have_are_set_aside_and_the_others_synced(
+    urls: tuple[str, str], state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair(*urls, namespaced=True)
+    pair.source().upsert([row("a")])
+    pair.source("eu").upsert([row("b"), row("c")])
+    monkeypatch.setattr(Plan, "reaches", lambda plan, namespace: namespace != "eu")
+    assert pair.sync(state=state, dry_run=True).failed == 2
+    bad = tmp_path / "bad.jsonl"
+    report = pair.sync(state=state, dead_letters=bad)
+    assert (report.inserted, report.failed) == (1, 2)
+    errors = [json.loads(line)["error"] for line in bad.read_text("utf-8").splitlines()]
+    assert errors == ["namespace: the target cannot have one of the name 'eu'"] * 2
+    assert set(rows(pair.target())) == {"a"}
+    with pytest.raises(vb.InvalidRecordError, match=r"'b': namespace: the target cannot .*, and 1 more"):
+        pair.sync(state=state)
 
 
 def test_a_state_of_another_plan_target_or_source_and_a_damaged_one_are_refused(

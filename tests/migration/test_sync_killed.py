@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import vecbridge as vb
-from vecbridge.migration import syncrun
+from vecbridge.migration import reading
 from vecbridge.migration.statefile import State
 
 #: Children are forked from a process that has imported everything and started nothing.
@@ -55,7 +55,7 @@ def synced(source: str, target: str, state: Path, steps: Any, last: int) -> None
     """What a child does."""
     for name in ("fsync", "replace", "pwrite", "write", "truncate", "ftruncate"):
         setattr(os, name, killing(getattr(os, name), steps, last))
-    syncrun.page_rows = lambda *_: 150
+    reading.MAX_PAGE_ROWS = 150
     vb.sync(source, target, state=state, workers=1)
 
 

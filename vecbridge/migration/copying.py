@@ -220,7 +220,7 @@ def migrate(
         writer = None if state_file is None else open_state(state_file, pinned, opened)
         if writer is not None:
             stack.enter_context(writer)
-        aside = SetAside(pinned, letters)
+        aside = SetAside(pinned, to_side.store, letters)
         run = CopyRun(pinned, from_side, to_side, opened, aside, pace, writer, workers, progress, stop)
         run.run()
         if writer is not None:

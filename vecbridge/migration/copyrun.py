@@ -29,7 +29,7 @@ from vecbridge.migration.journal import Copied, CopyJournal
 from vecbridge.migration.ledger import Entries
 from vecbridge.migration.pacing import Pace, Room
 from vecbridge.migration.plans import Plan
-from vecbridge.migration.setaside import Refused, SetAside
+from vecbridge.migration.setaside import Refused, SetAside, unreachable
 from vecbridge.migration.sides import Side
 from vecbridge.migration.statefile import StateWriter, unsettled
 from vecbridge.store import Collection
@@ -39,7 +39,7 @@ PARTS: Final = 4  # of a large namespace, where its scan can be split
 PAGES_AHEAD: Final = 1  # that a part hands over while the one before is written
 ROOM_BYTES: Final = 48 << 20  # of pages in memory, over all parts
 LARGE: Final = 50_000  # rows from which a namespace is split
-_ROUNDS: Final = 4  # the first, and those in which namespaces are begun anew after their cursors expired
+_ROUNDS: Final = 4  # the first, and those in which parts are begun anew after their cursors expired
 _FLUSH_SECONDS: Final = 3_600.0
 
 
@@ -135,18 +135,29 @@ class CopyRun:
             expired = self._copy_all(namespaces)
             if not expired:
                 break
-            for namespace in expired:
-                self._journal.note_starts(namespace, [None])
-                where = f"namespace {namespace!r}" if namespace else "the collection"
-                self.notes.append(f"{where} was copied from its start again: its cursor had expired")
+            for namespace, number in expired:
+                self._begin_anew(namespace, number)
         else:
             raise CursorExpiredError(f"{self._plan.source}: its cursors expire faster than it can be read")
         reached = {self._plan.target_namespace(each) for each in namespaces if self._plan.reaches(each)}
         for namespace in sorted(reached):
             self._target.collection(namespace).flush(_FLUSH_SECONDS)
 
-    def _copy_all(self, namespaces: Iterable[str]) -> list[str]:
-        """Runs every part that has not ended; the namespaces whose cursors had expired."""
+    def _begin_anew(self, namespace: str, number: int) -> None:
+        """Sends a part to its start, since its cursor has expired; if that has too, the whole namespace."""
+        parts = self._journal.parts[namespace]
+        if number >= len(parts):
+            return  # another part has sent the whole to its start
+        where, state = f"namespace {namespace!r}" if namespace else "the collection", parts[number]
+        if len(parts) > 1 and state.cursor != state.start:
+            self._journal.note_restart(namespace, number)
+            where = f"part {number + 1} of {len(parts)} of {where}"
+        elif state.cursor is not None or state.start is not None:
+            self._journal.note_starts(namespace, [None])
+        self.notes.append(f"{where} was copied from its start again: its cursor had expired")
+
+    def _copy_all(self, namespaces: Iterable[str]) -> list[tuple[str, int]]:
+        """Runs every part that has not ended; those whose cursors had expired."""
         for namespace in namespaces:
             if namespace not in self._journal.parts:
                 self._journal.note_starts(namespace, self._starts(namespace))
@@ -166,14 +177,14 @@ class CopyRun:
             finally:
                 self._stop_if_unfinished(running)
 
-    def _expired(self, running: dict[Future[bool], tuple[str, int]]) -> list[str]:
+    def _expired(self, running: dict[Future[bool], tuple[str, int]]) -> list[tuple[str, int]]:
         """Waits for the parts; an error that ended one has priority over those that it stopped."""
-        expired: dict[str, None] = {}
+        expired: list[tuple[str, int]] = []
         stopped: BaseException | None = None
         for done in as_completed(running):
             try:
                 if not done.result():
-                    expired[running[done][0]] = None
+                    expired.append(running[done])
             except (StoppedError, CancelledError) as exc:
                 stopped = exc
             except BaseException:
@@ -181,7 +192,7 @@ class CopyRun:
                 raise
         if stopped is not None:
             raise stopped
-        return list(expired)
+        return sorted(expired)
 
     def _stop_if_unfinished(self, running: Iterable[Future[bool]]) -> None:
         """After an error or Ctrl-C: nothing is begun any more."""
@@ -317,9 +328,7 @@ def _refused(
     page: reading.SourcePage, converted: pa.RecordBatch, plan: Plan, namespace: str, entries: Entries | None
 ) -> _Sent:
     """A page of a namespace that the target cannot have: none of its rows is sent."""
-    name = plan.target_namespace(namespace)
-    error = f"namespace: the target cannot have one of the name {name!r}"
-    failures = [Failure(row, key, error) for row, key in enumerate(converted.column("id").to_pylist())]
+    failures = unreachable(plan, namespace, converted)
     nothing = validate(converted.slice(0, 0), plan.spec)
     done: Future[bool] = Future()
     done.set_result(True)

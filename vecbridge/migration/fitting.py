@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vecbridge.capabilities import Gap
 from vecbridge.errors import UnsupportedError
-from vecbridge.indexes import HNSW, Auto, IndexParams, Other, to_dict
+from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, IndexParams, Other, to_dict
 from vecbridge.migration.plans import Loss
 from vecbridge.schema import CollectionSpec, VectorField
 from vecbridge.store import Store
@@ -89,10 +89,16 @@ def _without_refused(spec: CollectionSpec, store: Store) -> tuple[CollectionSpec
 
 def _changes(old: IndexParams, new: IndexParams) -> list[str]:
     """The kinds of losses that another index is."""
-    if isinstance(old, HNSW) and isinstance(new, HNSW) and old.quantizer != new.quantizer:
-        same = replace(old, quantizer=new.quantizer) == new
-        return ["quantization"] if same else ["index", "quantization"]
-    return ["index"]
+    if isinstance(old, HNSW) and isinstance(new, HNSW) and replace(old, quantizer=new.quantizer) == new:
+        return ["quantization"]
+    return ["index"] if _quantizer(old) == _quantizer(new) else ["index", "quantization"]
+
+
+def _quantizer(index: IndexParams) -> str | None:
+    """How an index compresses vectors; None if it does not, or nobody knows."""
+    if isinstance(index, HNSW):
+        return index.quantizer
+    return {IVFSQ8: "sq", IVFPQ: "pq"}.get(type(index))
 
 
 def _shown(index: IndexParams) -> str:

@@ -179,6 +179,13 @@ class CopyJournal:
             self.parts[namespace] = [PartState(start, start) for start in starts]
             self._append({"namespace": namespace, "starts": list(starts)})
 
+    def note_restart(self, namespace: str, part: int) -> None:
+        """Records that a part begins anew at its start; what was copied of it before counts no more."""
+        with self._mutex:
+            state = self.parts[namespace][part]
+            self.parts[namespace][part] = PartState(state.start, state.start)
+            self._append({"namespace": namespace, "part": part, "restart": True})
+
     def note_page(
         self, namespace: str, part: int, cursor: str, copied: Copied, position: int | None = None
     ) -> None:
@@ -263,8 +270,11 @@ class CopyJournal:
         elif "starts" in values:
             self.parts[values["namespace"]] = [PartState(start, start) for start in values["starts"]]
         else:
-            part = self.parts[values.pop("namespace")][values.pop("part")]
-            if values.get("ended"):
+            parts, number = self.parts[values.pop("namespace")], values.pop("part")
+            part = parts[number]
+            if values.get("restart"):
+                parts[number] = PartState(part.start, part.start)
+            elif values.get("ended"):
                 part.ended = True
             else:
                 part.cursor = values.pop("cursor")

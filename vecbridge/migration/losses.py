@@ -12,10 +12,11 @@ import pyarrow as pa
 from vecbridge import records
 from vecbridge.bulk.intake import validate
 from vecbridge.capabilities import Capabilities, Gap
-from vecbridge.errors import InvalidRecordError
+from vecbridge.errors import InvalidRecordError, VecbridgeError
 from vecbridge.front.dryrun import DryRequest, DryRun
 from vecbridge.migration.plans import Loss
 from vecbridge.schema import CollectionSpec, Metric, VectorField
+from vecbridge.store import Store
 
 EXAMPLES: Final = 3  # rows that a loss shows
 _SHOWN_ID: Final = 60  # characters
@@ -88,6 +89,24 @@ def row_losses(
         dry_run: Of the target, for what only the encoded rows show; without it, that is not looked at.
     """
     return examined(batch, spec, capabilities, dry_run).refused
+
+
+def refusal(
+    row: pa.RecordBatch, spec: CollectionSpec, target: Store, namespace: str
+) -> tuple[str, str] | None:
+    """Why a target cannot keep a row: kind of the loss and reason; None if nothing is known against it.
+
+    Args:
+        row: One row as the plan converts it, not checked.
+        spec: Of the target.
+        target: Its store.
+        namespace: Of the target.
+    """
+    try:
+        dry_run = target.dry_run(spec, namespace=namespace)
+        return row_losses(row, spec, target.capabilities, dry_run).get(0)
+    except VecbridgeError:  # a reason more or less changes nothing
+        return None
 
 
 def examined(

@@ -10,10 +10,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from vecbridge import filters, records
-from vecbridge.errors import InvalidRecordError, VecbridgeError
+from vecbridge.errors import InvalidRecordError
 from vecbridge.filters import Filter
 from vecbridge.migration.conversion import Converter
-from vecbridge.migration.losses import row_losses
+from vecbridge.migration.losses import refusal
 from vecbridge.migration.plans import Plan
 from vecbridge.migration.reading import page_rows, pages
 from vecbridge.migration.sides import Side
@@ -123,16 +123,11 @@ class Scope:
             row: One row in the schema of the target, not checked.
             namespace: At the target.
         """
-        store = self.target.store
         spec = self.target.collection(namespace).spec
         if spec.column_names != row.schema.names:
             spec = self.plan.spec
-        try:
-            dry_run = store.dry_run(spec, namespace=namespace)
-            found = row_losses(row, spec, store.capabilities, dry_run)
-        except VecbridgeError:  # a reason more or less changes nothing
-            return None
-        return None if not found else ": ".join(found[0])
+        found = refusal(row, spec, self.target.store, namespace)
+        return None if found is None else ": ".join(found)
 
     def target_ids(self, namespace: str, ids: Sequence[str | int]) -> list[str | int]:
         """The ids that rows of the source have at the target."""

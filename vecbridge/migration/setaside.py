@@ -11,10 +11,11 @@ import pyarrow as pa
 from vecbridge import records
 from vecbridge.bulk.deadletters import DeadLetterFile, row_values
 from vecbridge.errors import Failure, InvalidRecordError, VecbridgeError
+from vecbridge.migration import losses
 from vecbridge.migration.conversion import Converter
 from vecbridge.migration.plans import Plan
 from vecbridge.sources.deadletters import DeadLetter
-from vecbridge.store import Collection
+from vecbridge.store import Collection, Store
 
 KEPT_FAILURES: Final = 100
 
@@ -40,19 +41,26 @@ class Refused:
     unfit: Sequence[Failure]
 
 
+def unreachable(plan: Plan, namespace: str, converted: pa.RecordBatch) -> list[Failure]:
+    """Every row of a page of a namespace that the target cannot have, as a failure."""
+    error = f"the target cannot have one of the name {plan.target_namespace(namespace)!r}"
+    return [Failure(row, key, error) for row, key in enumerate(converted.column("id").to_pylist())]
+
+
 class SetAside:
     """Takes the rows that a copy cannot keep; used by one thread at a time.
 
     Args:
         plan: What the rows were to become.
+        target: Where they were to go.
         file: The dead letters; None ends the copy at the first such row.
 
     Attributes:
         failures: The first hundred rows.
     """
 
-    def __init__(self, plan: Plan, file: DeadLetterFile | None) -> None:
-        self._plan, self._file = plan, file
+    def __init__(self, plan: Plan, target: Store, file: DeadLetterFile | None) -> None:
+        self._plan, self._target, self._file = plan, target, file
         self._written: set[int] = set()
         self.failures: list[Failure] = []
 
@@ -65,6 +73,7 @@ class SetAside:
         """
         if not refused.failures and not refused.unfit:
             return
+        refused = replace(refused, failures=[self._named(refused, each) for each in refused.failures])
         place = self._place(refused.namespace)
         if self._file is None:
             raise self._error(refused, place)
@@ -82,6 +91,14 @@ class SetAside:
         self._written |= fresh.keys()
         room = KEPT_FAILURES - len(self.failures)
         self.failures += [*refused.failures, *refused.unfit][: max(room, 0)]
+
+    def _named(self, refused: Refused, failure: Failure) -> Failure:
+        """With the kind of the loss before the reason, as in the plan, where it is known."""
+        into, row = self._plan.target_namespace(refused.namespace), refused.converted.slice(failure.row, 1)
+        if not self._plan.reaches(refused.namespace):
+            return replace(failure, error=f"namespace: {failure.error}")
+        found = losses.refusal(row, self._plan.spec, self._target, into)
+        return failure if found is None else replace(failure, error=f"{found[0]}: {failure.error}")
 
     def _place(self, namespace: str) -> str:
         named = namespace and self._plan.only is None

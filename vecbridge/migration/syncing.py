@@ -173,7 +173,7 @@ def sync(
         letters = None
         if dead_letters is not None and not dry_run:
             letters = stack.enter_context(DeadLetterFile(dead_letters, continuing=True))
-        aside = SetAside(pinned, letters)
+        aside = SetAside(pinned, to_side.store, letters)
         seen = ledger.Ledger(directory / "source")
         run = SyncRun(
             pinned, from_side, to_side, header.key, baseline, previous is not None, seen,

@@ -36,7 +36,7 @@ from vecbridge.migration.deletions import (
 from vecbridge.migration.ledger import Ledger
 from vecbridge.migration.pacing import Pace
 from vecbridge.migration.plans import Plan
-from vecbridge.migration.setaside import Refused, SetAside
+from vecbridge.migration.setaside import Refused, SetAside, unreachable
 from vecbridge.migration.sides import Side
 from vecbridge.migration.statefile import unsettled
 from vecbridge.store import Collection
@@ -194,8 +194,8 @@ class SyncRun:
         converter = Converter(self.plan, source.spec, source.extra)
         condition = None if self.plan.filter is None else filters.from_dict(self.plan.filter)
         pages = reading.pages(
-            source, converter.include, None, filter=condition, rows=page_rows(self.plan, self.pace.rate),
-            stop=self.stop,
+            source, converter.include, None, filter=condition, stop=self.stop,
+            rows=reading.page_rows(self.plan.source_spec, self.plan.size, self.pace.rate),
         )  # fmt: skip
         for page in pages:
             self.pace.wait(page.rows)
@@ -210,6 +210,9 @@ class SyncRun:
     ) -> None:  # fmt: skip
         """Sends the rows of a page that differ from the baseline."""
         converted = converter.convert(page.batch, namespace)
+        if not self.plan.reaches(namespace):
+            self._set_page_aside(namespace, source, converter, page, converted)
+            return
         into = self.plan.target_namespace(namespace)
         entries = ledger.entries(converted, into, key=self.key)
         known, same = self.baseline.look_up(entries)
@@ -266,6 +269,17 @@ class SyncRun:
         if not self.policy.dry_run:
             unfit = [Failure(0, id, str(reason)) for id, reason in page.unfit.items()]
             self.aside.take(Refused(namespace, source, converter, page.batch, (), unfit))
+
+    def _set_page_aside(
+        self, namespace: str, source: Collection, converter: Converter, page: reading.SourcePage,
+        converted: pa.RecordBatch,
+    ) -> None:  # fmt: skip
+        """Rows of a namespace that the target cannot have."""
+        self.counts = self.counts.plus(rows=page.rows, failed=page.rows)
+        if not self.policy.dry_run:
+            failures = unreachable(self.plan, namespace, converted)
+            unfit = [Failure(0, id, str(reason)) for id, reason in page.unfit.items()]
+            self.aside.take(Refused(namespace, source, converter, converted, failures, unfit))
 
     def _flush(self) -> None:
         """Waits until the target shows what it acknowledged."""
@@ -333,10 +347,3 @@ class SyncRun:
         target = self.target.collection(gone.namespace)
         retried(lambda: target.delete(gone.ids.to_pylist()), self.stop)
         self._touched.add(gone.namespace)
-
-
-def page_rows(plan: Plan, rate: float | None) -> int:
-    """Rows of a page: about 16 MB, and one second at most where there is a limit to the rate."""
-    row = sum(4 * vector.dim for vector in plan.source_spec.vectors) + 50 * len(plan.source_spec.fields)
-    rows = min(reading.MAX_PAGE_ROWS, reading.PAGE_BYTES // max(row, 1))
-    return max(1, rows if rate is None else min(rows, int(rate)))

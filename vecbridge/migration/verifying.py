@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -167,7 +167,15 @@ class _Verification:
             state.notes += agreed.notes
             for side in (self._source, self._target):
                 self._make_visible(side)
-            self._count(settle)
+            missing = self._missing_indexes(self._target)
+            try:
+                self._count(settle)
+            except BackendError as exc:
+                if not missing:
+                    raise
+                state.notes.append(f"rows were not compared, since the target gives none: {exc}")
+                self._look_at_indexes(0, [self._target.namespace or ""])
+                return
         if self._level == "count" or not self._worth_going_on(agreed):
             self._look_at_indexes(0)
             return
@@ -179,7 +187,9 @@ class _Verification:
                 self._look_at_indexes(wait)
             with state.timed("sample"):
                 rows = {each.namespace: each.source for each in state.counts}
-                searches = SearchLevel(scope, rows, agreed.searchable, queries)
+                missing |= self._missing_indexes(self._source)
+                searchable = [each for each in agreed.searchable if each not in missing]
+                searches = SearchLevel(scope, rows, searchable, queries)
         else:
             self._look_at_indexes(0)
         with state.timed("compare"):
@@ -187,10 +197,8 @@ class _Verification:
         if searches is not None:
             with state.timed("search"):
                 found = searches.judge(min_recall)
-            if {each.kind for each in state.findings} & {
-                "vector",
-                "content",
-            }:  # of which scores are but the echo
+            if {each.kind for each in state.findings} & {"vector", "content"}:
+                # scores that differ follow from vectors that do
                 found = [each for each in found if each.kind != "scores"]
             state.findings += found
             state.recall, state.scores = searches.recall, searches.scores
@@ -287,10 +295,22 @@ class _Verification:
 
     # ------------------------------------------------------------------------------------------ indexes
 
-    def _look_at_indexes(self, wait: float) -> None:
-        """Compares the indexes that the target has with those that it should have."""
+    @staticmethod
+    def _missing_indexes(side: Side) -> set[str]:
+        """Vector fields that no search can be made with; some servers do not even give the rows then."""
+        states = side.collection(side.namespace or "").status().indexes
+        return {name for name, state in states.items() if state.startswith("missing")}
+
+    def _look_at_indexes(self, wait: float, names: Sequence[str] | None = None) -> None:
+        """Compares the indexes that the target has with those that it should have.
+
+        Args:
+            wait: Seconds to wait for one that is being built.
+            names: Namespaces; None are all that have rows.
+        """
         end = time.monotonic() + wait
-        names = [each.namespace for each in self._state.counts if each.target]
+        if names is None:
+            names = [each.namespace for each in self._state.counts if each.target]
         stop = Scope(self._plan, self._source, self._target, ()).stop
         for name in names:
             collection = self._target.collection(name)

@@ -196,8 +196,7 @@ class WeaviateCollection:
         now, rows = readiness.shard(table, deadline), self.count(deadline)
         if (described := table.connection.described(table.layout.class_name, deadline)) is None:
             raise NotFoundError(f"collection {table.spec.name!r} was dropped")
-        states = readiness.states(table.spec, now, rows)
-        return Status(rows, states, {"waiting_vectors": now.waiting}, readiness.built(table, described, now))
+        return readiness.status(table, described, now, rows)
 
     def flush(self, deadline: Deadline) -> None:
         """Waits where the server indexes after it acknowledged (ASYNC_INDEXING); else returns at once."""

@@ -70,7 +70,7 @@ def from_weaviate(kind: str, config: Mapping[str, Any]) -> tuple[IndexParams, Me
     try:
         if kind == "flat" and not enabled:
             return Flat(), metric
-        if kind == "hnsw" and len(enabled) < 2:
+        if kind == "hnsw" and len(enabled) < 2 and not config.get("skip"):
             ef = config.get("ef", _ANY_EF)
             quantizer: Any = enabled[0] if enabled else None
             return (

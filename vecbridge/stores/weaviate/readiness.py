@@ -13,11 +13,13 @@ from typing import Any, Final
 
 from vecbridge.driver import Deadline
 from vecbridge.indexes import HNSW, IndexParams
+from vecbridge.query import Status
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.weaviate import index_params
 from vecbridge.stores.weaviate.table import Table
 
 _POLL_SECONDS: Final = 0.2
+_MISSING: Final = "missing: the class was made without this index (skip), and the server refuses searches"
 #: How many rows each quantizer wants before it is trained: PQ one for each of its centroids.
 _ROWS_TO_TRAIN: Final = {"pq": 256, "sq": 1}
 
@@ -51,32 +53,30 @@ def shard(table: Table, deadline: Deadline) -> Shard:
     )
 
 
-def states(spec: CollectionSpec, now: Shard, rows: int) -> dict[str, str]:
-    """By vector field, the state of its index as Status says it."""
-    untrained = _untrained(spec, now, rows)
-    waiting = now.waiting or now.busy
-    return {
-        vector.name: "building" if waiting or vector.name in untrained else "ready" for vector in spec.vectors
-    }
-
-
-def built(table: Table, described: Mapping[str, Any], now: Shard) -> dict[str, IndexParams | None]:
-    """By vector field, the index that the class is described with; without a quantizer that is not trained.
+def status(table: Table, described: Mapping[str, Any], now: Shard, rows: int) -> Status:
+    """The state of each vector's index, and the index that the class is described with.
 
     Args:
         table: The collection.
         described: Its class as REST describes it now.
         now: The index of the namespace.
+        rows: How many rows the namespace has.
     """
     configs = index_params.configs(described)
-    found: dict[str, IndexParams | None] = {}
+    untrained = _untrained(table.spec, now, rows)
+    states: dict[str, str] = {}
+    built: dict[str, IndexParams | None] = {}
     for vector in table.spec.vectors:
-        config = configs.get(table.layout.vectors[vector.name])
-        index = None if config is None else index_params.from_weaviate(*config)[0]
+        kind, config = configs.get(table.layout.vectors[vector.name], ("", {}))
+        if not kind or config.get("skip"):
+            states[vector.name], built[vector.name] = _MISSING, None
+            continue
+        index = index_params.from_weaviate(kind, config)[0]
         if isinstance(index, HNSW) and index.quantizer in _ROWS_TO_TRAIN and not now.compressed:
-            index = replace(index, quantizer=None)
-        found[vector.name] = index
-    return found
+            index = replace(index, quantizer=None)  # until it is trained
+        waiting = now.waiting or now.busy or vector.name in untrained
+        states[vector.name], built[vector.name] = "building" if waiting else "ready", index
+    return Status(rows, states, {"waiting_vectors": now.waiting}, built)
 
 
 def wait_for_queue(table: Table, deadline: Deadline) -> Shard:

@@ -12,8 +12,10 @@ import pytest
 
 import vecbridge as vb
 from tests.migration.copies import Reads, contents, fill, pages_noted, small_pages, unfit
+from vecbridge.bulk import delivery
 from vecbridge.migration import planning
 from vecbridge.migration.plans import Loss
+from vecbridge.testing.pinecone import Emulator, Fault
 
 Run = Callable[..., Any]  # the fixture of conftest.py
 SOURCE, TARGET = "faiss:./old#photos", "faiss:./new#photos"
@@ -89,6 +91,27 @@ def test_the_same_command_goes_on_after_an_error(
     assert done.code == 0
     assert "30 by an earlier run" in done.out
     assert contents(TARGET) == before
+
+
+def test_a_rate_limit_that_never_ends_is_status_1_and_a_sentence_and_the_same_command_goes_on(
+    run: Run, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = fill(SOURCE, 60)
+    monkeypatch.setenv("PINECONE_API_KEY", "emulated")
+    monkeypatch.setattr(delivery, "pause", lambda *_: None)
+    with Emulator() as emulator:
+        target = f"{emulator.host.replace('http://', 'pinecone://')}#photos"
+        emulator.faults.add(Fault(status=429, retry_after=1, operations=frozenset({"upsert"})))
+        ran = run("migrate", SOURCE, target)
+        assert ran.code == 1
+        assert "Traceback" not in ran.err
+        last = ran.err.splitlines()[-1]
+        assert last.startswith("error: ")
+        assert "429" in last
+        assert "given up after" in last
+        emulator.faults.clear()
+        assert run("migrate", SOURCE, target).code == 0
+        assert contents(target) == before
 
 
 def test_a_loss_that_is_not_allowed_is_status_1_names_the_option_and_makes_nothing(

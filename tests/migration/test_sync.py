@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -438,41 +437,6 @@ def test_a_first_run_that_broke_off_leaves_nothing_behind_that_the_source_no_lon
     report = pair.sync(state=state)
     assert (report.deleted, report.kept_extra) == (1, 1)
     assert set(rows(pair.target())) == {"a", "mine"}
-
-
-def test_a_sync_under_a_running_writer_ends_and_the_copy_is_equal_once_it_is_quiet(
-    tmp_path: Path, state: Path
-) -> None:
-    pair = Pair(f"faiss:{tmp_path / 'from'}", f"faiss:{tmp_path / 'to'}")
-    source, deleted, stop = pair.source(), set(), threading.Event()
-    source.upsert([row(str(number), year=0) for number in range(300)])
-
-    def write() -> None:
-        random = np.random.default_rng(1)
-        for turn in range(1, 10**6):
-            if stop.is_set():
-                return
-            ids = [str(number) for number in random.integers(0, 400, 20)]
-            source.upsert([row(id, year=turn) for id in dict.fromkeys(ids)])
-            gone = {str(number) for number in random.integers(0, 100, 3)}
-            source.delete(list(gone))
-            deleted.update(gone)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        for _ in range(4):
-            pair.sync(state=state)
-            never_deleted = {str(number) for number in range(100, 300)}
-            assert never_deleted <= set(rows(pair.target()))
-    finally:
-        stop.set()
-        writer.join()
-    assert deleted
-    while pair.sync(state=state).changes:
-        pass
-    assert rows(pair.target()) == rows(source)
-    pair.close()
 
 
 def test_a_rate_and_an_argument_that_cannot_be_right_are_refused(pair: Pair) -> None:

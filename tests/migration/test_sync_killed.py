@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import vecbridge as vb
+from tests.migration.sides import PLACES, fresh_name
 from vecbridge.migration import reading
 from vecbridge.migration.statefile import State
 
@@ -19,7 +21,7 @@ from vecbridge.migration.statefile import State
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.migration.test_killed", "tests.migration.test_sync_killed"])
 ROWS = 600
-FEWEST_BEFORE_THE_END = 8
+KILLS, FEWEST_BEFORE_THE_END = 20, 15
 
 
 def row(number: int, turn: int) -> dict[str, Any]:
@@ -71,13 +73,15 @@ def run(source: str, target: str, state: Path, last: int) -> int | None:
     return steps.value
 
 
-def test_a_sync_that_is_killed_at_random_points_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    source, target = f"faiss:{tmp_path / 'from'}#photos", f"faiss:{tmp_path / 'to'}#photos"
+@pytest.mark.parametrize("kind", ["faiss", "weaviate"])
+def test_a_sync_that_is_killed_at_random_points_ends_as_one_that_was_not(kind: str, tmp_path: Path) -> None:
+    source = f"{PLACES[kind].url(tmp_path / 'from')}#{fresh_name()}"
+    target = f"faiss:{tmp_path / 'to'}#photos"
     state, draw = tmp_path / "photos.state", random.Random(14)
     spec = vb.CollectionSpec.single("photos", dim=2, metric="l2", fields={"turn": "int64"})
     for url in (source, target):
         with vb.connect(url.partition("#")[0]) as store:
-            store.create(spec)
+            store.create(spec.renamed(url.partition("#")[2]))
     with vb.open(source) as collection:
         collection.upsert([row(number, 0) for number in range(ROWS)])
     vb.sync(source, target, state=state)
@@ -85,11 +89,11 @@ def test_a_sync_that_is_killed_at_random_points_ends_as_one_that_was_not(tmp_pat
     steps = run(source, target, state, last=0)
     assert steps is not None
     before_the_end = 0
-    for turn in range(2, 12):
+    for turn in range(2, 2 + KILLS):
         change(source, turn, draw)
         before_the_end += run(source, target, state, draw.randint(1, steps)) is None
         change(source, turn, draw)
-        if turn % 3 == 0:
+        if turn % 5 == 0:
             vb.sync(source, target, state=state)
             assert rows(target) == rows(source)
     assert before_the_end >= FEWEST_BEFORE_THE_END
@@ -104,3 +108,5 @@ def test_a_sync_that_is_killed_at_random_points_ends_as_one_that_was_not(tmp_pat
     assert {each.name for each in tmp_path.iterdir()} == {
         "from", "to", "photos.state", "photos.state.journal", "compared.state", "compared.state.journal"
     }  # fmt: skip
+    with vb.connect(source.partition("#")[0]) as store:
+        store.drop(source.partition("#")[2])

@@ -6,11 +6,11 @@ import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from vecbridge.agreement import require_agreement
 from vecbridge.capabilities import Capabilities, Gap
+from vecbridge.closing import Closing
 from vecbridge.collection import Collection
 from vecbridge.driver import Deadline, Described, StoreDriver
 from vecbridge.errors import CollectionExistsError, NotFoundError, suggestion
@@ -27,7 +27,7 @@ _CREATE_SECONDS: Final = 300.0
 _DROP_SECONDS: Final = 120.0
 
 
-class Store:
+class Store(Closing):
     """A database: thread-safe; making one sends nothing.
 
     Made by :func:`vecbridge.connect`. After ``close()`` every call raises ConfigError. In a forked child a
@@ -188,14 +188,6 @@ class Store:
     def close(self) -> None:
         """Releases connections, files and locks; a second call does nothing."""
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Store {self.url}>"

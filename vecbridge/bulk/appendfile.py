@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from vecbridge.closing import Closing
 from vecbridge.errors import ConfigError, StorageFullError, VecbridgeError
 from vecbridge.locks import FileLock
+from vecbridge.storage import is_full, sync_directory
 
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
-
-class AppendFile:
+class AppendFile(Closing):
     """Whole lines at the end of a file; one writer at a time.
 
     A line that a crash cut short stays behind without its end: the first :meth:`append` removes it, so what
@@ -42,7 +40,7 @@ class AppendFile:
         try:
             with self._errors():
                 self._lock.acquire()
-                _sync_directory(self.path.parent)  # the name must survive a power cut, not only the lines
+                sync_directory(self.path.parent)  # the name must survive a power cut, not only the lines
                 self._end, self.torn = self._last_line_end()
         except VecbridgeError:
             self._lock.release()
@@ -86,14 +84,6 @@ class AppendFile:
         """Gives the lock back, in the process that opened the file; a second call does nothing."""
         self._lock.release()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _descriptor(self) -> int:
         if self._lock.held:
             return self._lock.descriptor
@@ -119,14 +109,6 @@ class AppendFile:
         except BlockingIOError:
             raise self._error(f"{self.path}: another run is writing to it") from None
         except OSError as exc:
-            if exc.errno in _FULL:
+            if is_full(exc):
                 raise StorageFullError(f"{self.path}: {exc.strerror}") from exc
             raise self._error(f"{self.path}: {exc.strerror or exc}") from exc
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,14 +9,14 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from vecbridge import timestamps
 from vecbridge.bulk.appendfile import AppendFile
+from vecbridge.closing import Closing
 from vecbridge.errors import ConfigError
 from vecbridge.records import canonical_json
 from vecbridge.schema import CollectionSpec
@@ -26,7 +26,7 @@ _KEYS: Final = {"id", "source", "error", "record"}
 _BEGINNING: Final = b'{"id": '
 
 
-class DeadLetterFile:
+class DeadLetterFile(Closing):
     """A dead-letter file that this process, and no other, appends to.
 
     Args:
@@ -63,14 +63,6 @@ class DeadLetterFile:
     def close(self) -> None:
         """Gives the lock back."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _require_dead_letters(self) -> None:
         """Refuses other files, since appending removes a torn last line."""

@@ -15,14 +15,14 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vecbridge.bulk.appendfile import AppendFile
+from vecbridge.closing import Closing
 from vecbridge.errors import JournalError
 from vecbridge.store import Collection
 
@@ -84,7 +84,7 @@ class Header:
         return cls(source, target, collection.spec.to_dict(), options)
 
 
-class Journal:
+class Journal(Closing):
     """A journal that this process, and no other, is writing.
 
     Args:
@@ -168,14 +168,6 @@ class Journal:
     def close(self) -> None:
         """Gives the lock back."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _start(self, header: bytes) -> None:
         lines = self._file.lines()

@@ -6,11 +6,11 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from vecbridge.closing import Closing
 from vecbridge.embed.base import FloatArray, ImageLike, Pixels
 from vecbridge.embed.files import ModelFiles
 from vecbridge.embed.preprocess import Preprocessing
@@ -23,7 +23,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class Encoder(ABC):
+class Encoder(Closing, ABC):
     """A CLIP model: two towers into one space. Runtimes add the towers.
 
     Args:
@@ -128,14 +128,6 @@ class Encoder(ABC):
     @abstractmethod
     def close(self) -> None:
         """Lets go of the model; the embedder cannot be used afterwards."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @abstractmethod
     def _text_features(self, ids: IntArray, mask: IntArray) -> FloatArray:

@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from vecbridge.capabilities import Capabilities, Gap
+from vecbridge.closing import Closing
 from vecbridge.driver import CollectionDriver, Deadline, Described, outdated
 from vecbridge.errors import (
     BackendError,
@@ -65,7 +65,7 @@ class Attached:
         return self.described.spec
 
 
-class CollectionHandle:
+class CollectionHandle(Closing):
     """What :class:`vecbridge.Collection` knows of itself; its methods are there.
 
     Attributes:
@@ -122,14 +122,6 @@ class CollectionHandle:
         self._closed = True
         if self._owns_store:
             self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"

@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from vecbridge.bulk.appendfile import AppendFile
+from vecbridge.closing import Closing
 from vecbridge.errors import JournalError
 from vecbridge.migration.ledger import ENTRY, UNSETTLED, Entries, Keys, Ledger, storage_errors
 from vecbridge.migration.statefile import StateHeader, mapped, unsettled, write_sorted
@@ -87,7 +87,7 @@ def of_keys(keys: Keys) -> Entries:
     return entries
 
 
-class SyncJournal:
+class SyncJournal(Closing):
     """The keys of the rows that a sync sends or deletes, on the disk before it does.
 
     A run that is cut off leaves rows at the target of which its state knows nothing. The next run finds their
@@ -155,11 +155,3 @@ class SyncJournal:
     def close(self) -> None:
         """Gives the lock back."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -22,10 +22,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from vecbridge.bulk.appendfile import AppendFile
+from vecbridge.closing import Closing
 from vecbridge.errors import ConfigError, JournalError
 from vecbridge.migration.planning import Transform
 from vecbridge.migration.plans import Plan
@@ -76,7 +76,7 @@ class PartState:
     ended: bool = False
 
 
-class CopyJournal:
+class CopyJournal(Closing):
     """The journal of one copy; in memory alone where it has no path. Thread-safe.
 
     Args:
@@ -231,14 +231,6 @@ class CopyJournal:
             if self._file.held and not self._file.path.stat().st_size:
                 self._file.path.unlink()
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _append(self, values: Mapping[str, Any]) -> None:
         if self._file is not None:

@@ -10,7 +10,6 @@ both hashes are keyed (BLAKE2, RFC 7693) by 16 random bytes.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import threading
@@ -27,6 +26,7 @@ import pyarrow as pa
 
 from vecbridge.errors import StorageFullError
 from vecbridge.migration import encoding
+from vecbridge.storage import is_full
 
 ENTRY: Final = np.dtype([("key", "<u8"), ("digest", "<u8")])
 KEY_BYTES: Final = 16  # of the hash key
@@ -39,7 +39,6 @@ Keys: TypeAlias = "np.ndarray[Any, np.dtype[np.uint64]]"
 Kind: TypeAlias = Literal["left", "right", "digest", "repeated"]
 
 _BUFFERED: Final = 1 << 18  # entries, 4 MiB
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SPARE: Final = 16 << 20  # bytes of a disk that are left free
 
 
@@ -254,6 +253,6 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        if exc.errno in _FULL:
+        if is_full(exc):
             raise StorageFullError(f"{path}: {exc.strerror}") from exc
         raise

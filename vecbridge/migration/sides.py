@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from vecbridge.closing import Closing
 from vecbridge.errors import NotFoundError
 from vecbridge.registry import connect
 from vecbridge.store import Collection, Store
 from vecbridge.urls import StoreURL, parse
 
 
-class Side:
+class Side(Closing):
     """One side; opens its store, and each namespace once. Thread-safe.
 
     Args:
@@ -86,11 +86,3 @@ class Side:
     def close(self) -> None:
         """Closes the store and every collection of it."""
         self.store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 import numpy as np
 
+from vecbridge.closing import Closing
 from vecbridge.errors import ConfigError, JournalError
 from vecbridge.locks import FileLock
 from vecbridge.migration.ledger import (
@@ -42,6 +42,7 @@ from vecbridge.migration.ledger import (
     storage_errors,
 )
 from vecbridge.migration.plans import Plan
+from vecbridge.storage import sync_directory
 
 FORMAT: Final = "vecbridge_state"
 VERSION: Final = 1
@@ -235,7 +236,7 @@ def write_sorted(file: BinaryIO, ledger: Ledger, line: bytes) -> int:
     return rows
 
 
-class StateWriter:
+class StateWriter(Closing):
     """Makes the state file of a copy, which can be cut off at any time; thread-safe.
 
     A row must be in the state before it can be at the target, or nobody would delete it there if it vanished
@@ -328,14 +329,6 @@ class StateWriter:
         """Gives the lock back; what was added stays."""
         self._lock.release()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _open(self, header: StateHeader) -> tuple[StateHeader, int]:
         """The header that counts, and where the entries start."""
         with self._partial.open("rb") as file:
@@ -378,15 +371,6 @@ def scratch(path: Path) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def sync_directory(path: Path) -> None:
-    """Makes new names in a directory survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write_at(descriptor: int, data: bytes, place: int) -> None:

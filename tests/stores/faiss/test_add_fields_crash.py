@@ -26,10 +26,10 @@ from tests.stores.faiss.growing import (
     years,
 )
 from tests.stores.faiss.helpers import contents, digest, faiss_store, names, rows, small
+from vecbridge import storage
 from vecbridge.errors import SchemaError
 from vecbridge.filters import field
 from vecbridge.schema import Field
-from vecbridge.stores.faiss import files
 
 START = multiprocessing.get_context("forkserver")
 START.set_forkserver_preload(["tests.stores.faiss.workload", "tests.stores.faiss.growing"])
@@ -51,7 +51,7 @@ def interrupt(module: Any, name: str) -> Callable[[pytest.MonkeyPatch], None]:
 STEPS = {
     "before the file is synced": interrupt(os, "fsync"),
     "before it is replaced": interrupt(Path, "replace"),
-    "before its directory is synced": interrupt(files, "sync_directory"),
+    "before its directory is synced": interrupt(storage, "sync_directory"),
 }
 
 
@@ -83,7 +83,7 @@ class TestInterruption:
         photos = store.open("photos")
         photos.upsert(records(photos.spec, ["y"], year=1))
         assert years(photos) == dict.fromkeys([*names(3), "x"], (None, None)) | {"y": (1, None)}
-        assert not list(made.rglob(".spec*"))
+        assert not list(made.rglob(f"{storage.TEMPORARY}*"))
         store.close()
         with faiss_store(made) as store:
             assert years(store.open("photos"))["y"] == (1, None)

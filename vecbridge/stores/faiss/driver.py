@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import re
 import sys
-import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -16,10 +14,10 @@ from importlib.util import find_spec
 from threading import RLock
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
+from vecbridge import storage
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.driver import Deadline, Described, OnFork
 from vecbridge.errors import (
-    CollectionExistsError,
     MissingDependencyError,
     NotFoundError,
     StoreLockedError,
@@ -138,22 +136,12 @@ class FaissDriver:
         """
         self._require_writable()
         files.refuse_network_file_system(self._root)
-        hidden = self._root / f".new-{uuid.uuid4().hex}"
         stored = StoredSpec(token, spec, len(spec.fields))
-        with self._mutex:
-            hidden.mkdir(parents=True)
-            try:
-                stored.write(hidden)
-                if replacing is not None:
-                    with suppress(NotFoundError):  # what took its place meanwhile keeps the name, below
-                        self.drop(replacing, None, deadline)
-                hidden.rename(self._root / spec.name)
-                files.sync_directory(self._root)
-            except BaseException as exc:
-                files.remove_tree(hidden)
-                if isinstance(exc, OSError) and exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise CollectionExistsError(f"collection {spec.name!r} was made meanwhile") from exc
-                raise
+        with self._mutex, storage.new_collection(self._root / spec.name) as hidden:
+            stored.write(hidden)
+            if replacing is not None:
+                with suppress(NotFoundError):  # what took its place meanwhile keeps the name
+                    self.drop(replacing, None, deadline)
         return _described(spec.name, stored)
 
     def attach(self, found: Described, namespace: str) -> FaissCollection:
@@ -201,9 +189,9 @@ class FaissDriver:
             for key in keys:
                 removing.enter_context(self._collections[key].upkeep.removing())
             if namespace is not None:
-                files.remove_tree(self._root / name / _directory(namespace))
+                storage.remove_tree(self._root / name / _directory(namespace))
                 return  # its handles go on, and so does its driver: two would overwrite each other
-            files.remove_tree(self._root / name)
+            storage.remove_tree(self._root / name)
             for key in keys:
                 del self._collections[key]
             self._locks.pop(name).release()
@@ -223,7 +211,7 @@ class FaissDriver:
             before = self._take_lock(found)
             if before.spec != found.spec:
                 return None
-            for remains in directory.glob(f".{SPEC}.*"):  # of one that died over this
+            for remains in directory.glob(f"{storage.TEMPORARY}{SPEC}.*"):  # of one that died over this
                 remains.unlink()
             stored = replace(before, spec=spec)
             stored.write(directory)

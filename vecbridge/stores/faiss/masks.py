@@ -1,31 +1,19 @@
-"""Filters compiled to Arrow kernels over the columns in memory."""
+"""Filters over the columns in memory."""
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vecbridge import records
-from vecbridge.errors import UnsupportedError
-from vecbridge.filters import And, Cmp, Contains, Filter, In, IsEmpty, IsNull, Not, Or, Scalar
+from vecbridge import kernels, records
+from vecbridge.filters import Filter, Scalar
 from vecbridge.stores.faiss.rows import Chunk, Mask, Snapshot
 
 _PIECE: Final = 1 << 17  # rows
-_FEW: Final = 4  # values up to which comparisons beat a hash table
 _CODED_FROM: Final = 4096  # elements
-
-_KERNELS: Final = {
-    "==": pc.equal,
-    "!=": pc.not_equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
-}
 
 
 def mask(filter: Filter, snapshot: Snapshot) -> Mask:
@@ -41,7 +29,7 @@ def mask(filter: Filter, snapshot: Snapshot) -> Mask:
         for low in range(0, chunk.rows, _PIECE):
             piece = _Piece(chunk, low, uncoded)
             part = slice(start + low, start + low + piece.rows)
-            matching = records.booleans(_compile(filter, piece))
+            matching = records.booleans(kernels.matching(filter, piece, "faiss"))
             np.logical_and(matching, snapshot.live[part], out=matches[part])
     if uncoded:  # one a call, so that none is slow
         piece, name = uncoded[0]
@@ -68,7 +56,16 @@ class _Piece:
     def column(self, name: str) -> pa.Array:
         return self._batch.column(name)
 
-    def equal_elements(self, name: str, value: Scalar) -> Mask:
+    def contains(self, name: str, value: Scalar) -> pa.BooleanArray:
+        """Which lists of a column hold a value; null where there is no list."""
+        column = self.column(name)
+        offsets = records.numbers(column.offsets)  # of this piece, into the elements of the whole chunk
+        places = np.flatnonzero(self._equal_elements(name, value)) + offsets[0]
+        containing = np.zeros(len(column), np.bool_)
+        containing[np.searchsorted(offsets, places, side="right") - 1] = True
+        return pc.and_(pa.array(containing), pc.is_valid(column))
+
+    def _equal_elements(self, name: str, value: Scalar) -> Mask:
         """Which elements of all lists of a column equal a value."""
         equal: Mask
         coded = self._chunk.coded.get((name, self._low), ...)
@@ -107,55 +104,3 @@ def _coded(elements: pa.Array) -> tuple[np.ndarray[Any, Any], dict[Scalar, int]]
     small = np.uint8 if len(encoded.dictionary) <= 1 << 8 else np.uint16
     distinct = {text: code for code, text in enumerate(encoded.dictionary.to_pylist())}
     return records.numbers(encoded.indices).astype(small), distinct
-
-
-def _compile(filter: Filter, piece: _Piece) -> pa.Array:
-    """A boolean array without nulls; strings compare as bytes of UTF-8, which is the order of code points."""
-    match filter:
-        case And(items):
-            return _combined(pc.and_, items, piece, empty=True)
-        case Or(items):
-            return _combined(pc.or_, items, piece, empty=False)
-        case IsNull(name):
-            return pc.is_null(piece.column(name))
-        case Not(IsNull(name)):
-            return pc.is_valid(piece.column(name))
-        case Cmp(name, op, value):
-            column = piece.column(name)
-            return pc.fill_null(_KERNELS[op](column, pa.scalar(value, column.type)), False)
-        case In(name, values):
-            return _is_in(piece.column(name), values)
-        case Not(In(name, values)):
-            return pc.and_not(pc.is_valid(piece.column(name)), _is_in(piece.column(name), values))
-        case IsEmpty(name):
-            return pc.fill_null(pc.equal(pc.list_value_length(piece.column(name)), 0), False)
-        case Not(IsEmpty(name)):
-            return pc.fill_null(pc.greater(pc.list_value_length(piece.column(name)), 0), False)
-        case Contains(name, value):
-            return _contains(piece, name, value)
-        case Not(Contains(name, value)):
-            return pc.and_not(pc.is_valid(piece.column(name)), _contains(piece, name, value))
-        case _:
-            raise UnsupportedError("faiss", f"the filter {filter!r}")
-
-
-def _combined(kernel: pc.Function, items: tuple[Filter, ...], piece: _Piece, *, empty: bool) -> pa.Array:
-    if not items:
-        return pa.array(np.full(piece.rows, empty))
-    return reduce(kernel, (_compile(item, piece) for item in items))
-
-
-def _is_in(column: pa.Array, values: tuple[Scalar, ...]) -> pa.Array:
-    if 0 < len(values) <= _FEW:
-        equal = (pc.fill_null(pc.equal(column, pa.scalar(value, column.type)), False) for value in values)
-        return reduce(pc.or_, equal)
-    return pc.is_in(column, value_set=pa.array(values, column.type), skip_nulls=True)
-
-
-def _contains(piece: _Piece, name: str, value: Scalar) -> pa.Array:
-    column = piece.column(name)
-    offsets = records.numbers(column.offsets)  # of this piece, into the elements of the whole chunk
-    places = np.flatnonzero(piece.equal_elements(name, value)) + offsets[0]
-    containing = np.zeros(len(column), np.bool_)
-    containing[np.searchsorted(offsets, places, side="right") - 1] = True
-    return pc.and_(pa.array(containing), pc.is_valid(column))

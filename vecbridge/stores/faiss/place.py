@@ -25,7 +25,7 @@ from vecbridge.driver import Identity
 from vecbridge.errors import CorruptStoreError, NotFoundError, SchemaError
 from vecbridge.records import arrow_schema
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.faiss.files import replace_file
+from vecbridge.storage import replace_file
 
 SPEC: Final = "spec.json"
 _ADDED: Final = "added"

@@ -25,10 +25,10 @@ from vecbridge.driver import Deadline
 from vecbridge.errors import CorruptStoreError, DeadlineError
 from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec, Metric, VectorField
+from vecbridge.storage import replace_file
 from vecbridge.stores.faiss import gpu
 from vecbridge.stores.faiss import indexes as faiss_indexes
 from vecbridge.stores.faiss.exact import LONGEST, FieldVectors
-from vecbridge.stores.faiss.files import replace_file
 from vecbridge.stores.faiss.indexes import Loaded
 from vecbridge.stores.faiss.rows import Mask, Snapshot
 from vecbridge.stores.faiss.vectors import VectorFile

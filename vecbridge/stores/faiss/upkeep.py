@@ -13,8 +13,8 @@ import numpy as np
 
 from vecbridge.driver import Deadline
 from vecbridge.errors import DeadlineError
+from vecbridge.storage import remove_tree
 from vecbridge.stores.faiss.exact import FieldVectors
-from vecbridge.stores.faiss.files import remove_tree
 from vecbridge.stores.faiss.log import Frame
 from vecbridge.stores.faiss.rows import Snapshot
 from vecbridge.stores.faiss.segments import Segments

@@ -23,8 +23,9 @@ from vecbridge.driver import outdated
 from vecbridge.errors import NotFoundError, StoreLockedError
 from vecbridge.query import FloatArray
 from vecbridge.records import vectors
+from vecbridge.storage import remove_tree, replace_file, sync_directory
 from vecbridge.stores.faiss import log
-from vecbridge.stores.faiss.files import WriterLock, remove_tree, replace_file, sync_directory
+from vecbridge.stores.faiss.files import WriterLock
 from vecbridge.stores.faiss.log import Frame, Rows
 from vecbridge.stores.faiss.place import Place
 from vecbridge.stores.faiss.rows import Norms, Snapshot

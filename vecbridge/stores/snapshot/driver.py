@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import sys
-import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -14,12 +12,13 @@ from typing import ClassVar, Final, get_args
 
 from pydantic import Field
 
+from vecbridge import storage
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.driver import Deadline, Described, OnFork
-from vecbridge.errors import CollectionExistsError, NotFoundError, StoreLockedError, VecbridgeError
+from vecbridge.errors import NotFoundError, StoreLockedError, VecbridgeError
 from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IVFFlat, Quantizer
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.snapshot import errors, files
+from vecbridge.stores.snapshot import errors
 from vecbridge.stores.snapshot.collection import RECORD_BYTES, SnapshotCollection, SnapshotEncoder
 from vecbridge.stores.snapshot.manifest import MANIFEST, PENDING, Manifest
 from vecbridge.stores.snapshot.table import Table
@@ -117,22 +116,13 @@ class SnapshotDriver:
             StoreLockedError: Another process writes to the one that is to be replaced.
         """
         self._require_writable()
-        hidden = self._root / f".new-{uuid.uuid4().hex}"
         manifest = Manifest(token, 0, spec, {})
-        with self._mutex:
-            (hidden / PENDING).mkdir(parents=True)
-            try:
-                manifest.write(hidden)
-                if replacing is not None:
-                    with suppress(NotFoundError):  # what took its place meanwhile keeps the name, below
-                        self.drop(replacing, None, deadline)
-                hidden.rename(self._root / spec.name)
-                files.sync_directory(self._root)
-            except BaseException as exc:
-                files.remove_tree(hidden)
-                if isinstance(exc, OSError) and exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise CollectionExistsError(f"collection {spec.name!r} was made meanwhile") from exc
-                raise
+        with self._mutex, storage.new_collection(self._root / spec.name) as hidden:
+            (hidden / PENDING).mkdir()
+            manifest.write(hidden)
+            if replacing is not None:
+                with suppress(NotFoundError):  # what took its place meanwhile keeps the name
+                    self.drop(replacing, None, deadline)
         return _described(spec.name, manifest)
 
     def attach(self, found: Described, namespace: str) -> SnapshotCollection:
@@ -161,7 +151,7 @@ class SnapshotDriver:
                 table.drop(namespace)
                 return
             with table.removing():
-                files.remove_tree(self._root / found.name)
+                storage.remove_tree(self._root / found.name)
             del self._tables[found.name]
 
     def add_fields(self, found: Described, spec: CollectionSpec, deadline: Deadline) -> Described | None:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-from typing import Final
-
 import pyarrow as pa
 
-from vecbridge.errors import BackendError, ConfigError, StorageFullError, VecbridgeError
-
-# EFBIG: a limit of the process or of the file system on the size of one file.
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FORBIDDEN: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
+from vecbridge.errors import BackendError, VecbridgeError
+from vecbridge.storage import as_ours
 
 
 def mapped(exc: Exception, what: str) -> VecbridgeError | None:
@@ -22,12 +16,7 @@ def mapped(exc: Exception, what: str) -> VecbridgeError | None:
         what: What was asked, for the message.
     """
     if isinstance(exc, OSError):
-        if exc.errno in _FULL:  # a request that did not fit is removed again
-            message = f"{what}: no room left: {exc.strerror}; free some and write again"
-            return StorageFullError(message, unsent=True)
-        if exc.errno in _FORBIDDEN:
-            return ConfigError(f"{what}: {exc.strerror}: {exc.filename or ''}")
-        return BackendError(f"{what}: {exc}")
+        return as_ours(exc, what)
     if isinstance(exc, pa.ArrowException):
         return BackendError(f"{what}: Arrow: {exc}")
     return None

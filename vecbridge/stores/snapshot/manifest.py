@@ -22,7 +22,8 @@ from typing import Any, Final
 from vecbridge.driver import Identity
 from vecbridge.errors import ConfigError, CorruptStoreError, SchemaError
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.snapshot.files import regular_file, replace_file
+from vecbridge.storage import replace_file
+from vecbridge.stores.snapshot.files import regular_file
 
 MANIFEST: Final = "manifest.json"
 PENDING: Final = "_pending"

@@ -20,7 +20,8 @@ from vecbridge import records
 from vecbridge.driver import Deadline
 from vecbridge.errors import DeadlineError
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.snapshot.files import sha256_of, sync_directory
+from vecbridge.storage import sync_directory
+from vecbridge.stores.snapshot.files import sha256_of
 from vecbridge.stores.snapshot.layout import PartWriter
 from vecbridge.stores.snapshot.manifest import FileEntry, NamespaceEntry
 from vecbridge.stores.snapshot.parts import Parts, Promise

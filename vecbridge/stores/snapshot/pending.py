@@ -22,7 +22,8 @@ import pyarrow as pa
 from vecbridge import records
 from vecbridge.errors import CorruptStoreError
 from vecbridge.schema import CollectionSpec
-from vecbridge.stores.snapshot.files import TEMPORARY, regular_file, sync_directory
+from vecbridge.storage import TEMPORARY, sync_directory
+from vecbridge.stores.snapshot.files import regular_file
 from vecbridge.stores.snapshot.layout import PartWriter, sliced, synced_ipc
 
 Kind = Literal["upsert.arrow", "upsert.part", "delete.arrow"]

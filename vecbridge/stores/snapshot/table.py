@@ -21,8 +21,8 @@ from vecbridge.errors import (
     VecbridgeError,
 )
 from vecbridge.schema import CollectionSpec
+from vecbridge.storage import TEMPORARY, WriterLock, sync_directory
 from vecbridge.stores.snapshot import pending
-from vecbridge.stores.snapshot.files import TEMPORARY, WriterLock, sync_directory
 from vecbridge.stores.snapshot.manifest import LOCK, MANIFEST, PENDING, Manifest, NamespaceEntry, is_part
 from vecbridge.stores.snapshot.merge import Output, compacted, merged
 from vecbridge.stores.snapshot.parts import Parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 
+from vecbridge.closing import Closing
 from vecbridge.testing.pinecone.control import Index, Project
 from vecbridge.testing.pinecone.planes import ControlPlane, DataPlane
 from vecbridge.testing.pinecone.rpc import RpcServer
@@ -12,7 +13,7 @@ from vecbridge.testing.pinecone.server import Listener
 from vecbridge.testing.pinecone.traffic import Traffic
 
 
-class Emulator:
+class Emulator(Closing):
     """An emulated Pinecone project on loopback, in memory; it serves from the moment it is made.
 
     Args:
@@ -64,12 +65,6 @@ class Emulator:
         self._listener.close()
         self._project.close()
         self._rpc.close()
-
-    def __enter__(self) -> Emulator:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _serve(self, index: Index) -> Listener:
         plane = DataPlane(index, self._traffic, self._relay)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import grpc
 
+from vecbridge.closing import Closing
 from vecbridge.stores.weaviate.stubs import weaviate_pb2_grpc
 from vecbridge.testing.weaviate.objects import Database
 from vecbridge.testing.weaviate.rest import Handler, Routes
@@ -26,7 +27,7 @@ _RPC_OPTIONS: Final = (
 )
 
 
-class Emulator:
+class Emulator(Closing):
     """An emulated Weaviate on loopback, in memory; it serves from the moment it is made.
 
     Args:
@@ -72,12 +73,6 @@ class Emulator:
         self._http.server_close()
         self._http.hang_up()
         self._thread.join()
-
-    def __enter__(self) -> Emulator:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class _HttpServer(socketserver.ThreadingTCPServer):

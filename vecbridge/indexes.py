@@ -201,6 +201,20 @@ def to_dict(index: IndexParams) -> dict[str, Any]:
     return values
 
 
+def describe(index: IndexParams) -> str:
+    """An index with its parameters, as people write it, and as ``--index`` takes it.
+
+    Example:
+        >>> describe(HNSW(m=8))
+        'hnsw(m=8, ef_construction=200)'
+    """
+    if isinstance(index, Other):
+        return f"a foreign index ({index.name})"
+    values = {name: value for name, value in to_dict(index).items() if name != "kind" and value is not None}
+    listed = ", ".join(f"{name}={value}" for name, value in values.items())
+    return f"{index.kind}({listed})" if listed else index.kind
+
+
 def from_dict(values: Mapping[str, Any]) -> IndexParams:
     """Reads what :func:`to_dict` wrote.
 

@@ -143,8 +143,8 @@ def test_queries_of_ones_own_are_asked_and_must_fit(urls: tuple[str, str]) -> No
     ("declared", "status", "found"),
     [
         (vb.HNSW(), Status(9, {"vector": "ready"}, {}, {"vector": vb.HNSW()}), None),
-        (vb.HNSW(), Status(9, {"vector": "ready"}, {}, {"vector": vb.HNSW(m=4)}), "HNSW(m=4"),
-        (vb.HNSW(), Status(9, {"vector": "ready"}, {}, {"vector": vb.Flat()}), "Flat"),
+        (vb.HNSW(), Status(9, {"vector": "ready"}, {}, {"vector": vb.HNSW(m=4)}), "hnsw(m=4"),
+        (vb.HNSW(), Status(9, {"vector": "ready"}, {}, {"vector": vb.Flat()}), "has flat,"),
         (vb.HNSW(), Status(9, {"vector": "missing: no index"}, {}, {"vector": None}), "missing"),
         (vb.HNSW(), Status(9, {"vector": "building"}, {}, {"vector": None}), "wait_ready"),
         (vb.HNSW(), Status(9, {"vector": "exact: needs 3 more"}, {}, {"vector": None}), None),

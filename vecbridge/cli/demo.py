@@ -160,12 +160,12 @@ def _draw(
 ) -> dict[str, str]:
     from vecbridge.apps.contact_sheet import Sheet, write_png
     from vecbridge.apps.page import write_page
-    from vecbridge.cli.inspect import describe_index
+    from vecbridge.indexes import describe
 
     facts = (
         ("collection", _COLLECTION),
         ("store", "faiss"),
-        ("index", describe_index(spec.vector.index)),
+        ("index", describe(spec.vector.index)),
         ("model", clip.identity.model),
         ("score", "cosine similarity"),
     )

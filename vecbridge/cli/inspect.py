@@ -12,7 +12,6 @@ from vecbridge.cli.common import JsonOption, load_settings
 from vecbridge.errors import ConfigError, VecbridgeError
 
 if TYPE_CHECKING:
-    from vecbridge.indexes import IndexParams
     from vecbridge.query import Status
     from vecbridge.schema import CollectionSpec
     from vecbridge.store import Collection, Store
@@ -85,22 +84,6 @@ def info(
         _print_info(str(url), collection.spec, details)
 
 
-def describe_index(index: IndexParams) -> str:
-    """An index with its parameters, as ``--index`` takes it.
-
-    Example:
-        >>> from vecbridge.indexes import HNSW
-        >>> describe_index(HNSW())
-        'hnsw(m=16, ef_construction=200)'
-    """
-    from vecbridge.indexes import to_dict
-
-    params = {key: value for key, value in to_dict(index).items() if key != "kind" and value is not None}
-    return index.kind + (
-        f"({', '.join(f'{key}={value}' for key, value in params.items())})" if params else ""
-    )
-
-
 def _url(given: str | None) -> str:
     text = given or load_settings().store
     if not text:
@@ -117,13 +100,15 @@ def _summary(store: Store, name: str) -> dict[str, Any]:
             rows = status.rows if namespaces is None else _rows_of_all(store, name, namespaces)
     except VecbridgeError as exc:
         return {"name": name, "error": str(exc)}
+    from vecbridge.indexes import describe
+
     vector = spec.vector
     return {
         "name": name,
         "rows": rows,
         "dim": vector.dim,
         "metric": vector.metric.value,
-        "index": describe_index(vector.index),
+        "index": describe(vector.index),
         "state": status.index,
         "model": vector.embedder.model if vector.embedder else None,
         "vectors": len(spec.vectors),
@@ -160,6 +145,8 @@ def _disk_bytes(url: StoreURL) -> int | None:
 
 
 def _print_info(url: str, spec: CollectionSpec, details: dict[str, Any]) -> None:
+    from vecbridge.indexes import describe
+
     lines: list[tuple[str, Any]] = [
         ("collection", url),
         ("rows", f"{details['rows']:,}"),
@@ -171,7 +158,7 @@ def _print_info(url: str, spec: CollectionSpec, details: dict[str, Any]) -> None
         lines.append(("namespaces", names or "none yet"))
     for vector in spec.vectors:
         embedder = vector.embedder
-        text = f"{vector.dim} dimensions, {vector.metric}, {describe_index(vector.index)}"
+        text = f"{vector.dim} dimensions, {vector.metric}, {describe(vector.index)}"
         label = vector.name if vector.name == "vector" else f"vector {vector.name}"
         lines.append((label, f"{text}: {details['states'].get(vector.name, details['state'])}"))
         model = f"{embedder.model}, revision {embedder.revision[:16]}" if embedder else "not recorded"

@@ -113,12 +113,11 @@ def _columns(planned: Plan) -> tuple[list[str], list[list[str]]]:
 
 def _described(spec: CollectionSpec) -> dict[str, str]:
     """What each column is."""
-    from vecbridge.cli.inspect import describe_index
-    from vecbridge.indexes import Other
+    from vecbridge.indexes import describe
 
     described: dict[str, str] = {"id": spec.id_type}
     for vector in spec.vectors:
-        index = vector.index.name if isinstance(vector.index, Other) else describe_index(vector.index)
+        index = describe(vector.index)
         described[vector.name] = f"{vector.dim} dimensions, {vector.metric}, {index}"
     return described | {field.name: field.type for field in spec.fields}
 

@@ -135,11 +135,11 @@ def open_target(
 
 def report_target(url: StoreURL, spec: CollectionSpec, *, new: bool) -> None:
     """Prints which collection is written to, and its dimension, metric and index."""
-    from vecbridge.cli.inspect import describe_index
+    from vecbridge.indexes import describe
 
     vector = spec.vector
     state = "New collection" if new else "Collection"
-    output.note(f"{state}: {url} ({vector.dim} dimensions, {vector.metric}, {describe_index(vector.index)}).")
+    output.note(f"{state}: {url} ({vector.dim} dimensions, {vector.metric}, {describe(vector.index)}).")
 
 
 def _differences(existing: CollectionSpec, wanted: CollectionSpec, *, index: bool, metric: bool) -> list[str]:
@@ -169,14 +169,14 @@ def _differences(existing: CollectionSpec, wanted: CollectionSpec, *, index: boo
 def _vector_differences(
     existing: VectorField, wanted: VectorField, *, index: bool, metric: bool
 ) -> Iterator[str]:
-    from vecbridge.cli.inspect import describe_index
+    from vecbridge.indexes import describe
 
     if existing.dim != wanted.dim:
         yield f"{existing.name!r} has {existing.dim} dimensions, not {wanted.dim}"
     if metric and existing.metric != wanted.metric:
         yield f"the metric of {existing.name!r} is {existing.metric}, not {wanted.metric}"
     if index and existing.index != wanted.index:
-        stored, asked = describe_index(existing.index), describe_index(wanted.index)
+        stored, asked = describe(existing.index), describe(wanted.index)
         yield f"the index of {existing.name!r} is {stored}, not {asked}"
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vecbridge.capabilities import Gap
 from vecbridge.errors import UnsupportedError
-from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, IndexParams, Other, to_dict
+from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, IndexParams, Other, describe
 from vecbridge.migration.plans import Loss
 from vecbridge.schema import CollectionSpec, VectorField
 from vecbridge.store import Store
@@ -62,11 +62,11 @@ def index_losses(
         if new is None or new == old:
             continue
         if exists:
-            detail = f"the target exists with {_shown(new)}, and the source has {_shown(old)}"
+            detail = f"the target exists with {describe(new)}, and the source has {describe(old)}"
         elif isinstance(old, Other):
-            detail = f"{_shown(old)} is none of vecbridge's indexes; the target gets {_shown(new)}"
+            detail = f"{describe(old)} is none of vecbridge's indexes; the target gets {describe(new)}"
         else:
-            detail = f"the target does not build {_shown(old)}; it gets {_shown(new)}"
+            detail = f"the target does not build {describe(old)}; it gets {describe(new)}"
         losses += [Loss(kind, vector.name, detail) for kind in _changes(old, new)]
     return losses
 
@@ -99,13 +99,3 @@ def _quantizer(index: IndexParams) -> str | None:
     if isinstance(index, HNSW):
         return index.quantizer
     return {IVFSQ8: "sq", IVFPQ: "pq"}.get(type(index))
-
-
-def _shown(index: IndexParams) -> str:
-    """An index with its parameters, as people write it."""
-    if isinstance(index, Other):
-        return f"a foreign index ({index.name})"
-    values = {name: value for name, value in to_dict(index).items() if name != "kind" and value is not None}
-    return index.kind + (
-        f"({', '.join(f'{name}={value}' for name, value in values.items())})" if values else ""
-    )

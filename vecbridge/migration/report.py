@@ -8,6 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 from vecbridge import timestamps
+from vecbridge.indexes import describe
 from vecbridge.migration.plans import Plan
 from vecbridge.migration.plots import recall_plot, score_plot, share_name
 
@@ -213,7 +214,7 @@ def _plan(plan: Plan, *, derived: bool) -> str:
             each.name,
             plan.source_spec.vector_field(column).name,
             f"{each.dim} dimensions, {each.metric}",
-            str(each.index),
+            describe(each.index),
         ]
         for each, column in zip(plan.spec.vectors, [each.source for each in plan.columns], strict=False)
     ]

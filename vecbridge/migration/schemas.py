@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vecbridge.errors import ConfigError, SchemaError
-from vecbridge.indexes import HNSW, Auto, IndexParams
+from vecbridge.indexes import HNSW, Auto, IndexParams, describe
 from vecbridge.migration.plans import Column, NamespacePlan, Plan
 from vecbridge.migration.proof import Finding
 from vecbridge.migration.sides import Side
@@ -125,7 +125,7 @@ def built_findings(spec: CollectionSpec, namespace: str, status: Status) -> Iter
         elif state != "ready" and not state.startswith("exact"):
             yield Finding("index", state, namespace, column=field.name)
         elif found is not None and not _same_index(field.index, found):
-            detail = f"the server has {found}, and {field.index} is declared"
+            detail = f"the server has {describe(found)}, and {describe(field.index)} is declared"
             yield Finding("index", detail, namespace, column=field.name)
 
 

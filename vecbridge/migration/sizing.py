@@ -100,12 +100,16 @@ def _look(
         include=converter.include, filter=condition, batch_rows=reading.page_rows(plan.source_spec),
         limit=limit, unfit=unfit,
     )  # fmt: skip
+    if not seen.rows:  # what is imported and opened for the first rows would count for all of them
+        next(
+            collection.scan(include=converter.include, filter=condition, limit=1, unfit=lambda *_: None), None
+        )
     start = time.perf_counter()
     for page in pages:
         if not page.batch.num_rows:
             continue
         batch = converter.convert(page.batch, each.source)
-        if not seen.encoded:  # what is imported for the first rows would count for all of them
+        if not seen.encoded:  # the same of what encodes them
             paused = time.perf_counter()
             losses.examined(batch.slice(0, 1), plan.spec, capabilities, dry_run)
             start += time.perf_counter() - paused

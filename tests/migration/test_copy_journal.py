@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import vecbridge as vb
+from tests.children import CHILDREN
 from tests.migration.copies import (
     Reads,
     contents,
@@ -25,7 +26,6 @@ from tests.migration.copies import (
     parallel,
     small_pages,
 )
-from tests.migration.test_killed import FORKS
 from vecbridge.migration import copyrun, ledger, reading
 from vecbridge.migration.statefile import State
 from vecbridge.testing.cases import CASES
@@ -418,7 +418,7 @@ def test_after_kill_9_at_any_moment_the_same_call_again_ends_with_identical_rows
     before = fill(source, rows // 2, namespaces=("", "eu"))
     journal, chance, killed = tmp_path / "run.journal", random.Random(kind), 0
     for number in range(kills):
-        process = FORKS.Process(target=copy, args=(source, target, tmp_path))
+        process = CHILDREN.Process(target=copy, args=(source, target, tmp_path))
         process.start()
         killed += kill_after(process, journal, number * rows // 40 // kills, chance.uniform(0, 0.05))
     assert killed == kills

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import time
 from pathlib import Path
@@ -13,15 +12,13 @@ import numpy as np
 import pytest
 
 import vecbridge as vb
+from tests.children import CHILDREN
 from tests.migration.sides import PLACES, fresh_name
 from vecbridge.migration import reading
 
 pytestmark = pytest.mark.timeout(400)
 
 ROWS, PAGE, KILLS = 2_000, 40, 20
-#: Children are forked from a process that has imported everything and started nothing.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.migration.test_killed", "vecbridge.migration.copying"])
 
 
 def copy(source: str, target: str, journal: Path, resumed: Any = None) -> None:
@@ -70,7 +67,7 @@ def finished(journal: Path) -> bool:
 
 def killed_after(pages_written: int, source: str, target: str, journal: Path) -> None:
     """Runs the copy, and kills it once the journal has so many pages; a little later, at random."""
-    child = FORKS.Process(target=copy, args=(source, target, journal))
+    child = CHILDREN.Process(target=copy, args=(source, target, journal))
     child.start()
     while child.is_alive() and pages(journal) < pages_written:
         time.sleep(0.002)
@@ -91,8 +88,8 @@ def test_a_killed_copy_goes_on_and_reads_nothing_twice(kind: str, tmp_path: Path
         for point in sorted(random.sample(range(rows // PAGE), 7)):
             killed_after(point, source, target, journal)
             killed += not finished(journal)
-        before, resumed = pages(journal), FORKS.Value("q", -1)
-        last = FORKS.Process(target=copy, args=(source, target, journal, resumed))
+        before, resumed = pages(journal), CHILDREN.Value("q", -1)
+        last = CHILDREN.Process(target=copy, args=(source, target, journal, resumed))
         last.start()
         last.join()
         assert last.exitcode == 0

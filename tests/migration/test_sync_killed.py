@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -13,13 +12,11 @@ import numpy as np
 import pytest
 
 import vecbridge as vb
+from tests.children import CHILDREN
 from tests.migration.sides import PLACES, fresh_name
 from vecbridge.migration import reading
 from vecbridge.migration.statefile import State
 
-#: Children are forked from a process that has imported everything and started nothing.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.migration.test_killed", "tests.migration.test_sync_killed"])
 ROWS = 600
 KILLS, FEWEST_BEFORE_THE_END = 20, 15
 
@@ -63,8 +60,8 @@ def synced(source: str, target: str, state: Path, steps: Any, last: int) -> None
 
 def run(source: str, target: str, state: Path, last: int) -> int | None:
     """Starts a sync that kills itself at a step; how many steps it took, or None if it was killed."""
-    steps = FORKS.Value("i", 0)
-    child = FORKS.Process(target=synced, args=(source, target, state, steps, last))
+    steps = CHILDREN.Value("i", 0)
+    child = CHILDREN.Process(target=synced, args=(source, target, state, steps, last))
     child.start()
     child.join()
     if child.exitcode == -signal.SIGKILL:

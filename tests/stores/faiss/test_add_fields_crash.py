@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.children import CHILDREN
 from tests.stores.faiss.growing import (
     PLACE,
     YEAR,
@@ -30,9 +30,6 @@ from vecbridge import storage
 from vecbridge.errors import SchemaError
 from vecbridge.filters import field
 from vecbridge.schema import Field
-
-START = multiprocessing.get_context("forkserver")
-START.set_forkserver_preload(["tests.stores.faiss.workload", "tests.stores.faiss.growing"])
 
 
 class Interrupted(BaseException):
@@ -105,8 +102,8 @@ class TestInterruption:
 def test_a_process_that_is_killed_loses_no_field_and_no_row(made: Path) -> None:
     rng = random.Random(13)
     for _ in range(6):
-        mine, its = START.Pipe(duplex=False)
-        process = START.Process(target=grow_until_killed, args=(made, its), daemon=True)
+        mine, its = CHILDREN.Pipe(duplex=False)
+        process = CHILDREN.Process(target=grow_until_killed, args=(made, its), daemon=True)
         process.start()
         its.close()
         said = [mine.recv() for _ in range(rng.randrange(1, 6))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import random
 import shutil
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.children import CHILDREN
 from tests.stores.faiss import workload
 from tests.stores.faiss.helpers import faiss_store
 from vecbridge.collection import Collection
@@ -28,8 +28,6 @@ KILLS = 20
 SEED = 20
 PATIENCE = 60.0
 # A fork of a small process that has imported the store: twenty interpreters would spend their time importing.
-START = multiprocessing.get_context("forkserver")
-START.set_forkserver_preload(["tests.stores.faiss.workload"])
 
 
 @pytest.fixture
@@ -37,8 +35,8 @@ def reader(place: Path) -> Iterator[Any]:
     """A process that reads all the while; yields what asks it for its counts, once."""
     with faiss_store(place) as store:
         store.create(workload.SPEC)
-    mine, its = START.Pipe()
-    process = START.Process(target=workload.read, args=(place, its), daemon=True)
+    mine, its = CHILDREN.Pipe()
+    process = CHILDREN.Process(target=workload.read, args=(place, its), daemon=True)
     process.start()
 
     def stop() -> dict[str, int]:
@@ -55,8 +53,8 @@ def reader(place: Path) -> Iterator[Any]:
 
 def kill_a_writer(place: Path, first: int, rng: random.Random) -> int:
     """Starts a writer, kills it at some moment, and returns the last step that was acknowledged."""
-    mine, its = START.Pipe(duplex=False)
-    process = START.Process(target=workload.write, args=(place, first, its), daemon=True)
+    mine, its = CHILDREN.Pipe(duplex=False)
+    process = CHILDREN.Process(target=workload.write, args=(place, first, its), daemon=True)
     process.start()
     its.close()
     last = first - 1
@@ -243,7 +241,7 @@ def test_a_reader_that_becomes_the_writer_goes_on_with_what_the_dead_writer_swit
         with faiss_store(place) as store:
             photos = store.open("photos")
             assert stored(photos) == before
-            process = START.Process(target=workload.die, args=(place, action, step), daemon=True)
+            process = CHILDREN.Process(target=workload.die, args=(place, action, step), daemon=True)
             process.start()
             process.join(PATIENCE)
             switched += (place / "photos" / "ns" / "CURRENT").read_text() != old
@@ -274,7 +272,7 @@ def test_a_writer_killed_before_any_change_to_the_disk_leaves_the_old_state_or_t
     for step in range(1000):
         place = tmp_path / f"{action}-{step}"
         shutil.copytree(template, place)
-        process = START.Process(target=workload.die, args=(place, action, step), daemon=True)
+        process = CHILDREN.Process(target=workload.die, args=(place, action, step), daemon=True)
         process.start()
         process.join(PATIENCE)
         with faiss_store(place) as store:

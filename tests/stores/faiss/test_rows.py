@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.children import CHILDREN
 from tests.stores.faiss.helpers import contents, faiss_store, names, one, random_vectors, rows, scanned, small
 from vecbridge.collection import Collection
 from vecbridge.errors import CursorExpiredError
@@ -26,7 +26,6 @@ from vecbridge.stores.faiss.log import Frame
 from vecbridge.stores.faiss.place import catalogue_schema
 from vecbridge.stores.faiss.rows import IdIndex, Snapshot
 
-START = multiprocessing.get_context("forkserver")
 # monkeypatch is undone after all examples, and every example makes its own collection
 EXAMPLES = settings(
     max_examples=40,
@@ -242,8 +241,8 @@ class TestLogs:
         spec = small()
         photos = store.create(spec)
         photos.upsert(rows(spec, names(100)))
-        mine, its = START.Pipe()
-        reader = START.Process(target=follow, args=(place, its), daemon=True)
+        mine, its = CHILDREN.Pipe()
+        reader = CHILDREN.Process(target=follow, args=(place, its), daemon=True)
         reader.start()
         try:
             assert answer(mine) == names(100)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.children import CHILDREN
 from tests.stores.faiss.helpers import (
     best,
     contents,
@@ -42,7 +42,6 @@ from vecbridge.stores.faiss.driver import FaissDriver
 from vecbridge.stores.faiss.upkeep import Upkeep
 
 GRAPH = HNSW(m=8, ef_construction=40)
-START = multiprocessing.get_context("forkserver")
 
 
 def worn(store: Store, index: Any = GRAPH) -> Collection:
@@ -133,8 +132,8 @@ class TestCompaction:
         self, store: Store, place: Path
     ) -> None:
         photos = worn(store)
-        mine, its = START.Pipe()
-        reader = START.Process(target=follow, args=(place, its), daemon=True)
+        mine, its = CHILDREN.Pipe()
+        reader = CHILDREN.Process(target=follow, args=(place, its), daemon=True)
         reader.start()
         try:
             assert answer(mine) == (600, 100)

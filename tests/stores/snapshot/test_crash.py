@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import shutil
 import signal
@@ -11,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import CHILDREN
 from tests.stores.snapshot import workload
 from tests.stores.snapshot.helpers import files, names, parts, rows, snapshot_store, versions
 from vecbridge.stores.snapshot import pending
 
-START = multiprocessing.get_context("forkserver")  # which imports once for all of them
-START.set_forkserver_preload(["tests.stores.snapshot.workload"])
 PATIENCE = 60
 
 
@@ -26,8 +24,8 @@ def test_no_acknowledged_row_is_lost_whenever_the_writer_is_killed(place: Path) 
     state: dict[str, int] = {}
     step, moments = 0, random.Random(7)
     for _ in range(8):
-        receiver, sender = START.Pipe(duplex=False)
-        process = START.Process(target=workload.write, args=(place, step, sender), daemon=True)
+        receiver, sender = CHILDREN.Pipe(duplex=False)
+        process = CHILDREN.Process(target=workload.write, args=(place, step, sender), daemon=True)
         process.start()
         sender.close()
         for _ in range(moments.randint(3, 15)):
@@ -86,7 +84,7 @@ def test_a_writer_killed_before_any_change_to_the_disk_leaves_the_old_state_or_t
     for step in range(1_000):
         place = tmp_path / f"{action}-{step}"
         shutil.copytree(tmp_path / "crashed", place)
-        process = START.Process(target=workload.die, args=(place, action, step), daemon=True)
+        process = CHILDREN.Process(target=workload.die, args=(place, action, step), daemon=True)
         process.start()
         process.join(PATIENCE)
         with snapshot_store(place) as store:

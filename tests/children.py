@@ -24,6 +24,8 @@ CHILDREN.set_forkserver_preload(
         "vecbridge.migration.copying",
         "vecbridge.migration.syncing",
         "vecbridge.stores.faiss.collection",
+        "vecbridge.stores.milvus.collection",
         "vecbridge.stores.snapshot.collection",
+        "vecbridge.stores.weaviate.collection",
     ]
 )

@@ -65,7 +65,10 @@ def test_a_milvus_collection_with_dynamic_keys_arrives_with_every_key(kind: str,
             expected = {key: row[key] for key in ("late", "year") if key in row}
             assert json.loads(moved["extra"]) == expected
             assert (moved["embedding"], moved["title"]) == (row["embedding"], row["title"])
-        assert vb.verify(f"{url}#{name}", target, level="search", plan=report.plan).passed
+        with vb.open(target) as collection:
+            collection.wait_ready()
+        proof = vb.verify(f"{url}#{name}", target, level="search", plan=report.plan)
+        assert proof.passed, proof.findings
     finally:
         with vb.connect(url) as store:
             store.drop(name)

@@ -24,7 +24,7 @@ ROWS, PAGE, KILLS = 2_000, 40, 20
 def copy(source: str, target: str, journal: Path, resumed: Any = None) -> None:
     """What a child does; its pages are small, so that there are many."""
     reading.MAX_PAGE_ROWS = PAGE  # type: ignore[misc]
-    report = vb.migrate(source, target, journal=journal, workers=2)
+    report = vb.migrate(source, target, journal=journal, workers=2, wait=0)
     if resumed is not None:
         resumed.value = report.resumed
 

@@ -16,7 +16,7 @@ from tests.migration.sides import PLACES, fresh_name
 from tests.migration.test_verifying import FIELDS, random_rows
 from vecbridge.migration.proof import Finding
 
-DIM, ROWS, FAITHFUL = 8, 1_500, 12
+DIM, ROWS, FAITHFUL = 8, 1_500, 10
 SERVERS = ("milvus", "weaviate")
 HNSW = vb.HNSW(m=16, ef_construction=100)
 
@@ -66,9 +66,11 @@ def index_findings(source: str, target: str) -> tuple[Finding, ...]:
 def test_an_index_that_pymilvus_built_otherwise_is_found(
     kind: str, params: dict[str, int], said: str, copied: tuple[str, str]
 ) -> None:
-    collection = without_index(copied[1])
-    collection.create_index("vector", {"index_type": kind, "metric_type": "COSINE", "params": params})
-    collection.load()
+    client, name, field, index = without_index(copied[1])
+    params_of_index = client.prepare_index_params()
+    params_of_index.add_index(field, index_type=kind, index_name=index, metric_type="COSINE", params=params)
+    client.create_index(name, params_of_index)
+    client.load_collection(name)
     with vb.open(copied[1]) as opened:
         opened.wait_ready()
     [finding] = index_findings(*copied)
@@ -85,15 +87,16 @@ def test_an_index_that_pymilvus_dropped_is_found(copied: tuple[str, str]) -> Non
     assert "missing" in finding.detail
 
 
-def without_index(url: str) -> Any:
-    """The collection as pymilvus has it, after its index was dropped."""
+def without_index(url: str) -> tuple[Any, str, str, str]:
+    """A client of pymilvus, the collection, and the field and the name of its index, which it has dropped."""
     pymilvus = pytest.importorskip("pymilvus")
     server, _, name = url.removeprefix("milvus://").partition("#")
-    pymilvus.connections.connect(alias=name, uri=f"http://{server}")
-    collection = pymilvus.Collection(name, using=name)
-    collection.release()
-    collection.drop_index()
-    return collection
+    client = pymilvus.MilvusClient(f"http://{server}")
+    [index] = client.list_indexes(name)
+    field = client.describe_index(name, index)["field_name"]
+    client.release_collection(name)
+    client.drop_index(name, index)
+    return client, name, field, index
 
 
 @pytest.mark.parametrize("server", ["weaviate"])

@@ -99,7 +99,7 @@ def migrate(
             report = copy(
                 source, target, plan=plan_file, allow=moving.read_kinds(allow), journal=file,
                 dead_letters=dead_letters, max_rate=max_rate, into=which, state=state,
-                workers=workers, progress=advance, on_plan=show_plan, **transform,
+                workers=workers, wait=0, progress=advance, on_plan=show_plan, **transform,
             )  # fmt: skip
     except KeyboardInterrupt:
         kept = "the same command goes on" if file else "what was copied is kept"

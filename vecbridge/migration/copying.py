@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Collection as Names
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vecbridge.bulk.deadletters import DeadLetterFile
-from vecbridge.errors import ConfigError, Failure, LossRefusedError
+from vecbridge.errors import ConfigError, DeadlineError, Failure, LossRefusedError
 from vecbridge.filters import AnyFilter
 from vecbridge.front.arguments import require_count
 from vecbridge.migration import planning
@@ -36,6 +36,7 @@ from vecbridge.migration.opening import (
 from vecbridge.migration.pacing import Pace
 from vecbridge.migration.planning import Transform
 from vecbridge.migration.plans import Plan, require_kinds
+from vecbridge.migration.preparing import require_pause
 from vecbridge.migration.setaside import SetAside
 from vecbridge.migration.sides import Side
 from vecbridge.urls import StoreURL
@@ -123,6 +124,7 @@ def migrate(
     into: Into = "empty",
     state: StrPath | None = None,
     workers: int = 4,
+    wait: float = 600.0,
     progress: Callable[[Copied], None] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     source_options: Mapping[str, Any] | None = None,
@@ -150,6 +152,8 @@ def migrate(
         into: "empty" wants a target that is not there or has no rows; "existing" writes into one with rows.
         state: A file to be made of what was sent, from which :func:`vecbridge.sync` goes on.
         workers: Pages that are written at a time, at most.
+        wait: Seconds to wait, when all is copied, for the target to build its index; a note says if it is
+            not ready then. 0 leaves that to ``wait_ready``.
         progress: Called as pages are copied, by one thread at a time, with the sum so far.
         on_plan: Called with the plan before anything is made, also where its losses are then refused. Without
             it, the plan is made here without a look at rows, and says no size.
@@ -178,6 +182,7 @@ def migrate(
     allowed = require_kinds(allow)
     require_into(into)
     require_count("workers", workers)
+    require_pause("wait", wait)
     transform = Transform.of(rename, drop, filter, id_template)
     if plan is not None and transform.to_dict():
         raise ConfigError("rename, drop, filter and id_template stand in the plan: give them to vb.plan()")
@@ -226,10 +231,24 @@ def migrate(
         if writer is not None:
             writer.finish()
         finished = opened.finish()
+        notes = (*run.notes, *_wait_ready(pinned, to_side, wait))
         return MigrationReport(
             pinned, opened.copied, resumed, len(opened.parts), finished,
-            seconds=time.monotonic() - start, notes=tuple(run.notes), failures=tuple(aside.failures),
+            seconds=time.monotonic() - start, notes=notes, failures=tuple(aside.failures),
         )  # fmt: skip
+
+
+def _wait_ready(plan: Plan, target: Side, wait: float) -> Iterator[str]:
+    """Has the target build its index; what there is to say if it is not ready in time."""
+    end = time.monotonic() + wait
+    for namespace in target.namespaces() if plan.into is None else [plan.into]:
+        if (left := end - time.monotonic()) <= 0:
+            return
+        try:
+            target.collection(namespace).wait_ready(left)
+        except DeadlineError as exc:
+            yield f"the index is not ready yet: {exc}"
+            return
 
 
 def _already_done(plan: Plan, journal: CopyJournal) -> MigrationReport:

@@ -33,6 +33,17 @@ class Finding:
         column: Of the row; None where it is about all of it.
         source: The value at the source as text, where two values differ.
         target: The value at the target.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> spec = vb.CollectionSpec.single("photos", dim=2)
+        >>> for name, rows in (("whole", ["a", "b"]), ("short", ["a"])):
+        ...     with vb.connect(f"memory:///{name}") as store:
+        ...         photos = store.create(spec, if_exists="replace")
+        ...         report = photos.upsert(vb.batch(spec, id=rows, vector=[[1, 0]] * len(rows)))
+        >>> [finding, _] = vb.verify("memory:///whole#photos", "memory:///short#photos", level="ids").findings
+        >>> finding.kind, finding.detail
+        ('count', '2 rows at the source, 1 at the target')
     """
 
     kind: str

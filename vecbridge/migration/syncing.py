@@ -57,6 +57,16 @@ class SyncReport:
         seconds: How long it took.
         notes: What else there is to say.
         failures: The first hundred rows that were set aside.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> spec = vb.CollectionSpec.single("notes", dim=2)
+        >>> with vb.connect("memory:///mine") as mine, vb.connect("memory:///yours") as yours:
+        ...     notes, copy = (store.create(spec, if_exists="replace") for store in (mine, yours))
+        ...     report = notes.upsert([{"id": "a", "vector": [1, 0]}])
+        ...     report = vb.sync("memory:///mine#notes", "memory:///yours#notes", dry_run=True)
+        >>> report.inserted, report.changes, report.dry_run
+        (1, 1, True)
     """
 
     plan: Plan

@@ -193,7 +193,10 @@ class Readiness:
                 unindexed += segment.num_rows
         indexes = table.call("DescribeIndex", deadline).index_descriptions
         pending = {index.field_name: _pending(index) for index in indexes}
-        coverage = Coverage(max(growing, 0), unindexed, small, indexed, pending, _described(indexes))
+        described = _described(indexes)
+        if described and all(isinstance(index, Flat) for index, _ in described.values()):
+            unindexed = small = 0  # another program has chosen FLAT, of which no segment gets a file
+        coverage = Coverage(max(growing, 0), unindexed, small, indexed, pending, described)
         self._complete = coverage.complete, asked_at
         return coverage
 

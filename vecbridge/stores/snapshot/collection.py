@@ -28,6 +28,7 @@ from vecbridge.driver import (
 )
 from vecbridge.errors import CursorExpiredError, DeadlineError, UnavailableError
 from vecbridge.filters import Filter
+from vecbridge.indexes import Flat
 from vecbridge.query import Hits, Ids, Status
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.snapshot.exact import nearest
@@ -200,7 +201,9 @@ class SnapshotCollection(SnapshotEncoder):
             "bytes": sum(source.promise.size or 0 for source in view.files),
             "pending_requests": len(view.names),
         }
-        return Status(view.rows, {vector.name: "ready" for vector in self._spec.vectors}, details)
+        vectors = self._spec.vectors
+        built = {each.name: each.index if isinstance(each.index, Flat) else None for each in vectors}
+        return Status(view.rows, {each.name: "ready" for each in vectors}, details, built)
 
     def flush(self, deadline: Deadline) -> None:
         """Merges what this process has pending, which every reader sees already."""

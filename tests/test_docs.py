@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,31 @@ def test_the_examples_of_a_page_run_one_after_the_other(page: Path, tmp_path: Pa
         [sys.executable, *warnings, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+COMMANDS = re.compile(r"```(python|sh)\n(.*?)```", re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "```sh\n" in page.read_text("utf-8")], ids=name_of
+)
+def test_the_commands_of_a_page_run_line_by_line_after_the_examples_before_them(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    blocks = COMMANDS.findall(page.read_text("utf-8"))
+    last = max(number for number, (language, _) in enumerate(blocks) if language == "sh")
+    for language, text in blocks[: last + 1]:
+        lines = text.splitlines() if language == "sh" else [text]
+        for line in lines:
+            command = [sys.executable, "-c", line]
+            if language == "sh":
+                name, *arguments = shlex.split(line)
+                assert name == "vecbridge"
+                command = [sys.executable, "-m", "vecbridge", *arguments]
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+            assert done.returncode == 0, (line, done.stderr)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = str(super()._split_scope(nodeid))
             if file == "tests/conformance/test_conformance.py":
                 return "::".join(nodeid.split("::")[:2])
-            return "milvus" if file.startswith("tests/stores/milvus/") else file
+            return "milvus" if _starts_milvus(file) else file
 
     return Files(config, log)
+
+
+@cache
+def _starts_milvus(file: str) -> bool:
+    """Whether tests of a file start a Milvus: those of its room, and migrations between all stores."""
+    if file.startswith("tests/stores/milvus/"):
+        return True
+    return "tests.migration.sides" in (ROOT / file).read_text("utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from vecbridge.query import Query
 from vecbridge.schema import CollectionSpec
 from vecbridge.store import Store
 from vecbridge.stores.weaviate.lock import SharedExclusiveLock
-from vecbridge.stores.weaviate.readiness import Shard, states
+from vecbridge.stores.weaviate.readiness import Shard, status
 
 COUNT, DIM = 2000, 32
 
@@ -94,11 +95,24 @@ def test_too_few_rows_to_train_on_are_no_reason_to_wait(genuine_store: Store) ->
         assert collection.status().index == "ready"
 
 
-def test_vectors_that_wait_are_told() -> None:
-    spec = spec_of(HNSW())
-    assert states(spec, Shard(waiting=3, busy=False, compressed=False), rows=9) == {"vector": "building"}
-    assert states(spec, Shard(waiting=0, busy=True, compressed=False), rows=9) == {"vector": "building"}
-    assert states(spec, Shard(waiting=0, busy=False, compressed=False), rows=9) == {"vector": "ready"}
+@pytest.mark.parametrize(
+    ("now", "config", "state"),
+    [
+        (Shard(waiting=3, busy=False, compressed=False), {}, "building"),
+        (Shard(waiting=0, busy=True, compressed=False), {}, "building"),
+        (Shard(waiting=0, busy=False, compressed=False), {}, "ready"),
+        (Shard(waiting=0, busy=False, compressed=False), {"skip": True}, "missing"),
+    ],
+)
+def test_vectors_that_wait_and_an_index_that_is_missing_are_told(
+    now: Shard, config: dict[str, Any], state: str
+) -> None:
+    table: Any = SimpleNamespace(spec=spec_of(HNSW()), layout=SimpleNamespace(vectors={"vector": "vector"}))
+    settings = {"maxConnections": 16, "efConstruction": 200, "distance": "l2-squared"}
+    index = {"vectorIndexType": "hnsw", "vectorIndexConfig": settings | config}
+    found = status(table, {"vectorConfig": {"vector": index}}, now, rows=9)
+    assert found.indexes["vector"].startswith(state)
+    assert found.built == {"vector": None if state == "missing" else HNSW()}
 
 
 def test_an_exclusive_holder_waits_for_shared_ones_and_keeps_them_out() -> None:

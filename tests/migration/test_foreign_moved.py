@@ -182,3 +182,4 @@ def test_a_pinecone_index_without_a_schema_arrives_with_the_keys_that_come_late(
         assert set(scanned(target.replace("#", "?namespace=eu#"))) == {"k1"}
     finally:
         client.indexes.delete(name)
+        client.close()

@@ -71,6 +71,7 @@ def test_an_index_that_pymilvus_built_otherwise_is_found(
     params_of_index.add_index(field, index_type=kind, index_name=index, metric_type="COSINE", params=params)
     client.create_index(name, params_of_index)
     client.load_collection(name)
+    client.close()
     with vb.open(copied[1]) as opened:
         opened.wait_ready()
     [finding] = index_findings(*copied)
@@ -81,7 +82,8 @@ def test_an_index_that_pymilvus_built_otherwise_is_found(
 
 @pytest.mark.parametrize("server", ["milvus"])
 def test_an_index_that_pymilvus_dropped_is_found(copied: tuple[str, str]) -> None:
-    without_index(copied[1])
+    client, *_ = without_index(copied[1])
+    client.close()
     [finding] = vb.verify(*copied, level="count", settle=0).findings
     assert (finding.kind, finding.column) == ("index", "vector")
     assert "missing" in finding.detail

@@ -112,7 +112,7 @@ def copied(bench: MovingBench, source: str, target: str, rows: int) -> float:
         reports: list[vb.MigrationReport] = []
 
         def migrate() -> None:
-            reports.append(vb.migrate(source, target, allow=ALLOWED, journal=path / "journal"))
+            reports.append(vb.migrate(source, target, allow=ALLOWED, journal=path / "journal", wait=0))
 
         taken = seconds(migrate)
     require(reports[0].written, rows, "copied")

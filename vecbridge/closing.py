@@ -1,4 +1,4 @@
-"""What is closed at the end of a ``with`` block."""
+"""A base class for what is used in a ``with`` block."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class Closing:
-    """Gives ``with`` to a class that has ``close()``."""
+    """Calls ``close()`` at the end of a ``with`` block."""
 
     __slots__ = ()
 

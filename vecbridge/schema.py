@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, Literal, cast, get_args
 
-from vecbridge import indexes
+from vecbridge import indexes, names
 from vecbridge.errors import ConfigError, SchemaError, suggestion
 from vecbridge.indexes import Auto, IndexParams
 
@@ -18,9 +17,6 @@ FieldType = Literal[
 ]
 IdType = Literal["string", "int64"]
 
-_COLLECTION = re.compile(r"[a-z][a-z0-9_]{0,40}")
-_FIELD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_DIM: Final = 65_536
 AUTO: Final = Auto()
 
@@ -179,7 +175,7 @@ class CollectionSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "vectors", tuple(self.vectors))
         object.__setattr__(self, "fields", tuple(self.fields))
-        if not _COLLECTION.fullmatch(self.name):
+        if not names.COLLECTION.fullmatch(self.name):
             raise SchemaError(f"collection name {self.name!r}: a small letter, then up to 40 of a-z 0-9 _")
         if self.id_type not in get_args(IdType):
             raise SchemaError(f"id_type={self.id_type!r}: 'string' or 'int64'")
@@ -366,19 +362,9 @@ def check_namespace(spec: CollectionSpec, namespace: str) -> str:
         return namespace
     if not spec.namespaced:
         raise ConfigError(f"{spec.name!r} is not namespaced: namespace {namespace!r} cannot be opened in it")
-    if not _NAMESPACE.fullmatch(namespace):
+    if not names.is_namespace(namespace):
         raise ConfigError(f"namespace {namespace!r}: 1 to 64 of A-Z a-z 0-9 _ -")
     return namespace
-
-
-def is_namespace(name: str) -> bool:
-    """Whether a namespace of vecbridge's own collections may have this name; "" is the default one."""
-    return name == "" or bool(_NAMESPACE.fullmatch(name))
-
-
-def is_field_name(name: str) -> bool:
-    """Whether a field that is added may have this name, clashes apart."""
-    return bool(_FIELD.fullmatch(name)) and not name.lower().startswith("_vb") and name.lower() != "id"
 
 
 def _vector(values: Mapping[str, Any]) -> VectorField:
@@ -399,7 +385,7 @@ def _check_names(spec: CollectionSpec) -> None:
     seen: dict[str, str] = {"id": "id"}
     vector_names = {each.name for each in spec.vectors}
     for name in spec.column_names[1:]:
-        if not _FIELD.fullmatch(name) or name.lower().startswith("_vb"):
+        if not names.FIELD.fullmatch(name) or name.lower().startswith("_vb"):
             raise SchemaError(f"field name {name!r}: a letter, then letters, digits and _")
         if name == "vector" and name not in vector_names:
             raise SchemaError("field name 'vector' is kept for vectors")

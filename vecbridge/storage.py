@@ -32,8 +32,8 @@ def is_full(exc: OSError) -> bool:
     return exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def as_ours(exc: OSError, what: str) -> VecbridgeError:
-    """An error of the file system as a store raises it; of a write that did not fit, nothing is kept.
+def vecbridge_error(exc: OSError, what: str) -> VecbridgeError:
+    """The error that a store raises for one of the file system.
 
     Args:
         exc: What the file system said.

@@ -16,7 +16,7 @@ from typing import Any
 import vecbridge as vb
 from vecbridge.bulk.growth import value_types
 from vecbridge.filters import from_dict
-from vecbridge.schema import is_field_name
+from vecbridge.names import is_field_name
 from vecbridge.urls import parse
 
 EXTRA = "extra"  # json: what no field holds

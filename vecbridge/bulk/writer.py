@@ -25,8 +25,8 @@ from vecbridge.errors import (
     VecbridgeError,
 )
 from vecbridge.front.arguments import OnConflict, require_count, require_on_conflict
+from vecbridge.names import is_field_name
 from vecbridge.query import WriteReport
-from vecbridge.schema import is_field_name
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.store import Collection
 

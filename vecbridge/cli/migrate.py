@@ -99,14 +99,12 @@ def migrate(
             report = copy(
                 source, target, plan=plan_file, allow=moving.read_kinds(allow), journal=file,
                 dead_letters=dead_letters, max_rate=max_rate, into=which, state=state,
-                workers=workers, wait=0, progress=advance, on_plan=show_plan, **transform,
+                workers=workers, wait=writing.READY_SECONDS, progress=advance, on_plan=show_plan, **transform,
             )  # fmt: skip
     except KeyboardInterrupt:
         kept = "the same command goes on" if file else "what was copied is kept"
         output.note(f"Stopped: {kept}.")
         raise
-    if not report.already_done:
-        _wait_for_index(report, quiet=quiet)
     if as_json:
         files = {"journal": _text(file), "dead_letters": _text(dead_letters)}
         output.document(report.to_dict() | files)
@@ -155,27 +153,16 @@ def _progress(*, quiet: bool) -> Iterator[tuple[Callable[[Copied], None], Callab
             bar.update(task, description="Copying", total=plan.size.rows or None)
 
         def advance(copied: Copied) -> None:
-            speed = bar.tasks[task].speed
+            speed, total = bar.tasks[task].speed, bar.tasks[task].total
+            copying = total is None or copied.rows < total
             bar.update(
-                task, completed=copied.rows, rate=f"{speed:,.0f}/s" if speed else "",
+                task, completed=copied.rows,
+                description="Copying" if copying else "Waiting for the index",
+                rate=f"{speed:,.0f}/s" if speed else "",
                 failed=f"{copied.failed} set aside" if copied.failed else "",
             )  # fmt: skip
 
         yield advance, show_plan
-
-
-def _wait_for_index(report: MigrationReport, *, quiet: bool) -> None:
-    """Has the target build its index, as the other commands that write do."""
-    from vecbridge.errors import DeadlineError
-    from vecbridge.migration.sides import Side
-
-    with Side(report.plan.target) as side, output.busy("Waiting for the index", quiet=quiet):
-        for namespace in side.namespaces():
-            try:
-                side.collection(namespace).wait_ready(writing.READY_SECONDS)
-            except DeadlineError as exc:
-                output.warn(f"the index is not ready yet: {exc}")
-                return
 
 
 def _show(

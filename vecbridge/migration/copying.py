@@ -230,11 +230,11 @@ def migrate(
         run.run()
         if writer is not None:
             writer.finish()
-        finished = opened.finish()
+        finished, seconds = opened.finish(), time.monotonic() - start
         notes = (*run.notes, *_wait_ready(pinned, to_side, wait))
         return MigrationReport(
             pinned, opened.copied, resumed, len(opened.parts), finished,
-            seconds=time.monotonic() - start, notes=notes, failures=tuple(aside.failures),
+            seconds=seconds, notes=notes, failures=tuple(aside.failures),
         )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 from vecbridge import filters
 from vecbridge.bulk.delivery import Delivery, StoppedError, deliver
 from vecbridge.bulk.intake import Validated, validate
-from vecbridge.errors import CursorExpiredError, Failure
+from vecbridge.errors import CursorExpiredError
 from vecbridge.migration import ledger, reading
 from vecbridge.migration.conversion import Converter
 from vecbridge.migration.journal import Copied, CopyJournal
@@ -295,7 +295,7 @@ class CopyRun:
             if not sent.done.result():
                 raise StoppedError
             failures = sorted([*sent.validated.failures, *sent.delivery.failures], key=lambda each: each.row)
-            unfit = [Failure(0, key, str(reason)) for key, reason in sent.page.unfit.items()]
+            unfit = sent.page.failures
             copied = Copied(
                 sent.page.rows, sent.delivery.written, len(failures) + len(unfit), sent.validated.duplicates,
                 sent.delivery.retried,

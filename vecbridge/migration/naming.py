@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from vecbridge.errors import ConfigError, SchemaError, suggestion
-from vecbridge.schema import CollectionSpec, is_field_name
+from vecbridge.names import is_field_name
+from vecbridge.schema import CollectionSpec
 
 _OTHERS: Final = re.compile(r"[^A-Za-z0-9_]")
 _LONGEST_COLLECTION: Final = 41

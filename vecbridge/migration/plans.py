@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from vecbridge.errors import ConfigError, SchemaError
-from vecbridge.schema import CollectionSpec, is_namespace
+from vecbridge.names import is_namespace
+from vecbridge.schema import CollectionSpec
 
 FORMAT: Final = 1
 _SCHEMA_KINDS: Final = frozenset({"index", "quantization", "sparse", "null"})

@@ -11,7 +11,7 @@ from typing import Final
 import pyarrow as pa
 
 from vecbridge.bulk.delivery import FATAL, Backoff
-from vecbridge.errors import BackendError
+from vecbridge.errors import BackendError, Failure
 from vecbridge.filters import AnyFilter
 from vecbridge.migration.plans import Size
 from vecbridge.query import Unfit
@@ -41,6 +41,11 @@ class SourcePage:
     cursor: str
     size: int
     unfit: dict[str | int, Unfit] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The rows that a batch cannot hold, with the reason; they have no position in the batch."""
+        return [Failure(0, id, str(reason)) for id, reason in self.unfit.items()]
 
     @property
     def rows(self) -> int:

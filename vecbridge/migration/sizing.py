@@ -16,8 +16,8 @@ from vecbridge.migration.conversion import Converter
 from vecbridge.migration.losses import Met
 from vecbridge.migration.plans import NamespacePlan, Plan, Size
 from vecbridge.migration.sides import Side
+from vecbridge.names import is_namespace
 from vecbridge.query import Unfit
-from vecbridge.schema import is_namespace
 
 SAMPLE_ROWS: Final = 1_000
 _SLOWER: Final = 10.0  # times as long as what was measured, at most: what the target does is not known before
@@ -101,15 +101,14 @@ def _look(
         limit=limit, unfit=unfit,
     )  # fmt: skip
     if not seen.rows:  # what is imported and opened for the first rows would count for all of them
-        next(
-            collection.scan(include=converter.include, filter=condition, limit=1, unfit=lambda *_: None), None
-        )
+        first = collection.scan(include=converter.include, filter=condition, limit=1, unfit=lambda *_: None)
+        next(first, None)
     start = time.perf_counter()
     for page in pages:
         if not page.batch.num_rows:
             continue
         batch = converter.convert(page.batch, each.source)
-        if not seen.encoded:  # the same of what encodes them
+        if not seen.encoded:  # likewise what is imported to encode them
             paused = time.perf_counter()
             losses.examined(batch.slice(0, 1), plan.spec, capabilities, dry_run)
             start += time.perf_counter() - paused

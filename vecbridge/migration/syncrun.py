@@ -22,7 +22,7 @@ import pyarrow as pa
 from vecbridge import filters
 from vecbridge.bulk.delivery import Delivery, StoppedError, deliver
 from vecbridge.bulk.intake import Validated, validate
-from vecbridge.errors import CursorExpiredError, Failure, LossRefusedError
+from vecbridge.errors import CursorExpiredError, LossRefusedError
 from vecbridge.migration import ledger, reading
 from vecbridge.migration.baseline import Baseline, Mask, SyncJournal, of_keys, sorted_entries
 from vecbridge.migration.conversion import Converter, parse_template
@@ -267,8 +267,7 @@ class SyncRun:
         into = self.plan.target_namespace(namespace)
         self.seen.add(of_keys(ledger.keys(pa.array(ids, type), into, key=self.key)))
         if not self.policy.dry_run:
-            unfit = [Failure(0, id, str(reason)) for id, reason in page.unfit.items()]
-            self.aside.take(Refused(namespace, source, converter, page.batch, (), unfit))
+            self.aside.take(Refused(namespace, source, converter, page.batch, (), page.failures))
 
     def _set_page_aside(
         self, namespace: str, source: Collection, converter: Converter, page: reading.SourcePage,
@@ -278,8 +277,7 @@ class SyncRun:
         self.counts = self.counts.plus(rows=page.rows, failed=page.rows)
         if not self.policy.dry_run:
             failures = unreachable(self.plan, namespace, converted)
-            unfit = [Failure(0, id, str(reason)) for id, reason in page.unfit.items()]
-            self.aside.take(Refused(namespace, source, converter, converted, failures, unfit))
+            self.aside.take(Refused(namespace, source, converter, converted, failures, page.failures))
 
     def _flush(self) -> None:
         """Waits until the target shows what it acknowledged."""

@@ -23,8 +23,8 @@ from vecbridge.migration.proof import LEVELS, Finding, NamespaceCount, Proof, Re
 from vecbridge.migration.scope import Scope
 from vecbridge.migration.search_level import SearchLevel
 from vecbridge.migration.sides import Side
+from vecbridge.names import is_namespace
 from vecbridge.query import FloatArray, Status
-from vecbridge.schema import is_namespace
 from vecbridge.urls import StoreURL
 
 StrPath = str | os.PathLike[str]

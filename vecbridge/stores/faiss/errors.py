@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vecbridge.errors import BackendError, VecbridgeError
-from vecbridge.storage import as_ours
+from vecbridge.storage import vecbridge_error
 
 
 def mapped(exc: Exception, what: str) -> VecbridgeError | None:
@@ -14,7 +14,7 @@ def mapped(exc: Exception, what: str) -> VecbridgeError | None:
         what: What was asked, for the message.
     """
     if isinstance(exc, OSError):
-        return as_ours(exc, what)
+        return vecbridge_error(exc, what)
     if isinstance(exc, RuntimeError):  # FAISS has no other; its message names the line of its source
         return BackendError(f"{what}: FAISS: {exc}")
     return None

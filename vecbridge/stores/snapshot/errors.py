@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from vecbridge.errors import BackendError, VecbridgeError
-from vecbridge.storage import as_ours
+from vecbridge.storage import vecbridge_error
 
 
 def mapped(exc: Exception, what: str) -> VecbridgeError | None:
@@ -16,7 +16,7 @@ def mapped(exc: Exception, what: str) -> VecbridgeError | None:
         what: What was asked, for the message.
     """
     if isinstance(exc, OSError):
-        return as_ours(exc, what)
+        return vecbridge_error(exc, what)
     if isinstance(exc, pa.ArrowException):
         return BackendError(f"{what}: Arrow: {exc}")
     return None

@@ -193,7 +193,7 @@ class Table:
             DeadlineError: Time ran out; what was not merged is pending still.
         """
         with self.writing():
-            pa.default_memory_pool().release_unused()  # by the writes before, which are done with it
+            pa.default_memory_pool().release_unused()  # memory that earlier writes no longer use
             for namespace in list(self.manifest().namespaces):
                 view = self.view(namespace)
                 if view.names and view.entry is not None:

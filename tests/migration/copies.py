@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,6 +93,23 @@ def small_pages(rows: int = 10) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "MAX_PAGE_ROWS", rows)
         yield
+
+
+def later_page_fails(patch: pytest.MonkeyPatch, first: str, later: str, error: Exception) -> None:
+    """The upsert with the later id fails for good while the one with the first id waits for a retry."""
+    original, failed = Collection.upsert, threading.Event()
+
+    def upsert(collection: Collection, data: Any, **arguments: Any) -> vb.WriteReport:
+        ids = data.batch.column("id").to_pylist()
+        if later in ids:
+            failed.set()
+            raise error
+        if first in ids:
+            assert failed.wait(30)
+            raise vb.UnavailableError("down")
+        return original(collection, data, **arguments)
+
+    patch.setattr(Collection, "upsert", upsert)
 
 
 def parallel(patch: pytest.MonkeyPatch, *, only: str = "", **changes: Any) -> None:

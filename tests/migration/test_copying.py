@@ -19,6 +19,7 @@ from tests.migration.copies import (
     exists,
     fill,
     journal_lines,
+    later_page_fails,
     memory,
     options,
     pages_noted,
@@ -424,6 +425,20 @@ def test_the_error_of_one_namespace_is_raised_and_not_that_the_others_were_stopp
     for _ in range(5):
         with pytest.raises(vb.AuthError, match="withdrawn"):
             vb.migrate(source, target, into="existing")
+
+
+def test_the_error_of_a_later_page_is_raised_and_not_that_it_stopped_an_earlier_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, target = memory(), memory()
+    before = fill(source, 60)
+    parallel(monkeypatch)
+    with monkeypatch.context() as patch:
+        later_page_fails(patch, "r0000", "r0010", vb.AuthError("the key was withdrawn"))
+        with pytest.raises(vb.AuthError, match="withdrawn"):
+            vb.migrate(source, target)
+    assert vb.migrate(source, target, into="existing").written == 60
+    assert contents(target) == before
 
 
 def test_reading_goes_on_at_the_last_cursor_after_a_transient_error(

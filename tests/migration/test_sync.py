@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import vecbridge as vb
+from tests.migration.copies import later_page_fails, parallel, small_pages
 from tests.migration.sides import PLACES
 from vecbridge.errors import (
     ConfigError,
@@ -305,6 +306,20 @@ def test_rows_that_no_longer_match_the_filter_are_deleted_and_those_that_do_are_
     assert set(rows(pair.target())) == {"new"}
     with pytest.raises(ConfigError, match="has another one"):
         pair.sync(state=state, filter=vb.field("year") > 1)
+
+
+def test_the_error_of_a_later_page_is_raised_and_not_that_it_stopped_an_earlier_one(
+    pair: Pair, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parallel(monkeypatch)
+    pair.source().upsert([row(f"r{number:04d}") for number in range(60)])
+    with monkeypatch.context() as patch, small_pages():
+        later_page_fails(patch, "r0000", "r0010", vb.AuthError("the key was withdrawn"))
+        with pytest.raises(vb.AuthError, match="withdrawn"):
+            pair.sync(state=state)
+    pair.sync(state=state)
+    assert len(rows(pair.source())) == 60
+    assert rows(pair.target()) == rows(pair.source())
 
 
 def test_a_row_that_the_target_refuses_stops_the_sync_or_is_set_aside_and_tried_again(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
@@ -177,6 +178,25 @@ def deliver(collection: Collection, delivery: Delivery, stop: threading.Event, *
         stop.set()
         raise
     return True
+
+
+def await_delivery(done: Future[bool], others: Iterable[Future[bool]]) -> None:
+    """Waits until a part is delivered.
+
+    Args:
+        done: Ends when the part has been delivered, as ``deliver`` does.
+        others: Later parts of the same run: the error of one stops those before it, too.
+
+    Raises:
+        StoppedError: The run ended first, and no part is to blame.
+        BackendError: It could not be delivered; or it was stopped because one of the others could not.
+        VecbridgeError: What else the collection raises.
+    """
+    if done.result():
+        return
+    for other in others:
+        other.result()
+    raise StoppedError
 
 
 def _write(

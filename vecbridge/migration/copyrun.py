@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from vecbridge import filters
-from vecbridge.bulk.delivery import Delivery, StoppedError, deliver
+from vecbridge.bulk.delivery import Delivery, StoppedError, await_delivery, deliver
 from vecbridge.bulk.intake import Validated, validate
 from vecbridge.errors import CursorExpiredError
 from vecbridge.migration import ledger, reading
@@ -292,8 +292,7 @@ class CopyRun:
         """Waits until the oldest page is written, sets aside what cannot be, and notes it in the journal."""
         sent = part.sent.popleft()
         try:
-            if not sent.done.result():
-                raise StoppedError
+            await_delivery(sent.done, (later.done for later in part.sent))
             failures = sorted([*sent.validated.failures, *sent.delivery.failures], key=lambda each: each.row)
             unfit = sent.page.failures
             copied = Copied(

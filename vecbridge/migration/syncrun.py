@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from vecbridge import filters
-from vecbridge.bulk.delivery import Delivery, StoppedError, deliver
+from vecbridge.bulk.delivery import Delivery, await_delivery, deliver
 from vecbridge.bulk.intake import Validated, validate
 from vecbridge.errors import CursorExpiredError, LossRefusedError
 from vecbridge.migration import ledger, reading
@@ -242,8 +242,7 @@ class SyncRun:
     def _settle(self) -> None:
         """Waits until the oldest rows are written, and sets aside those that cannot be."""
         sent = self._sent.popleft()
-        if not sent.done.result():
-            raise StoppedError
+        await_delivery(sent.done, (later.done for later in self._sent))
         failures = sorted([*sent.validated.failures, *sent.delivery.failures], key=lambda each: each.row)
         failed = np.array([failure.row for failure in failures], np.int64)
         self.seen.add(unsettled(sent.entries[failed]))  # tried again by the next sync

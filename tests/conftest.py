@@ -53,6 +53,25 @@ WEAVIATE_EMULATED = StoreCase(
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds ``--long``."""
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="run the tests marked long, too, and twenty kills of a process where there are four without it",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselects the tests marked long, unless ``--long`` is given."""
+    if config.getoption("--long"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in set(long)]
+
+
 def pytest_vecbridge_cases() -> list[StoreCase]:
     """Cases of stores whose servers the tests start."""
     return [MILVUS, WEAVIATE, WEAVIATE_EMULATED]
@@ -122,6 +141,12 @@ def _starts_milvus(file: str) -> bool:
 def root() -> Path:
     """The root directory of the checkout."""
     return ROOT
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often a test kills a process at a random point."""
+    return 20 if request.config.getoption("--long") else 4
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from vecbridge.migration import reading
 
 pytestmark = pytest.mark.timeout(400)
 
-ROWS, PAGE, KILLS = 2_000, 40, 20
+ROWS, PAGE = 2_000, 40
 
 
 def copy(source: str, target: str, journal: Path, resumed: Any = None) -> None:
@@ -77,12 +77,12 @@ def killed_after(pages_written: int, source: str, target: str, journal: Path) ->
 
 
 @pytest.mark.parametrize("kind", ["milvus", "snapshot"])
-def test_a_killed_copy_goes_on_and_reads_nothing_twice(kind: str, tmp_path: Path) -> None:
+def test_a_killed_copy_goes_on_and_reads_nothing_twice(kind: str, tmp_path: Path, kills: int) -> None:
     pytest.importorskip("faiss")
     source = filled(f"faiss://{tmp_path}/source")
     base = PLACES[kind].url(tmp_path / kind)
     expected, rows, killed = contents(source), ROWS + ROWS // 4, 0
-    while killed < KILLS:
+    while killed < kills:
         target = f"{base}#{fresh_name('moved')}"
         journal = tmp_path / f"{fresh_name('run')}.journal"
         for point in sorted(random.sample(range(rows // PAGE), 7)):

@@ -183,11 +183,27 @@ def raw_batch(spec: CollectionSpec, **columns: Any) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(arrays)
 
 
+# Arrow looks for pandas once, at its first array of Python values; the import takes two seconds.
+_ELSEWHERE: Final = """
+import json, sys
+
+sys.modules["pandas"] = None
+import pyarrow
+try:
+    pyarrow.array([1])
+except AttributeError:
+    pass
+del sys.modules["pandas"]
+import vecbridge as vb
+
+globals().update(json.load(sys.stdin))
+"""
+
+
 def run_elsewhere(code: str, case: StoreCase, **values: Any) -> subprocess.CompletedProcess[str]:
     """Runs code in a new process; it finds ``values`` and the case's ``options`` as variables."""
-    preamble = "import json, sys; globals().update(json.load(sys.stdin))\nimport vecbridge as vb\n"
     return subprocess.run(
-        [sys.executable, "-c", preamble + code],
+        [sys.executable, "-c", _ELSEWHERE + code],
         input=json.dumps(values | {"options": dict(case.options)}),
         capture_output=True,
         text=True,

@@ -28,7 +28,7 @@ from vecbridge.schema import CollectionSpec
 from vecbridge.stores.weaviate.table import Table
 
 # In few dimensions: with 32, HNSW leads to none of a handful of isolated rows once they are written late.
-ROWS, DIM, PART = 6000, 16, 250
+ROWS, DIM, PART = 2000, 16, 100
 SPEC = CollectionSpec.single("crash", dim=DIM, metric="l2", fields={"number": "int64"})
 IDS = [f"k{number}" for number in range(ROWS)]
 VECTORS = random_vectors(ROWS, DIM, seed=7)

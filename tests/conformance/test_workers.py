@@ -24,7 +24,7 @@ import pytest
 import vecbridge as vb
 from vecbridge.registry import driver_class
 from vecbridge.testing.cases import StoreCase
-from vecbridge.testing.checks import run_elsewhere
+from vecbridge.testing.elsewhere import run_elsewhere
 from vecbridge.testing.maker import Maker
 from vecbridge.urls import parse
 

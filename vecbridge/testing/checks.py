@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -181,32 +178,3 @@ def raw_batch(spec: CollectionSpec, **columns: Any) -> pa.RecordBatch:
             values = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
         arrays[name] = values if isinstance(values, pa.Array) else pa.array(values)
     return pa.RecordBatch.from_pydict(arrays)
-
-
-# Arrow looks for pandas once, at its first array of Python values; the import takes two seconds.
-_ELSEWHERE: Final = """
-import json, sys
-
-sys.modules["pandas"] = None
-import pyarrow
-try:
-    pyarrow.array([1])
-except AttributeError:
-    pass
-del sys.modules["pandas"]
-import vecbridge as vb
-
-globals().update(json.load(sys.stdin))
-"""
-
-
-def run_elsewhere(code: str, case: StoreCase, **values: Any) -> subprocess.CompletedProcess[str]:
-    """Runs code in a new process; it finds ``values`` and the case's ``options`` as variables."""
-    return subprocess.run(
-        [sys.executable, "-c", _ELSEWHERE + code],
-        input=json.dumps(values | {"options": dict(case.options)}),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )

@@ -11,7 +11,8 @@ from typing import Any
 
 from vecbridge.registry import connect, driver_class
 from vecbridge.testing.cases import StoreCase
-from vecbridge.testing.checks import ids_of, put, run_elsewhere
+from vecbridge.testing.checks import ids_of, put
+from vecbridge.testing.elsewhere import run_elsewhere
 from vecbridge.testing.maker import Maker
 from vecbridge.urls import parse
 

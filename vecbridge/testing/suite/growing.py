@@ -13,7 +13,8 @@ from vecbridge.registry import connect
 from vecbridge.schema import CollectionSpec, Field
 from vecbridge.store import Collection, Store
 from vecbridge.testing.cases import StoreCase
-from vecbridge.testing.checks import FIELDS, ids_of, points, put, query, run_elsewhere
+from vecbridge.testing.checks import FIELDS, ids_of, points, put, query
+from vecbridge.testing.elsewhere import run_elsewhere
 from vecbridge.testing.maker import Maker, Undeclared
 
 VALUES: dict[str, Any] = {

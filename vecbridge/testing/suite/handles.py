@@ -30,7 +30,8 @@ from vecbridge.registry import connect, driver_class
 from vecbridge.schema import CollectionSpec
 from vecbridge.store import Collection, Store
 from vecbridge.testing.cases import StoreCase
-from vecbridge.testing.checks import ids_of, points, put, query, read, run_elsewhere
+from vecbridge.testing.checks import ids_of, points, put, query, read
+from vecbridge.testing.elsewhere import run_elsewhere
 from vecbridge.testing.inside import forget_last_look
 from vecbridge.testing.maker import Maker
 from vecbridge.urls import parse

@@ -11,7 +11,8 @@ import numpy as np
 from vecbridge.registry import connect, driver_class, open
 from vecbridge.store import Collection, Store
 from vecbridge.testing.cases import StoreCase
-from vecbridge.testing.checks import ids_of, points, put, query, read, run_elsewhere, supported_fields
+from vecbridge.testing.checks import ids_of, points, put, query, read, supported_fields
+from vecbridge.testing.elsewhere import run_elsewhere
 from vecbridge.testing.maker import Maker
 from vecbridge.urls import parse
 

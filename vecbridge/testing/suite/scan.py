@@ -12,7 +12,8 @@ from vecbridge.errors import ConfigError, CursorExpiredError, SchemaError, Unsup
 from vecbridge.filters import field
 from vecbridge.store import Store
 from vecbridge.testing.cases import StoreCase
-from vecbridge.testing.checks import ids_of, points, put, read, run_elsewhere
+from vecbridge.testing.checks import ids_of, points, put, read
+from vecbridge.testing.elsewhere import run_elsewhere
 from vecbridge.testing.maker import Maker
 
 KEYS = [f"k{number:03}" for number in range(100)]

@@ -17,6 +17,8 @@ T :=
 LOCAL := memory,faiss,snapshot
 ALONE := milvus-lite
 SERVERS := milvus,weaviate,pinecone,pinecone-grpc
+# The tests of the suite itself, beside these in their folder, run in the first part alone.
+SUITE := tests/conformance/test_conformance.py tests/conformance/test_workers.py
 
 # What each environment installs. Only the one for the tests has torch.
 EXTRAS_demo := faiss,onnx
@@ -49,8 +51,8 @@ check: lint ## What every change must pass, in under two minutes: lint, core tes
 test: $(VENVS)/test/.installed ## Run all tests (installs torch); T=FILE runs one file, PYTEST_ARGS="-k WORD" narrows
 ifeq ($(T),)
 	$(VENVS)/test/bin/python -m pytest --stores=$(LOCAL) --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)
-	$(VENVS)/test/bin/python -m pytest tests/conformance --stores=$(ALONE) $(PYTEST_ARGS) || [ $$? = 5 ]
-	$(VENVS)/test/bin/python -m pytest tests/conformance --stores=$(SERVERS) --numprocesses=6 $(PYTEST_ARGS) || [ $$? = 5 ]
+	$(VENVS)/test/bin/python -m pytest $(SUITE) --stores=$(ALONE) $(PYTEST_ARGS) || [ $$? = 5 ]
+	$(VENVS)/test/bin/python -m pytest $(SUITE) --stores=$(SERVERS) --numprocesses=6 $(PYTEST_ARGS) || [ $$? = 5 ]
 else
 	$(VENVS)/test/bin/python -m pytest $(T) $(PYTEST_ARGS)
 endif

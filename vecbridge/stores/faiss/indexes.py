@@ -7,6 +7,7 @@ truth, or from a file of unit vectors where cosine needs that. IVF indexes are w
 from __future__ import annotations
 
 import dataclasses
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ from vecbridge.stores.faiss.exact import Candidates
 AUTO_FROM: Final = 20_000  # rows below which Auto searches exactly: it takes a few milliseconds
 _POINTS_PER_CENTROID: Final = 39  # FAISS warns below that many training points
 _TRAINING_POINTS: Final = 256  # and samples down to that many, a centroid
-_DEFAULT_EF: Final = 64
+_DEFAULT_EF: Final = 96  # 64 finds 0.96 of the true ten in 6,000 random vectors of 48 dimensions, 96 0.98
+_PROBED_ROWS: Final = 16_384  # rows in the lists that a query visits, at least: a millisecond
+_PROBED_SHARE: Final = 1 / 16  # share of the lists that a query visits, at least
 _CHECKED_WHOLE: Final = 256 << 20
 _CHECKED_BLOCK: Final = 1 << 20
 
@@ -185,8 +188,17 @@ class Loaded:
         return isinstance(self.index, faiss.IndexHNSW)
 
     def default_breadth(self, k: int) -> int:
-        """What a query gets that asks for none."""
-        return max(_DEFAULT_EF, 2 * k) if self.is_graph else max(8, self.index.nlist // 16)
+        """ef or nprobe of a query that gives none.
+
+        Where vectors have no clusters, most lists hold some of the true neighbours, whatever ``nlist`` is: of
+        random vectors of 48 dimensions a quarter of the lists finds 0.71, a half 0.91, three quarters 0.98.
+        So lists are visited until they hold as many rows as can be compared in about a millisecond; of a
+        collection that is smaller, all of them.
+        """
+        if self.is_graph:
+            return max(_DEFAULT_EF, 2 * k)
+        share = max(_PROBED_SHARE, max(_PROBED_ROWS, 32 * k) / max(1, self.rows))
+        return min(self.index.nlist, math.ceil(share * self.index.nlist))
 
 
 def load_graph(path: Path, first: int, vectors: FloatArray) -> Loaded:

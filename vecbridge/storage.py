@@ -70,6 +70,14 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_directory(path: Path) -> None:
+    """Makes a directory and those above it where they are missing, durably."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    for directory in reversed(missing):
+        directory.mkdir(exist_ok=True)
+        sync_directory(directory.parent)
+
+
 @contextmanager
 def new_collection(path: Path) -> Iterator[Path]:
     """A hidden directory that gets its name when the block ends, and is removed if the block fails.
@@ -78,7 +86,8 @@ def new_collection(path: Path) -> Iterator[Path]:
         CollectionExistsError: Another process has made one of that name meanwhile.
     """
     hidden = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
-    hidden.mkdir(parents=True)
+    make_directory(path.parent)
+    hidden.mkdir()
     try:
         yield hidden
         hidden.rename(path)

@@ -188,7 +188,7 @@ class Loaded:
         return isinstance(self.index, faiss.IndexHNSW)
 
     def default_breadth(self, k: int) -> int:
-        """ef or nprobe of a query that gives none.
+        """The breadth of a query that asks for none.
 
         Where vectors have no clusters, most lists hold some of the true neighbours, whatever ``nlist`` is: of
         random vectors of 48 dimensions a quarter of the lists finds 0.71, a half 0.91, three quarters 0.98.
@@ -198,7 +198,8 @@ class Loaded:
         if self.is_graph:
             return max(_DEFAULT_EF, 2 * k)
         share = max(_PROBED_SHARE, max(_PROBED_ROWS, 32 * k) / max(1, self.rows))
-        return min(self.index.nlist, math.ceil(share * self.index.nlist))
+        nlist = int(self.index.nlist)
+        return min(nlist, math.ceil(share * nlist))
 
 
 def load_graph(path: Path, first: int, vectors: FloatArray) -> Loaded:

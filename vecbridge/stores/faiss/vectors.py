@@ -10,6 +10,7 @@ import numpy as np
 
 from vecbridge.errors import CorruptStoreError
 from vecbridge.query import FloatArray
+from vecbridge.storage import sync_directory
 from vecbridge.stores.faiss.files import write_all
 
 
@@ -25,6 +26,7 @@ class VectorFile:
         self.path = path
         self.dim = dim
         self._view: FloatArray = np.empty((0, dim), np.float32)
+        self._name_synced = False
 
     def view(self, rows: int) -> FloatArray:
         """The first rows, mapped; shape (rows, dim), read-only, valid as long as it is referenced.
@@ -66,6 +68,9 @@ class VectorFile:
         try:
             write_all(descriptor, np.ascontiguousarray(values).data, first_row * self.dim * 4)
             os.fdatasync(descriptor)
+            if not self._name_synced:  # whoever made the file may have died before its name was on the disk
+                sync_directory(self.path.parent)
+                self._name_synced = True
         except OSError:
             os.ftruncate(descriptor, first_row * self.dim * 4)  # gives the room back
             raise

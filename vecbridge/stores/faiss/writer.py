@@ -128,6 +128,7 @@ class Writer:
         """Has CURRENT name a generation and a log of it, which are complete."""
         current = {"token": self._place.token, "generation": generation, "log": str(number)}
         sync_directory(self._place.directory / generation)
+        sync_directory(self._place.directory)  # the generation's name, before CURRENT says it
         replace_file(self._place.directory / CURRENT, json.dumps(current).encode())
 
     def close_log(self) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike
 
@@ -52,6 +53,11 @@ INDEXES: Final[dict[str, IndexParams]] = {
 }
 
 
+def proves_nothing(reason: str) -> NoReturn:
+    """Ends a test that this store would pass whatever it does; pytest reports it as skipped, with the reason."""
+    pytest.skip(f"proves nothing: {reason}")
+
+
 def supported_fields(capabilities: Capabilities) -> dict[str, FieldType]:
     """A field of each type that the store keeps."""
     return {name: type for name, type in FIELDS.items() if type in capabilities.field_types}
@@ -93,14 +99,15 @@ def numbers(hits: Hits) -> np.ndarray[Any, np.dtype[np.int64]]:
     return hits.ids
 
 
-def put(collection: Collection, **columns: Any) -> None:
+def put(collection: Collection, *, flush: bool = True, **columns: Any) -> None:
     """Writes columns and makes them visible; vectors are drawn if none are given."""
     rows = len(columns["id"])
     for each in collection.spec.vectors:
         columns.setdefault(each.name, points(rows, each.dim, seed=rows))
     report = collection.upsert(records.batch(collection.spec, **columns))
     assert (report.written, report.failed) == (rows, 0)
-    collection.flush()
+    if flush:
+        collection.flush()
 
 
 def read(

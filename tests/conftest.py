@@ -46,7 +46,7 @@ WEAVIATE = StoreCase(
     missing=weaviate.client_missing,
     examples=5,
     exact=weaviate.missing() is not None,  # then it is emulated, too
-    recall_rows=5_000,
+    recall_rows=4_000,
 )
 WEAVIATE_EMULATED = StoreCase(
     id="weaviate-emulated",

@@ -54,7 +54,7 @@ INDEXES: Final[dict[str, IndexParams]] = {
 
 
 def proves_nothing(reason: str) -> NoReturn:
-    """Ends a test that this store would pass whatever it does; pytest reports it as skipped, with the reason."""
+    """Ends a test that this store cannot fail, with the reason; pytest reports it as skipped."""
     pytest.skip(f"proves nothing: {reason}")
 
 
@@ -99,15 +99,19 @@ def numbers(hits: Hits) -> np.ndarray[Any, np.dtype[np.int64]]:
     return hits.ids
 
 
-def put(collection: Collection, *, flush: bool = True, **columns: Any) -> None:
+def put(collection: Collection, **columns: Any) -> None:
     """Writes columns and makes them visible; vectors are drawn if none are given."""
+    write(collection, **columns)
+    collection.flush()
+
+
+def write(collection: Collection, **columns: Any) -> None:
+    """Writes columns, and does not flush; vectors are drawn if none are given."""
     rows = len(columns["id"])
     for each in collection.spec.vectors:
         columns.setdefault(each.name, points(rows, each.dim, seed=rows))
     report = collection.upsert(records.batch(collection.spec, **columns))
     assert (report.written, report.failed) == (rows, 0)
-    if flush:
-        collection.flush()
 
 
 def read(

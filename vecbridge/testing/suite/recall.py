@@ -17,7 +17,7 @@ from vecbridge.query import FloatArray
 from vecbridge.schema import Metric
 from vecbridge.store import Collection
 from vecbridge.testing.cases import StoreCase
-from vecbridge.testing.checks import points, proves_nothing, put, query
+from vecbridge.testing.checks import points, proves_nothing, query, write
 from vecbridge.testing.maker import Maker
 
 K: Final = 10
@@ -55,8 +55,9 @@ class Sample:
         metric: Of the collection.
         stored: The vectors.
         queries: The query vectors.
-        columns: By name, the rank of each row: "anywhere" is drawn without regard to the vectors, "region"
-            follows them along a direction of the space, so that a range of ranks is a region.
+        columns: By name, a number for each row; each of SHARES lies below some number. "anywhere" is
+            drawn without regard to the vectors, "region" follows them along a direction of the space. There
+            are few numbers, because some servers look at each one that occurs.
         asked: No filter, and each share of each column.
     """
 
@@ -89,17 +90,21 @@ def clustered_vectors(rows: int) -> Sample:
 
 def _sample(metric: Metric, stored: FloatArray, queries: FloatArray, along: np.ndarray) -> Sample:
     rows = len(stored)
-    columns: dict[str, Numbers] = {
+    ranks = {
         "anywhere": np.random.default_rng(34).permutation(rows),
         "region": np.argsort(np.argsort(along)),
     }
+    kept = [max(1, round(share * rows)) for share in SHARES]
+    columns: dict[str, Numbers] = {
+        name: len(SHARES) - np.count_nonzero(some[:, None] < kept, axis=1) for name, some in ranks.items()
+    }
     distances = _distances(metric, stored, queries)
     asked = [_asked("no filter", None, np.arange(rows), distances)]
-    for name, ranks in columns.items():
-        for share in SHARES:
-            keep = max(1, round(share * rows))
-            allowed = np.flatnonzero(ranks < keep)
-            asked.append(_asked(f"{100 * share:g} % {name}", field(name) < keep, allowed, distances))
+    for name, numbers in columns.items():
+        for place, share in enumerate(SHARES):
+            condition = field(name) < len(SHARES) - place
+            allowed = np.flatnonzero(numbers < len(SHARES) - place)
+            asked.append(_asked(f"{100 * share:g} % {name}", condition, allowed, distances))
     return Sample(metric, stored, queries, columns, tuple(asked))
 
 
@@ -162,7 +167,7 @@ class TestDefaultRecall:
             id_type="int64",
             fields=dict.fromkeys(sample.columns, "int64"),
         )
-        put(collection, id=range(rows), vector=sample.stored, flush=False, **sample.columns)
+        write(collection, id=range(rows), vector=sample.stored, **sample.columns)
         if collection.capabilities.consistency != "strong":
             collection.flush()  # until then rows may be invisible, which is no matter of recall
         lines = [("growing", *line) for line in measured(collection, sample)]

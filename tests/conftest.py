@@ -38,18 +38,22 @@ MILVUS = StoreCase(
     missing=milvus.missing,
     known=MILVUS_GAPS,
     examples=3,
+    recall_rows=5_000,
 )
 WEAVIATE = StoreCase(
     id="weaviate",
     url=lambda _: weaviate.url(),
     missing=weaviate.client_missing,
     examples=5,
+    exact=weaviate.missing() is not None,  # then it is emulated, too
+    recall_rows=4_000,
 )
 WEAVIATE_EMULATED = StoreCase(
     id="weaviate-emulated",
     url=lambda _: weaviate.emulated_url(),
     missing=weaviate.client_missing,
     examples=5,
+    exact=True,
 )
 
 

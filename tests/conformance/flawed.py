@@ -14,6 +14,7 @@ from vecbridge.driver import KeyedPage, SearchResult
 from vecbridge.filters import And, IsNull, Not, Or
 from vecbridge.indexes import Auto
 from vecbridge.query import Hits
+from vecbridge.schema import Metric
 from vecbridge.stores.memory import MemoryCollection, MemoryDriver
 from vecbridge.testing.cases import StoreCase
 
@@ -145,6 +146,55 @@ class SwapsTheIndex(Base):
     """In create(), below."""
 
 
+def nearest(request: Any, rows: list[Any], k: int) -> list[tuple[list[Any], np.ndarray]]:
+    """For each query the ids and scores of the best k of some rows, by one matrix product."""
+    if not rows:
+        return [([], np.empty(0, np.float32)) for _ in request.vectors]
+    keys = [row["id"] for row in rows]
+    stored, metric = np.array([row["vector"] for row in rows], np.float64), request.field.metric
+    scores = request.vectors.astype(np.float64) @ stored.T
+    if metric is Metric.L2:
+        scores = (request.vectors**2).sum(1, keepdims=True) - 2 * scores + (stored**2).sum(1)
+    elif metric is Metric.COSINE:
+        scores /= np.linalg.norm(stored, axis=1) * np.linalg.norm(request.vectors, axis=1)[:, None]
+    order = np.argsort(-scores if metric.higher_is_better else scores, axis=1)[:, :k]
+    return [
+        ([keys[place] for place in some], all_scores[some].astype(np.float32))
+        for some, all_scores in zip(order, scores, strict=True)
+    ]
+
+
+@flaw("test_default_knobs_find_the_nearest_rows_under_every_filter")
+class SearchesTooNarrowly(Base):
+    """Like an inverted file that visits one of its two lists."""
+
+    def search(self, request):
+        rows = [record for _, record in self._matching(request.filter)]
+        hits = [Hits([], np.empty(0, np.float32))] * len(request.vectors)
+        sides = request.vectors[:, 0] < 0
+        for side in (True, False):
+            some = dataclasses.replace(request, vectors=request.vectors[sides == side])
+            near = nearest(some, [row for row in rows if (row["vector"][0] < 0) is side], request.k)
+            for place, found in zip(np.flatnonzero(sides == side), near, strict=True):
+                hits[place] = Hits(*found)
+        return SearchResult(hits)
+
+
+@flaw("test_default_knobs_find_the_nearest_rows_under_every_filter")
+class FiltersAfterAWiderTopK(Base):
+    """Asks for twice as many as should do, which finds enough unless the filter follows the space."""
+
+    def search(self, request):
+        rows = [record for _, record in self._matching(None)]
+        kept = {record["id"] for _, record in self._matching(request.filter)}
+        k = 2 * request.k * len(rows) // max(1, len(kept))
+        hits = []
+        for ids, scores in nearest(request, rows, k):
+            mask = np.array([key in kept for key in ids], bool)
+            hits.append(Hits(np.array(ids)[mask][: request.k].tolist(), scores[mask][: request.k]))
+        return SearchResult(hits)
+
+
 class FlawedDriver(MemoryDriver):
     """The memory driver, with the flaw that the host names."""
 
@@ -163,6 +213,11 @@ class FlawedDriver(MemoryDriver):
 
 
 CASES = [
-    StoreCase(id=name, url=lambda directory, name=name: f"flawed://{name}{directory}", examples=40)
+    StoreCase(
+        id=name,
+        url=lambda directory, name=name: f"flawed://{name}{directory}",
+        examples=40,
+        recall_rows=500,
+    )
     for name in FLAWS
 ]

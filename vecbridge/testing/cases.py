@@ -47,6 +47,8 @@ class StoreCase:
         known: By name of a test ("test_...", or "test_...[parameters]" without the store's id), why this
             store fails it.
         examples: Examples a property test; fewer for a slow server.
+        exact: Whether each search compares every row, so that tests of recall prove nothing.
+        recall_rows: Rows that tests of recall write; fewer for a slow server.
     """
 
     id: str
@@ -56,6 +58,8 @@ class StoreCase:
     missing: Callable[[], str | None] = nothing_missing
     known: Mapping[str, Known] = field(default_factory=dict)
     examples: int = 20
+    exact: bool = False
+    recall_rows: int = 20_000
 
 
 def package(name: str, *, extra: str) -> Callable[[], str | None]:
@@ -108,6 +112,7 @@ def _pinecone_case(id: str, transport: str) -> StoreCase:
         missing=_emulator_missing,
         known=PINECONE_GAPS,
         examples=10,
+        exact=True,
     )
 
 
@@ -126,6 +131,7 @@ CASES: Final = (
                 "never", "no other process sees its data", AssertionError
             ),
         },
+        exact=True,
     ),
     StoreCase(
         id="faiss",
@@ -135,12 +141,14 @@ CASES: Final = (
     StoreCase(
         id="snapshot",
         url=lambda directory: f"snapshot://{directory}/store",
+        exact=True,
     ),
     StoreCase(
         id="milvus-lite",
         url=lambda directory: f"milvus+lite://{directory}/store.db",
         missing=package("milvus_lite", extra="milvus"),
         examples=10,
+        recall_rows=5_000,
     ),
     _pinecone_case("pinecone", "rest"),
     _pinecone_case("pinecone-grpc", "grpc"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike
 
@@ -50,6 +51,11 @@ INDEXES: Final[dict[str, IndexParams]] = {
     "ivf_pq": IVFPQ(nlist=16, m=8, nbits=4),
     "hnsw": HNSW(m=16, ef_construction=100),
 }
+
+
+def proves_nothing(reason: str) -> NoReturn:
+    """Ends a test that this store cannot fail, with the reason; pytest reports it as skipped."""
+    pytest.skip(f"proves nothing: {reason}")
 
 
 def supported_fields(capabilities: Capabilities) -> dict[str, FieldType]:
@@ -95,12 +101,17 @@ def numbers(hits: Hits) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def put(collection: Collection, **columns: Any) -> None:
     """Writes columns and makes them visible; vectors are drawn if none are given."""
+    write(collection, **columns)
+    collection.flush()
+
+
+def write(collection: Collection, **columns: Any) -> None:
+    """Writes columns, and does not flush; vectors are drawn if none are given."""
     rows = len(columns["id"])
     for each in collection.spec.vectors:
         columns.setdefault(each.name, points(rows, each.dim, seed=rows))
     report = collection.upsert(records.batch(collection.spec, **columns))
     assert (report.written, report.failed) == (rows, 0)
-    collection.flush()
 
 
 def read(

@@ -12,6 +12,7 @@ from vecbridge.testing.suite.history import TestHistory
 from vecbridge.testing.suite.lifecycle import TestLifecycle
 from vecbridge.testing.suite.namespaces import TestNamespaces
 from vecbridge.testing.suite.reading import TestReading
+from vecbridge.testing.suite.recall import TestDefaultRecall
 from vecbridge.testing.suite.scan import TestScan
 from vecbridge.testing.suite.schema import TestSchema
 from vecbridge.testing.suite.search import TestRecall, TestSearch
@@ -19,6 +20,7 @@ from vecbridge.testing.suite.writes import TestWrites
 
 __all__ = [
     "TestConflicts",
+    "TestDefaultRecall",
     "TestErrors",
     "TestFilters",
     "TestForks",

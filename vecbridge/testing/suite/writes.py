@@ -126,6 +126,7 @@ class TestWrites:
         rows = records.batch(collection.spec, id=list("abcd"), vector=points(4), year=numbers)
         if store.capabilities.int_bits >= 64:
             collection.upsert(rows)
+            collection.flush()
             assert collection.fetch(list("abcd")).to_pydict()["year"] == numbers
         else:
             with pytest.raises(InvalidRecordError) as caught:

@@ -16,7 +16,7 @@ T :=
 # six of them run at once.
 LOCAL := memory,faiss,snapshot
 ALONE := milvus-lite
-SERVERS := milvus,weaviate,pinecone,pinecone-grpc
+SERVERS := milvus,weaviate,pinecone,pinecone-grpc,pinecone-delayed
 # The tests of the suite itself, beside these in their folder, run in the first part alone.
 SUITE := tests/conformance/test_conformance.py tests/conformance/test_workers.py
 

@@ -44,6 +44,7 @@ WEAVIATE = StoreCase(
     id="weaviate",
     url=lambda _: weaviate.url(),
     missing=weaviate.client_missing,
+    emulated=weaviate.missing() is not None,
     examples=5,
     exact=weaviate.missing() is not None,  # then it is emulated, too
     recall_rows=4_000,
@@ -52,6 +53,7 @@ WEAVIATE_EMULATED = StoreCase(
     id="weaviate-emulated",
     url=lambda _: weaviate.emulated_url(),
     missing=weaviate.client_missing,
+    emulated=True,
     examples=5,
     exact=True,
 )
@@ -82,13 +84,13 @@ def pytest_vecbridge_cases() -> list[StoreCase]:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Says in pytest's header that Weaviate is emulated."""
+    """Says in pytest's header why Weaviate is emulated."""
     stores = config.getoption("--stores")
+    if not WEAVIATE.emulated or weaviate.client_missing():
+        return []
     if stores is not None and WEAVIATE.id not in stores.split(","):
         return []
-    if weaviate.client_missing() or not weaviate.missing():
-        return []
-    return ["weaviate: emulated; put weaviate-server on PATH or set WEAVIATE_URL to test a genuine one"]
+    return ["weaviate: put weaviate-server on PATH or set WEAVIATE_URL to test a genuine one"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

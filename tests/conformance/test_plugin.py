@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -107,10 +109,10 @@ def test_a_mark_for_a_test_that_does_not_exist_is_bad_usage(pytester: pytest.Pyt
     done.stderr.fnmatch_lines("*'mine' marks 'test_knwon_scores', which is no test*")
 
 
-def test_an_undeclared_feature_passes_only_by_being_refused(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest('pytest_plugins = ["vecbridge.testing.plugin"]')
-    pytester.makepyfile("""
+UNDECLARED = """
+import pytest
 from vecbridge.indexes import HNSW
+from vecbridge.testing.maker import undeclared
 
 def test_refused(make):
     make(index=HNSW())
@@ -119,7 +121,107 @@ def test_refused(make):
 def test_swapped(make, store, monkeypatch):
     monkeypatch.setattr(type(store), "create", lambda self, spec, **options: None)
     make(index=HNSW())
+
+@pytest.fixture
+def graph(make):
+    return make(index=HNSW())
+
+def test_refused_by_its_fixture(graph):
+    raise AssertionError("the test goes on")
+
+def test_refuses_another_way(make):
+    collection = make()
+    undeclared("split", lambda: collection.split(2), collection.compact)
+
+def test_does_it_although_it_is_undeclared(make):
+    collection = make()
+    undeclared("count", collection.count)
+
+def test_proves_nothing(store_case):
+    undeclared("split")
+
+def test_declared(make):
+    make()
+"""
+
+
+@pytest.mark.parametrize("workers", [[], ["--numprocesses=2"]], ids=["here", "xdist"])
+def test_an_undeclared_feature_is_reported_as_such_only_if_it_was_refused(
+    pytester: pytest.Pytester, workers: list[str]
+) -> None:
+    pytester.makeconftest('pytest_plugins = ["vecbridge.testing.plugin"]')
+    pytester.makepyfile(UNDECLARED)
+    arguments = ["-p", "no:cacheprovider", "-v", "--stores=memory", "--junitxml=results.xml", *workers]
+    done = pytester.runpytest_subprocess(*arguments)
+    assert done.parseoutcomes() == {"passed": 1, "undeclared": 3, "failed": 3}
+    done.stdout.fnmatch_lines_random([
+        "*test_refused*UNDECLARED*", "*test_refused_by_its_fixture*UNDECLARED*",
+        "*test_refuses_another_way*UNDECLARED*",
+        "*DID NOT RAISE*UnsupportedError*", "FAILED*test_swapped*",
+        "FAILED*test_does_it_although_it_is_undeclared*", "FAILED*test_proves_nothing*",
+        "memory: 1 passed, 3 undeclared, 3 failed",
+        "*2 undeclared: no hnsw; there are auto, flat", "*1 undeclared: split",
+    ])  # fmt: skip
+    assert 'skipped="3"' in (pytester.path / "results.xml").read_text("utf-8")
+
+
+def test_a_known_gap_whose_feature_is_refused_fails_until_its_mark_goes(pytester: pytest.Pytester) -> None:
+    known = 'Known("never", "?", AssertionError)'
+    options = f'known={{"test_a_foreign_index_is_never_created": {known}, "test_known_scores": {known}}}'
+    pytester.makeconftest(CONFTEST.format(options=options))
+    pytester.makepyfile(f"""
+import pytest
+{SUITE}
+from vecbridge.indexes import HNSW
+
+@pytest.fixture
+def graph(make):
+    return make(index=HNSW())
+
+def test_known_scores(make):
+    make(index=HNSW())
+
+def test_a_foreign_index_is_never_created(graph):
+    pass
 """)
-    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--stores=memory")
-    done.assert_outcomes(passed=1, failed=1)
-    done.stdout.fnmatch_lines(["*DID NOT RAISE*UnsupportedError*", "FAILED*test_swapped*"])
+    arguments = ["-p", "no:cacheprovider", "--stores=mine", "-k", "not Test"]
+    pytester.runpytest_subprocess(*arguments).assert_outcomes(failed=1, errors=1)
+
+
+def test_an_emulated_store_is_called_so_and_chosen_by_its_short_name(pytester: pytest.Pytester) -> None:
+    options = 'emulated=True, known={"test_k_is_a_limit_and_not_a_promise": Known("never", "?", OSError)}'
+    chosen = ["-k", "test_known_scores", "-v"]
+    for name in ("mine", "mine-emulated"):
+        done = run(pytester, options, *chosen, f"--stores={name}")
+        assert done.parseoutcomes() == {"passed": 3}
+    done.stdout.fnmatch_lines([
+        "emulated, so that a pass is none of the service: mine-emulated",
+        "*test_known_scores?mine-emulated-cosine?*PASSED*",
+        "mine-emulated: 3 passed",
+    ])  # fmt: skip
+
+
+def test_a_case_may_run_some_classes_of_the_suite_alone(pytester: pytest.Pytester) -> None:
+    words = "test_known_scores or test_namespaces_are_listed_sorted"
+    done = run(pytester, 'classes=frozenset({"TestNamespaces"})', "--stores=mine", "-k", words)
+    assert done.parseoutcomes()["passed"] == 1
+
+
+def test_no_test_of_ours_ends_by_a_silent_return(root: Path) -> None:
+    """A test that does not apply says so: as undeclared, skipped or expected to fail."""
+    silent = []
+    for folder in (root / "tests", root / "vecbridge" / "testing" / "suite"):
+        for file in folder.rglob("*.py"):
+            for test in ast.walk(ast.parse(file.read_text("utf-8"))):
+                if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
+                    silent += [f"{file}:{line} {test.name}" for line in _returns(test)]
+    assert silent == []
+
+
+def _returns(node: ast.AST) -> Iterator[int]:
+    """Lines on which a function returns without a value, functions inside of it left out."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Return) and child.value is None:
+            yield child.lineno
+        if not isinstance(child, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
+            yield from _returns(child)

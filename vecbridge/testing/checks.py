@@ -168,6 +168,20 @@ def _in_utc(value: Any) -> Any:
     return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
+def assert_deleted(collection: Collection, answer: int | None, rows: int) -> None:
+    """What ``delete`` said: how many rows there were, or None where the capabilities do not promise that.
+
+    Args:
+        collection: It was deleted from.
+        answer: What ``delete`` returned.
+        rows: How many of those asked for there were.
+    """
+    if collection.capabilities.counts_deletes:
+        assert answer == rows
+    else:  # what needs no request, such as no ids, is 0 everywhere
+        assert answer is None or answer == rows == 0
+
+
 def assert_best_first(hits: Hits, metric: Metric) -> None:
     """Scores never get better down the list."""
     steps = np.diff(hits.scores)

@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from vecbridge.testing.cases import StoreCase
+from vecbridge.testing.maker import Maker, Undeclared
 
 #: Has ``Process``, ``Pipe`` and ``Value`` as the module has them.
 CHILDREN: Final = multiprocessing.get_context("forkserver")
@@ -84,6 +85,31 @@ def run_elsewhere(code: str, case: StoreCase, **values: Any) -> Ended:
             raise
         assert child.exitcode is not None
         return Ended(child.exitcode, output, errors.read_text("utf-8") if errors.exists() else "")
+
+
+def unseen_elsewhere(case: StoreCase, url: str, make: Maker) -> NoReturn:
+    """Ends a test of several processes on a store for one, once another process was shown nothing of it.
+
+    Args:
+        case: The store to be tested.
+        url: Its URL; its driver keeps its data in a fork, or refuses one.
+        make: Makes a collection, which this process goes on to hold.
+
+    Raises:
+        Undeclared: The other process found no collection, or the store locked.
+    """
+    collection = make()
+    code = """
+try:
+    with vb.open(url, **options) as photos:
+        print(photos.count())
+except vb.VecbridgeError as error:
+    print(type(error).__name__)
+"""
+    done = run_elsewhere(code, case, url=f"{url}#{collection.spec.name}")
+    assert done.stdout.strip() in ("NotFoundError", "StoreLockedError"), (done.stdout, done.stderr)
+    assert collection.count() == 0
+    raise Undeclared("reading in other processes")
 
 
 def _read_all(reader: Connection, end: float) -> str:

@@ -3,17 +3,49 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import pytest
 
 from vecbridge.errors import UnsupportedError
-from vecbridge.schema import CollectionSpec
+from vecbridge.schema import CollectionSpec, Field
 from vecbridge.store import Collection, Store
 
 
 class Undeclared(Exception):
-    """Ends a test whose feature the store does not declare, after the store refused it as it must."""
+    """Ends a test whose feature the store does not declare, after the store refused it as it must.
+
+    The plugin reports the test as undeclared, not as passed. Raise it by :func:`undeclared`, which proves
+    the refusal.
+    """
+
+
+def undeclared(feature: str, *refused: Callable[[], Any]) -> NoReturn:
+    """Ends a test of a feature that the store does not declare, once every call of it was refused.
+
+    Args:
+        feature: What the store does not declare, as the report says it.
+        *refused: Calls that use it; one at least.
+
+    Raises:
+        Undeclared: Each of them raised UnsupportedError.
+    """
+    assert refused, "without a call that is refused, nothing is proven"
+    for call in refused:
+        with pytest.raises(UnsupportedError):
+            call()
+    raise Undeclared(feature)
+
+
+def require_nulls(store: Store) -> None:
+    """Ends a test of null on a store that does not tell it from empty, which a gap must say."""
+    if not store.capabilities.nulls:
+        gaps = store.capabilities.check(
+            CollectionSpec.single("nulls", dim=4, fields=[Field("year", "int64")])
+        )
+        assert "null" in {gap.kind for gap in gaps}
+        raise Undeclared("null apart from empty values")
 
 
 class Maker:
@@ -52,7 +84,7 @@ class Maker:
             **options: As for :meth:`vecbridge.Store.create`.
 
         Raises:
-            Undeclared: The store refused the spec, as its capabilities say; the test ends as passed.
+            Undeclared: The store refused the spec, as its capabilities say; the test ends as undeclared.
         """
         blocking = [gap for gap in self.store.capabilities.check(spec) if gap.blocking]
         if not blocking:

@@ -38,6 +38,7 @@ from vecbridge.schema import CollectionSpec
 from vecbridge.store import Collection, Store
 from vecbridge.stores.milvus import index_params
 from vecbridge.stores.milvus.connection import Connection
+from vecbridge.testing.maker import undeclared
 
 ROWS, WIDTH, K = 20_000, 32, 10
 STORED = random_vectors(ROWS, WIDTH, seed=3)
@@ -100,9 +101,7 @@ def test_the_server_reads_back_the_index_that_was_asked_for(
     store: Store, index: IndexParams, kind: str, params: dict[str, int]
 ) -> None:
     if index.kind not in store.capabilities.indexes:
-        with pytest.raises(UnsupportedError, match="ivf_pq"):
-            store.create(small(fresh("index"), index=index))
-        return
+        undeclared(f"no {index.kind}", lambda: store.create(small(fresh("index"), index=index)))
     spec = small(fresh("index"), index=index, metric="cosine")
     with made(store, spec) as photos:
         client = client_of(store)

@@ -12,8 +12,8 @@ from typing import Any
 from vecbridge.registry import connect, driver_class
 from vecbridge.testing.cases import StoreCase
 from vecbridge.testing.checks import ids_of, put
-from vecbridge.testing.elsewhere import run_elsewhere
-from vecbridge.testing.maker import Maker
+from vecbridge.testing.elsewhere import run_elsewhere, unseen_elsewhere
+from vecbridge.testing.maker import Maker, Undeclared
 from vecbridge.urls import parse
 
 SETUP = """
@@ -120,13 +120,13 @@ with vb.connect(url, **options) as again:
             assert told["deleted"] == 1
             assert told["dropped"].startswith("NotFoundError")
             assert told["rows"] == told["reopened"] == 229
-            return
-        for answer in (*told["children"], told["deleted"]):
-            assert answer.startswith("StoreLockedError"), answer
-            assert "this process" in answer
-        assert told["rows"] == 130
-        assert told["reopened"] in (130, -1)  # -1: it lived in the memory of its connection
-        assert (on_fork == "keep") >= (told["reopened"] == -1)
+        else:
+            for answer in (*told["children"], told["deleted"]):
+                assert answer.startswith("StoreLockedError"), answer
+                assert "this process" in answer
+            assert told["rows"] == 130
+            assert told["reopened"] in (130, -1)  # -1: it lived in the memory of its connection
+            assert (on_fork == "keep") >= (told["reopened"] == -1)
 
     def test_closing_in_a_child_leaves_the_parent_alone(
         self, store_case: StoreCase, store_url: str, make: Maker
@@ -170,7 +170,7 @@ told["parent"] = first + keys(pages)
         self, store_case: StoreCase, store_url: str, make: Maker
     ) -> None:
         if driver_class(parse(store_url).scheme).on_fork == "keep":
-            return  # the data ends with its process
+            unseen_elsewhere(store_case, store_url, make)
         for ending in ("store.close()", "pass", "os.kill(os.getpid(), signal.SIGKILL)"):
             code = f"""
 ready, told_ready = os.pipe()
@@ -200,8 +200,15 @@ print(json.dumps(told), flush=True)
         self, store_case: StoreCase, store_url: str, make: Maker, monkeypatch: Any
     ) -> None:
         on_fork = driver_class(parse(store_url).scheme).on_fork
-        if on_fork in ("keep", "refuse"):
-            return  # the conformance suite shows above that they refuse
+        refusals = {  # what a worker does with the handle that it is sent
+            "keep": ("attempt(lambda: len(pickle.dumps(photos)))", "ConfigError"),
+            "refuse": ("in_child(lambda: pickle.loads(pickle.dumps(photos)).count())", "StoreLockedError"),
+        }
+        if on_fork in refusals:
+            refused, error = refusals[on_fork]
+            told, _ = self.run(f"import pickle\ntold['refused'] = {refused}", store_case, store_url, make)
+            assert told["refused"].startswith(error), told
+            raise Undeclared("reading in other processes")
         for variable, value in store_case.environment.items():
             monkeypatch.setenv(variable, value)
         code = """

@@ -31,9 +31,9 @@ from vecbridge.schema import CollectionSpec
 from vecbridge.store import Collection, Store
 from vecbridge.testing.cases import StoreCase
 from vecbridge.testing.checks import ids_of, points, put, query, read
-from vecbridge.testing.elsewhere import run_elsewhere
+from vecbridge.testing.elsewhere import run_elsewhere, unseen_elsewhere
 from vecbridge.testing.inside import forget_last_look
-from vecbridge.testing.maker import Maker
+from vecbridge.testing.maker import Maker, Undeclared
 from vecbridge.urls import parse
 
 Call = Callable[[Collection], Any]
@@ -164,7 +164,7 @@ class TestHandles:
         on_fork = driver_class(parse(store_url).scheme).on_fork
         spec = make.spec(fields={"year": "int64"})
         if on_fork in ("keep", "refuse"):
-            return  # its data belongs to one process, so that no other one can do anything to it
+            unseen_elsewhere(store_case, store_url, make)
         columns = {"id": ["a"], "vector": [[1.0, 2.0, 3.0, 4.0]], "year": [1]}
         code = "spec = vb.CollectionSpec.from_json(spec)\nwith vb.connect(url, **options) as store:\n"
         made = code + "    store.create(spec).upsert(vb.batch(spec, **columns))"
@@ -188,13 +188,13 @@ class TestHandles:
     def test_a_handle_that_is_collected_unclosed_gives_its_locks_back(
         self, store_case: StoreCase, store_url: str, make: Maker
     ) -> None:
+        if driver_class(parse(store_url).scheme).on_fork == "keep":
+            unseen_elsewhere(store_case, store_url, make)
         spec = make.spec()
         collection = connect(store_url, **store_case.options).create(spec)
         put(collection, id=["a"])
         del collection
         gc.collect()
-        if driver_class(parse(store_url).scheme).on_fork == "keep":
-            return
         code = "with vb.open(url, **options) as photos:\n    print(photos.delete(['a']))"
         done = run_elsewhere(code, store_case, url=f"{store_url}#{spec.name}")
         assert done.returncode == 0, done.stderr
@@ -287,7 +287,7 @@ class TestHandles:
             for handle in (store, photos):
                 with pytest.raises(ConfigError, match="one process"):
                     pickle.dumps(handle)
-            return
+            raise Undeclared("pickled handles")
         texts = [pickle.dumps(store), pickle.dumps(photos)]
         for secret in store_case.environment.values():
             assert all(secret.encode() not in text for text in texts)

@@ -17,6 +17,7 @@ from vecbridge.testing import strategies
 from vecbridge.testing.cases import StoreCase
 from vecbridge.testing.checks import (
     INDEXES,
+    assert_deleted,
     assert_same_batch,
     assert_same_records,
     assert_same_scores,
@@ -54,9 +55,9 @@ def apply(collection: Collection, model: Model, kind: str, value: Any) -> None:
             put(collection, **value)
             model.upsert(value)
         case "delete":
-            assert collection.delete(value) in (model.delete(value), None)
+            assert_deleted(collection, collection.delete(value), model.delete(value))
         case "delete_where":
-            assert collection.delete(filter=value) in (model.delete_where(value), None)
+            assert_deleted(collection, collection.delete(filter=value), model.delete_where(value))
         case "compact" if collection.capabilities.compacts:
             collection.compact()
         case "wait_ready":

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+import vecbridge as vb
 from vecbridge.errors import ConfigError, NotFoundError
 from vecbridge.filters import field
 from vecbridge.store import Store
-from vecbridge.testing.checks import ids_of, points, put, query, read
+from vecbridge.testing.checks import assert_deleted, ids_of, points, put, query, read
 from vecbridge.testing.maker import Maker
 
 
@@ -46,6 +47,39 @@ class TestNamespaces:
         default.flush()
         assert (ids_of(default), ids_of(eu)) == (set(), {"b"})
 
+    @pytest.mark.parametrize("emptied", ["", "eu", "us"])
+    def test_deleting_by_filter_in_any_namespace_leaves_the_others(
+        self, store: Store, make: Maker, emptied: str
+    ) -> None:
+        spec = make(namespaced=True, fields={"year": "int64"}).spec
+        handles = {name: store.open(spec.name, namespace=name) for name in ("", "eu", "us")}
+        for handle in handles.values():
+            put(handle, id=["a", "b", "c"], year=[1, 1, 2])
+        here = handles[emptied]
+        assert_deleted(here, here.delete(filter=field("year") == 1), 2)
+        here.flush()
+        left = {name: ids_of(handle) for name, handle in handles.items()}
+        assert left == {name: {"c"} if name == emptied else {"a", "b", "c"} for name in handles}
+        assert_deleted(here, here.delete(filter=vb.everything), 1)
+        here.flush()
+        assert {name: handle.count() for name, handle in handles.items()} == {
+            name: 0 if name == emptied else 3 for name in handles
+        }
+
+    @pytest.mark.parametrize(("made_in", "taken_to"), [("", "eu"), ("eu", ""), ("eu", "us")])
+    def test_a_cursor_of_another_namespace_is_refused(
+        self, store: Store, make: Maker, made_in: str, taken_to: str
+    ) -> None:
+        spec = make(namespaced=True).spec
+        here = store.open(spec.name, namespace=made_in)
+        there = store.open(spec.name, namespace=taken_to)
+        put(here, id=["a", "b", "c"])
+        put(there, id=["a", "b", "c", "d"])
+        cursor = next(iter(here.scan(include=[], batch_rows=1))).cursor
+        with pytest.raises(ConfigError, match="cursor"):
+            list(there.scan(cursor=cursor))
+        assert sum(page.batch.num_rows for page in here.scan(include=[], cursor=cursor)) == 2
+
     def test_an_absent_namespace_reads_empty_and_the_first_write_makes_it(
         self, store: Store, make: Maker
     ) -> None:
@@ -53,7 +87,8 @@ class TestNamespaces:
         new = store.open(spec.name, namespace="new-1_A")
         assert (new.count(), ids_of(new), new.fetch(["a"]).num_rows) == (0, set(), 0)
         assert len(new.search(query(points(1)))[0]) == 0
-        assert new.delete(["a"]) in (0, None)
+        assert_deleted(new, new.delete(["a"]), 0)
+        assert_deleted(new, new.delete(filter=vb.everything), 0)
         assert "new-1_A" not in store.namespaces(spec.name)
         put(new, id=["a"])
         assert "new-1_A" in store.namespaces(spec.name)

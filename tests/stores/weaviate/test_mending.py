@@ -91,3 +91,25 @@ def test_a_search_that_ran_out_of_time_goes_on_in_its_round(
         collection.repair(timeout=1e-9)
     assert collection.repair() == 1
     assert list(left) == []
+
+
+def test_a_graph_is_suspect_in_another_term_and_after_an_interrupted_write() -> None:
+    graph = mending.Graph(fresh=True)
+    assert not graph.is_suspect("3")  # nothing was written
+    graph.record_term("3")
+    assert not graph.is_suspect("3")
+    graph.record_term("4")  # of a later write, after the server was restarted
+    assert graph.is_suspect("4")
+    interrupted = mending.Graph(fresh=True)
+    interrupted.record_term("3")
+    interrupted.mark_suspect()
+    assert interrupted.is_suspect("3")
+
+
+def test_a_row_is_doubtful_from_its_interrupted_write_until_one_is_acknowledged() -> None:
+    graph = mending.Graph(fresh=True)
+    assert graph.doubtful(["a", "b"]) == set()
+    graph.mark_doubtful(["a", "b"])
+    assert graph.doubtful(["b", "c"]) == {"b"}
+    graph.mark_acknowledged(["b", "c"])
+    assert graph.doubtful(["a", "b", "c"]) == {"a"}

@@ -20,6 +20,7 @@ class Dialect:
         seals: Whether rows reach an index in sealed segments, some time after they were written.
         filters_after_index: Whether an index is asked first and its answers are filtered then, so that a
             selective filter leaves too few.
+        reads_all: Whether a query costs a pass over all rows, however few it answers with.
         merges_upserts: Whether an upsert leaves keys of the dynamic field that it does not name.
         largest_id: The largest int64 id that it gives back.
     """
@@ -27,6 +28,7 @@ class Dialect:
     capabilities: Capabilities
     seals: bool
     filters_after_index: bool
+    reads_all: bool = False
     merges_upserts: bool = False
     largest_id: int = INT64_MAX
 
@@ -78,6 +80,7 @@ LITE: Final = Dialect(
     ),
     seals=False,
     filters_after_index=True,
+    reads_all=True,
     merges_upserts=True,
 )
 

@@ -23,7 +23,7 @@ from vecbridge.driver import (
 )
 from vecbridge.errors import NotFoundError, TooLargeError
 from vecbridge.filters import Filter
-from vecbridge.indexes import IVFPQ, IVFSQ8, Flat, IndexParams, IVFFlat
+from vecbridge.indexes import IVFPQ, IVFSQ8, SCANN, Flat, IndexParams, IVFFlat
 from vecbridge.query import FloatArray, Hits, Status
 from vecbridge.stores.milvus import expressions, index_params, paging, stored, wire
 from vecbridge.stores.milvus.encoding import MilvusEncoder
@@ -197,7 +197,7 @@ class MilvusCollection:
         """Whether an index may miss what a filter keeps, without its answer being short."""
         if isinstance(index, Flat):
             return False
-        if isinstance(index, IVFFlat | IVFSQ8 | IVFPQ):
+        if isinstance(index, IVFFlat | IVFSQ8 | IVFPQ | SCANN):
             return True  # lists are chosen without regard to the filter
         return self._table.dialect.filters_after_index or not self._readiness.sealed(deadline)
 

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from vecbridge.filters import Filter as Filter
     from vecbridge.filters import everything as everything
     from vecbridge.filters import field as field
+    from vecbridge.indexes import DISKANN as DISKANN
     from vecbridge.indexes import HNSW as HNSW
     from vecbridge.indexes import IVFPQ as IVFPQ
     from vecbridge.indexes import IVFSQ8 as IVFSQ8
+    from vecbridge.indexes import SCANN as SCANN
     from vecbridge.indexes import Auto as Auto
     from vecbridge.indexes import Flat as Flat
     from vecbridge.indexes import IVFFlat as IVFFlat
@@ -76,7 +78,7 @@ _HOMES = {
     "migration.syncing": "SyncReport sync",
     "migration.proof": "Finding Proof",
     "migration.verifying": "verify",
-    "indexes": "Auto Flat IVFFlat IVFSQ8 IVFPQ HNSW Other",
+    "indexes": "Auto Flat IVFFlat IVFSQ8 IVFPQ HNSW SCANN DISKANN Other",
     "query": "Query Hit Hits Page Status Unfit WriteReport",
     "records": "batch stamp vectors",
     "registry": "connect open register",

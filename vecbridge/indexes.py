@@ -1,7 +1,8 @@
 """Index parameters: a closed union in the field's own names.
 
 References: HNSW (Malkov & Yashunin 2016, arXiv:1603.09320), IVF and product quantisation
-(Jegou et al. 2011, doi:10.1109/TPAMI.2010.57).
+(Jegou et al. 2011, doi:10.1109/TPAMI.2010.57), ScaNN (Guo et al. 2020, arXiv:1908.10396), DiskANN
+(Subramanya et al. 2019, "DiskANN: Fast Accurate Billion-point Nearest Neighbor Search on a Single Node").
 """
 
 from __future__ import annotations
@@ -165,19 +166,61 @@ class HNSW:
 
 
 @dataclass(frozen=True, slots=True)
+class SCANN:
+    """Inverted lists of vectors in codes of 4 bits, the best of which are compared whole.
+
+    Attributes:
+        nlist: Number of lists (k-means centroids).
+        with_raw_data: Whether whole vectors are kept for the last comparison.
+
+    Raises:
+        SchemaError: A number out of range.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> vb.CollectionSpec.single("photos", dim=512, index=vb.SCANN(nlist=256)).vector.index
+        SCANN(nlist=256, with_raw_data=True)
+    """
+
+    kind: ClassVar[str] = "scann"
+    quantized: ClassVar[bool] = True
+    nlist: int = 1024
+    with_raw_data: bool = True
+
+    def __post_init__(self) -> None:
+        _between("nlist", self.nlist, 1, 65_536)
+        if not isinstance(self.with_raw_data, bool):
+            raise SchemaError(f"with_raw_data={self.with_raw_data!r}: True or False")
+
+
+@dataclass(frozen=True, slots=True)
+class DISKANN:
+    """A graph (Vamana) on the disk of the server, with compressed vectors in memory.
+
+    Example:
+        >>> import vecbridge as vb
+        >>> vb.CollectionSpec.single("photos", dim=512, index=vb.DISKANN()).vector.index.quantized
+        True
+    """
+
+    kind: ClassVar[str] = "diskann"
+    quantized: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
 class Other:
     """A foreign index that vecbridge can describe and search, but not create.
 
     Attributes:
-        name: What the backend calls it ("DISKANN").
+        name: What the backend calls it ("GPU_CAGRA").
         params: Its parameters as the backend gives them (JSON values).
 
     Example:
         >>> import vecbridge as vb
-        >>> spec = vb.CollectionSpec.single("photos", dim=512, index=vb.Other("DISKANN"))
+        >>> spec = vb.CollectionSpec.single("photos", dim=512, index=vb.Other("GPU_CAGRA"))
         >>> capabilities = vb.Capabilities(backend="mine", indexes=frozenset({"auto", "flat"}))
         >>> [gap.detail for gap in capabilities.check(spec)]
-        ['a foreign index (DISKANN) cannot be created']
+        ['a foreign index (GPU_CAGRA) cannot be created']
     """
 
     kind: ClassVar[str] = "other"
@@ -186,9 +229,9 @@ class Other:
     params: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
-IndexParams = Auto | Flat | IVFFlat | IVFSQ8 | IVFPQ | HNSW | Other
+IndexParams = Auto | Flat | IVFFlat | IVFSQ8 | IVFPQ | HNSW | SCANN | DISKANN | Other
 _KINDS: dict[str, type[IndexParams]] = {
-    cls.kind: cls for cls in (Auto, Flat, IVFFlat, IVFSQ8, IVFPQ, HNSW, Other)
+    cls.kind: cls for cls in (Auto, Flat, IVFFlat, IVFSQ8, IVFPQ, HNSW, SCANN, DISKANN, Other)
 }
 
 

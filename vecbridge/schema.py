@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from dataclasses import field as dataclass_field
 from enum import StrEnum
 from typing import Any, Final, Literal, cast, get_args
 
 from vecbridge import indexes, names
-from vecbridge.errors import ConfigError, SchemaError, suggestion
+from vecbridge.errors import SchemaError, suggestion
 from vecbridge.indexes import Auto, IndexParams
 
 FieldType = Literal[
@@ -76,21 +77,27 @@ class Field:
         name: ``[A-Za-z][A-Za-z0-9_]*``, unique ignoring case.
         type: bool, int64, float64, string, timestamp (microseconds, UTC), list<string>, list<int64>,
             list<float64> or json.
+        indexed: A hint that filters use it: a backend with optional scalar indexes makes one. No comparison
+            looks at it, nor does an answer depend on it.
 
     Raises:
         SchemaError: No such type.
 
     Example:
         >>> import vecbridge as vb
-        >>> spec = vb.CollectionSpec.single("photos", dim=512, fields=[vb.Field("year", "int64")])
-        >>> spec.field("year")
-        Field(name='year', type='int64')
+        >>> fields = [vb.Field("year", "int64", indexed=True), vb.Field("title", "string")]
+        >>> spec = vb.CollectionSpec.single("photos", dim=512, fields=fields)
+        >>> spec.field("year").indexed
+        True
     """
 
     name: str
     type: FieldType
+    indexed: bool = dataclass_field(default=False, kw_only=True, compare=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.indexed, bool):
+            raise SchemaError(f"field {self.name!r}: indexed={self.indexed!r}: True or False")
         if self.type not in get_args(FieldType):
             raise SchemaError(
                 f"field {self.name!r}: type {self.type!r} is none of {', '.join(get_args(FieldType))}"
@@ -286,7 +293,10 @@ class CollectionSpec:
                 }
                 for each in self.vectors
             ],
-            "fields": [{"name": each.name, "type": each.type} for each in self.fields],
+            "fields": [  # "indexed" where it is set alone: other specs keep their bytes
+                {"name": each.name, "type": each.type} | ({"indexed": True} if each.indexed else {})
+                for each in self.fields
+            ],
             "id_type": self.id_type,
             "namespaced": self.namespaced,
         }
@@ -350,21 +360,6 @@ class CollectionSpec:
     def renamed(self, name: str) -> CollectionSpec:
         """The same spec under another name."""
         return replace(self, name=name)
-
-
-def check_namespace(spec: CollectionSpec, namespace: str) -> str:
-    """The namespace, if the collection may have it.
-
-    Raises:
-        ConfigError: A bad name, or a namespace on a collection that is not namespaced.
-    """
-    if namespace == "":
-        return namespace
-    if not spec.namespaced:
-        raise ConfigError(f"{spec.name!r} is not namespaced: namespace {namespace!r} cannot be opened in it")
-    if not names.is_namespace(namespace):
-        raise ConfigError(f"namespace {namespace!r}: 1 to 64 of A-Z a-z 0-9 _ -")
-    return namespace
 
 
 def _vector(values: Mapping[str, Any]) -> VectorField:

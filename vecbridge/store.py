@@ -15,10 +15,17 @@ from vecbridge.collection import Collection
 from vecbridge.driver import Deadline, Described, StoreDriver
 from vecbridge.errors import CollectionExistsError, NotFoundError, suggestion
 from vecbridge.front import processes
-from vecbridge.front.arguments import IfExists, require_grow, require_if_exists, require_name, require_spec
+from vecbridge.front.arguments import (
+    IfExists,
+    check_namespace,
+    require_grow,
+    require_if_exists,
+    require_name,
+    require_spec,
+)
 from vecbridge.front.connection import Connection
 from vecbridge.front.dryrun import DryRun
-from vecbridge.schema import CollectionSpec, check_namespace
+from vecbridge.schema import CollectionSpec
 from vecbridge.urls import StoreURL, parse
 
 __all__ = ["Collection", "Store"]

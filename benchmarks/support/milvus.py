@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 
 import vecbridge as vb
-from support.harness import Line, Target, compared, in_turns, seconds
+from support.harness import Line, Samples, Target, compared, in_turns, seconds
 from support.servers import (
     EFS,
     K,
@@ -41,6 +42,7 @@ from vecbridge.urls import parse
 
 INDEX = vb.HNSW(16, 200)
 FORMS = [(rows, workers) for rows in (1_000, 5_000, 10_000) for workers in (1, 2, 4)]
+_PAGE_ROWS = 700
 PAGES = (1_000, 5_000, 10_000, 16_000)
 NPROBES = (1, 2, 4, 8, 16, 32, 64, 128)
 CURVES: dict[str, tuple[IndexParams, str, tuple[int, ...]]] = {
@@ -237,7 +239,47 @@ def scans(bench: MilvusBench) -> list[Line]:
         )
         own, raw = bench.rates(times["own"]), bench.rates(times["raw"])
         against = f"query_iterator, pages of {best:,}"
-        return [compared("scan", "all columns", "rows/s", own, raw, against, Target("ratio", ">=", 0.9))]
+        line = compared("scan", "all columns", "rows/s", own, raw, against, Target("ratio", ">=", 0.9))
+        return [line, *(_small_reads(bench, collection) if bench.lite else [])]
+
+
+def _small_reads(bench: MilvusBench, collection: Collection) -> list[Line]:
+    """Reads of which each request costs milvus-lite a pass over all rows, beside its client's; one round."""
+    name, client = collection.spec.name, bench.client
+    ids = [each["id"] for each in bench.entities[: bench.rows // 2]]
+    some = [ids[start : start + 1_000] for start in range(0, len(ids), 1_000)]
+    middle = statistics.median(each["year"] for each in bench.entities if "year" in each)
+    where = vb.field("year") >= int(middle)
+    pairs: dict[str, tuple[Callable[[], object], Callable[[], object], str, Target | None]] = {
+        f"scan in pages of {_PAGE_ROWS}": (
+            lambda: require(
+                sum(page.batch.num_rows for page in collection.scan(batch_rows=_PAGE_ROWS)),
+                bench.rows,
+                "read",
+            ),
+            partial(iterated, bench, name, _PAGE_ROWS),
+            f"query_iterator, pages of {_PAGE_ROWS}",
+            Target("ratio", "<=", 0.2),
+        ),
+        f"fetch of {len(ids):,} ids": (
+            lambda: require(collection.fetch(ids).num_rows, len(ids), "fetched"),
+            lambda: require(sum(len(client.get(name, part)) for part in some), len(ids), "got"),
+            "MilvusClient.get, 1,000 ids a call",
+            None,
+        ),
+        "count of half of the rows by a filter": (
+            lambda: collection.count(where),
+            lambda: client.query(name, f"year >= {int(middle)}", output_fields=["count(*)"]),
+            "MilvusClient.query of count(*)",
+            Target("ratio", "<=", 0.2),
+        ),
+    }
+    lines = []
+    for what, (own, raw, against, target) in pairs.items():
+        times = in_turns({"own": partial(seconds, own), "raw": partial(seconds, raw)}, 1)
+        own_samples, raw_samples = Samples(tuple(times["own"])), Samples(tuple(times["raw"]))
+        lines.append(compared("scan", what, "s", own_samples, raw_samples, against, target))
+    return lines
 
 
 def iterated(bench: MilvusBench, name: str, size: int) -> float:

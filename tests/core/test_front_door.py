@@ -16,7 +16,7 @@ from vecbridge import field
 NAMES = """
     connect open batch vectors stamp write embedder field
     Store Collection CollectionSpec VectorField Field Metric EmbedderIdentity
-    Auto Flat IVFFlat IVFSQ8 IVFPQ HNSW Other
+    Auto Flat IVFFlat IVFSQ8 IVFPQ HNSW SCANN DISKANN Other
     Filter Query Hit Hits Page Status WriteReport Failure Capabilities Gap Embedder
     VecbridgeError ConfigError InvalidURLError UnknownOptionError MissingDependencyError SchemaError
     DimensionMismatchError CollectionExistsError EmbedderMismatchError InvalidRecordError NotFoundError

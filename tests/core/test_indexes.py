@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vecbridge import indexes
 from vecbridge.errors import SchemaError
-from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IVFFlat, Other
+from vecbridge.indexes import DISKANN, HNSW, IVFPQ, IVFSQ8, SCANN, Auto, Flat, IVFFlat, Other
 
 ALL = [
     Auto(),
@@ -20,7 +20,9 @@ ALL = [
     IVFSQ8(nlist=65_536),
     IVFPQ(nlist=1, m=3, nbits=16),
     HNSW(m=2, ef_construction=1, quantizer="rq", ef=9),
-    Other("DISKANN", {"search_list": 10, "nested": {"a": [1, None]}}),
+    SCANN(nlist=5, with_raw_data=False),
+    DISKANN(),
+    Other("GPU_CAGRA", {"search_list": 10, "nested": {"a": [1, None]}}),
 ]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -51,6 +53,8 @@ def test_kinds_are_distinct() -> None:
         (HNSW, {"ef_construction": 0}),
         (HNSW, {"ef": 0}),
         (HNSW, {"quantizer": "zip"}),
+        (SCANN, {"nlist": 0}),
+        (SCANN, {"with_raw_data": 1}),
     ],
 )
 def test_a_parameter_out_of_bounds_is_refused_by_name(make: Any, values: dict[str, Any]) -> None:
@@ -60,7 +64,7 @@ def test_a_parameter_out_of_bounds_is_refused_by_name(make: Any, values: dict[st
 
 def test_only_indexes_of_compressed_vectors_are_quantised() -> None:
     quantized = {index.kind for index in ALL if index.quantized}
-    assert quantized == {"ivf_sq8", "ivf_pq", "hnsw", "other"}
+    assert quantized == {"ivf_sq8", "ivf_pq", "hnsw", "scann", "diskann", "other"}
     assert not HNSW().quantized
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from vecbridge.agreement import differences, require_agreement
 from vecbridge.capabilities import Capabilities
 from vecbridge.errors import CollectionExistsError, ConfigError, SchemaError
+from vecbridge.front.arguments import check_namespace
 from vecbridge.indexes import HNSW, IVFPQ, Flat, Other
 from vecbridge.schema import (
     CollectionSpec,
@@ -21,7 +22,6 @@ from vecbridge.schema import (
     Field,
     Metric,
     VectorField,
-    check_namespace,
 )
 from vecbridge.testing import strategies
 from vecbridge.testing.checks import INDEXES
@@ -225,3 +225,21 @@ def test_one_value_replaced_anywhere_is_a_spec_or_a_schema_error(data: st.DataOb
         pass
     else:
         assert CollectionSpec.from_dict(read.to_dict()) == read
+
+
+def test_a_field_that_filters_use_says_so_and_is_no_other_field() -> None:
+    year = Field("year", "int64", indexed=True)
+    plain = spec(fields=(Field("year", "int64"), Field("title", "string")))
+    hinted = spec(fields=(year, Field("title", "string")))
+    assert year.indexed
+    assert hinted == plain
+    assert hash(hinted) == hash(plain)
+    assert not differences(plain, hinted)
+    assert "indexed" not in plain.to_json()
+    assert hinted.to_dict()["fields"] == [
+        {"name": "year", "type": "int64", "indexed": True},
+        {"name": "title", "type": "string"},
+    ]
+    assert [each.indexed for each in CollectionSpec.from_json(hinted.to_json()).fields] == [True, False]
+    with pytest.raises(SchemaError, match="indexed=1"):
+        Field("year", "int64", indexed=1)  # type: ignore[arg-type]

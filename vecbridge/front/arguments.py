@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import pyarrow as pa
 
+from vecbridge import names
 from vecbridge.errors import ConfigError, SchemaError
 from vecbridge.query import Include, Query, require_include
 from vecbridge.records import arrow_schema, is_records
@@ -145,3 +146,18 @@ def empty_batch(spec: CollectionSpec, columns: tuple[str, ...] | None) -> pa.Rec
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{type(value).__name__} {text[:40]}…"
+
+
+def check_namespace(spec: CollectionSpec, namespace: str) -> str:
+    """The namespace, if the collection may have it.
+
+    Raises:
+        ConfigError: A bad name, or a namespace on a collection that is not namespaced.
+    """
+    if namespace == "":
+        return namespace
+    if not spec.namespaced:
+        raise ConfigError(f"{spec.name!r} is not namespaced: namespace {namespace!r} cannot be opened in it")
+    if not names.is_namespace(namespace):
+        raise ConfigError(f"namespace {namespace!r}: 1 to 64 of A-Z a-z 0-9 _ -")
+    return namespace

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vecbridge.capabilities import Gap
 from vecbridge.errors import UnsupportedError
-from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, IndexParams, Other, describe
+from vecbridge.indexes import DISKANN, HNSW, IVFPQ, IVFSQ8, SCANN, Auto, IndexParams, Other, describe
 from vecbridge.migration.plans import Loss
 from vecbridge.schema import CollectionSpec, VectorField
 from vecbridge.store import Store
@@ -98,4 +98,4 @@ def _quantizer(index: IndexParams) -> str | None:
     """How an index compresses vectors; None if it does not, or nobody knows."""
     if isinstance(index, HNSW):
         return index.quantizer
-    return {IVFSQ8: "sq", IVFPQ: "pq"}.get(type(index))
+    return {IVFSQ8: "sq", IVFPQ: "pq", SCANN: "pq", DISKANN: "pq"}.get(type(index))

@@ -226,7 +226,7 @@ def _wanted(
         SchemaError: The target's name cannot be one.
     """
     vectors = tuple(replace(each, name=names[each.name]) for each in source.vectors if each.name in names)
-    fields = tuple(Field(names[each.name], each.type) for each in source.fields if each.name in names)
+    fields = tuple(replace(each, name=names[each.name]) for each in source.fields if each.name in names)
     name = target.name if existing is None else naming.collection_name(target.name)
     templated = transform.id_template is not None
     if target.namespace is not None:

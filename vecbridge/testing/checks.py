@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from vecbridge import records
 from vecbridge.capabilities import Capabilities
 from vecbridge.filters import AnyFilter
-from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IndexParams, IVFFlat
+from vecbridge.indexes import DISKANN, HNSW, IVFPQ, IVFSQ8, SCANN, Auto, Flat, IndexParams, IVFFlat
 from vecbridge.query import FloatArray, Hits, Include, Query
 from vecbridge.schema import CollectionSpec, FieldType, Metric
 from vecbridge.store import Collection
@@ -50,6 +50,8 @@ INDEXES: Final[dict[str, IndexParams]] = {
     "ivf_sq8": IVFSQ8(nlist=16),
     "ivf_pq": IVFPQ(nlist=16, m=8, nbits=4),
     "hnsw": HNSW(m=16, ef_construction=100),
+    "scann": SCANN(nlist=16),
+    "diskann": DISKANN(),
 }
 
 

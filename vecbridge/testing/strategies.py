@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from vecbridge import filters
 from vecbridge.capabilities import Capabilities
 from vecbridge.filters import TYPE_OPERATORS, And, Cmp, Contains, Filter, In, IsEmpty, IsNull, Not, Op, Or
-from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IndexParams, IVFFlat
+from vecbridge.indexes import DISKANN, HNSW, IVFPQ, IVFSQ8, SCANN, Auto, Flat, IndexParams, IVFFlat
 from vecbridge.schema import CollectionSpec, Field, FieldType, IdType, Metric, VectorField
 
 ODD_TEXTS: Final = (
@@ -345,6 +345,8 @@ def index_params(dim: int, capabilities: Capabilities) -> st.SearchStrategy[Inde
             IVFPQ, nlist, st.sampled_from([m for m in (1, 2, 4, dim) if dim % m == 0]), st.just(8)
         ),
         "hnsw": st.builds(HNSW, st.integers(4, 48), st.integers(8, 200)),
+        "scann": st.builds(SCANN, nlist, st.booleans()),
+        "diskann": st.just(DISKANN()),
     }
     return st.one_of([made for kind, made in kinds.items() if kind in capabilities.indexes])
 

@@ -13,7 +13,6 @@ import pytest
 from pymilvus import MilvusClient
 
 from tests.stores.milvus.helpers import (
-    client_of,
     fresh,
     lite_url,
     made,
@@ -31,28 +30,18 @@ from vecbridge.errors import (
     UnsupportedError,
 )
 from vecbridge.filters import field
-from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IndexParams, IVFFlat, Other
+from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IndexParams, IVFFlat
 from vecbridge.query import FloatArray, Query, Status
 from vecbridge.records import batch
 from vecbridge.schema import CollectionSpec
 from vecbridge.store import Collection, Store
 from vecbridge.stores.milvus import index_params
 from vecbridge.stores.milvus.connection import Connection
-from vecbridge.testing.maker import undeclared
 
 ROWS, WIDTH, K = 20_000, 32, 10
 STORED = random_vectors(ROWS, WIDTH, seed=3)
 QUERIES = random_vectors(50, WIDTH, seed=4)
 
-#: By what is asked: the type that the server names, and the parameters that it reads back.
-ASKED: list[tuple[IndexParams, str, dict[str, int]]] = [
-    (Auto(), "AUTOINDEX", {}),
-    (Flat(), "FLAT", {}),
-    (IVFFlat(nlist=37), "IVF_FLAT", {"nlist": 37}),
-    (IVFSQ8(nlist=41), "IVF_SQ8", {"nlist": 41}),
-    (IVFPQ(nlist=43, m=4, nbits=7), "IVF_PQ", {"nlist": 43, "m": 4, "nbits": 7}),
-    (HNSW(m=11, ef_construction=77), "HNSW", {"M": 11, "efConstruction": 77}),
-]
 LARGE: dict[str, IndexParams] = {
     "hnsw": HNSW(m=8, ef_construction=60),
     "ivf_flat": IVFFlat(nlist=64),
@@ -94,48 +83,6 @@ def large_spec(index: IndexParams) -> CollectionSpec:
 def fill(photos: Collection) -> None:
     names = [f"r{number:05d}" for number in range(ROWS)]
     photos.upsert(rows(photos.spec, names, vector=STORED, n=list(range(ROWS))))
-
-
-@pytest.mark.parametrize(("index", "kind", "params"), ASKED, ids=[each[0].kind for each in ASKED])
-def test_the_server_reads_back_the_index_that_was_asked_for(
-    store: Store, index: IndexParams, kind: str, params: dict[str, int]
-) -> None:
-    if index.kind not in store.capabilities.indexes:
-        undeclared(f"no {index.kind}", lambda: store.create(small(fresh("index"), index=index)))
-    spec = small(fresh("index"), index=index, metric="cosine")
-    with made(store, spec) as photos:
-        client = client_of(store)
-        described = client.describe_index(spec.name, client.list_indexes(spec.name)[0])
-        client.close()
-        assert described["field_name"] == "vector"
-        nested = described.get("params")
-        flat = described | (nested if isinstance(nested, dict) else {})
-        assert (flat["index_type"], flat["metric_type"]) == (kind, "COSINE")
-        assert {name: int(flat[name]) for name in params} == params
-        assert photos.spec == spec
-        assert store.open(spec.name).spec == spec
-
-
-@pytest.mark.parametrize(("index", "kind", "params"), ASKED, ids=[each[0].kind for each in ASKED])
-def test_what_the_server_says_of_an_index_is_read_back_flat_or_nested(
-    index: IndexParams, kind: str, params: dict[str, int]
-) -> None:
-    flat = {"index_type": kind, "metric_type": "L2"} | {name: str(value) for name, value in params.items()}
-    assert index_params.from_milvus(flat) == (index, "l2")
-    nested = {"index_type": kind, "metric_type": "IP", "params": str(params).replace("'", '"')}
-    assert index_params.from_milvus(nested) == (index, "dot")
-
-
-def test_an_index_of_another_kind_is_other_and_cannot_be_built(genuine: Store) -> None:
-    described = {"index_type": "SCANN", "metric_type": "COSINE", "nlist": "9"}
-    assert index_params.from_milvus(described) == (Other("SCANN", {"nlist": "9"}), "cosine")
-    assert index_params.from_milvus({"index_type": "BIN_FLAT", "metric_type": "JACCARD"})[1] is None
-    with pytest.raises(UnsupportedError, match="foreign index"):
-        genuine.create(small("never", index=Other("SCANN", {})))
-    for index in (HNSW(quantizer="pq"), HNSW(ef=50)):
-        with pytest.raises(UnsupportedError):
-            genuine.create(small("never", index=index))
-    assert "never" not in genuine.collections()
 
 
 def test_an_index_that_the_server_refuses_leaves_no_collection_behind(

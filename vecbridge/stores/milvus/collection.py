@@ -21,13 +21,14 @@ from vecbridge.driver import (
     WritePart,
     WriteResult,
 )
-from vecbridge.errors import NotFoundError
+from vecbridge.errors import NotFoundError, TooLargeError
 from vecbridge.filters import Filter
-from vecbridge.indexes import IVFPQ, IVFSQ8, Flat, IndexParams, IVFFlat
+from vecbridge.indexes import IVFPQ, IVFSQ8, SCANN, Flat, IndexParams, IVFFlat
 from vecbridge.query import FloatArray, Hits, Status
-from vecbridge.stores.milvus import expressions, index_params, stored, wire
+from vecbridge.stores.milvus import expressions, index_params, paging, stored, wire
 from vecbridge.stores.milvus.encoding import MilvusEncoder
 from vecbridge.stores.milvus.layout import Keys, Layout
+from vecbridge.stores.milvus.paging import RequestSize
 from vecbridge.stores.milvus.readiness import Readiness
 from vecbridge.stores.milvus.table import STRONG, Table
 
@@ -76,8 +77,7 @@ class MilvusCollection:
         """Removes rows by id; they are looked up first, so that they can be counted."""
         removed = 0
         for keys in self._key_lists(ids, _IDS_A_DELETION):
-            expression = expressions.of_keys(self._layout, keys)
-            existing = self._table.query(expression, [self._layout.pk], deadline, rows=len(keys)).keys()
+            existing = self._table.of_keys(keys, [self._layout.pk], deadline).keys()
             if existing:
                 self._table.write("Delete", deadline, expr=expressions.of_keys(self._layout, existing))
                 removed += len(existing)
@@ -120,8 +120,7 @@ class MilvusCollection:
         fields = wire.output_fields(self._layout, columns)
         batches = []
         for keys in self._key_lists(ids, min(_IDS_A_LOOKUP, self._table.page_rows(fields))):
-            expression = expressions.of_keys(self._layout, keys)
-            answer = self._table.query(expression, fields, deadline, rows=len(keys))
+            answer = self._table.of_keys(keys, fields, deadline)
             batches.append(answer.batch(self._spec, self._keys, columns))
         return pa.concat_batches(batches)
 
@@ -129,7 +128,8 @@ class MilvusCollection:
         """Rows in the order of their primary keys; the key of a page is its last primary key.
 
         To see every acknowledged write the first page is read strongly; the others follow it at the level of
-        searches, since the server has caught up by then.
+        searches, since the server has caught up by then. On milvus-lite, where a request costs a pass over
+        all rows, one asks for the rows of many pages.
 
         Raises:
             ValueError: A key that is no primary key.
@@ -139,18 +139,24 @@ class MilvusCollection:
             raise ValueError(f"{after!r} is no primary key")
         fields = wire.output_fields(self._layout, request.columns)
         level = STRONG if request.consistency == "latest" else table.search_level
-        most = min(request.rows, table.page_rows(fields))
+        size = RequestSize(request.rows, table.page_rows(fields), ahead=table.dialect.reads_all)
         while left is None or left > 0:
-            rows = most if left is None else min(most, left)
+            rows = size.rows if left is None else min(size.rows, left)
             beyond = [] if after is None else [expressions.after_key(self._layout, after)]
             expression = expressions.scoped(self._layout, self._keys, request.filter, *beyond)
             deadline = Deadline.after(request.seconds)
-            answer = table.query(expression, fields, deadline, rows=rows, level=level)
+            try:
+                answer = table.query(expression, fields, deadline, rows=rows, level=level)
+            except TooLargeError:
+                if not size.halve():
+                    raise
+                continue
             if keys := answer.keys():
                 after = keys[-1]
                 ids = self._keys.decode(keys)
                 batch, unfit = answer.fitting(self._spec, self._keys, request.columns, ids)
-                yield KeyedPage(batch, after, unfit)
+                size.learn(len(keys), batch.nbytes)
+                yield from paging.cut(batch, keys, ids, unfit, request.rows)
             if len(keys) < rows:
                 return
             left = None if left is None else left - rows
@@ -191,7 +197,7 @@ class MilvusCollection:
         """Whether an index may miss what a filter keeps, without its answer being short."""
         if isinstance(index, Flat):
             return False
-        if isinstance(index, IVFFlat | IVFSQ8 | IVFPQ):
+        if isinstance(index, IVFFlat | IVFSQ8 | IVFPQ | SCANN):
             return True  # lists are chosen without regard to the filter
         return self._table.dialect.filters_after_index or not self._readiness.sealed(deadline)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
 from vecbridge.driver import Deadline
 from vecbridge.stores.milvus import errors, wire
 from vecbridge.transport.channel import Channel
+
+T = TypeVar("T")
 
 
 class Connection:
@@ -56,6 +59,14 @@ class Connection:
         if (error := errors.of_status(status, f"{what} at {self.target}")) is not None:
             raise error
         return answer
+
+    def undisturbed(self, read: Callable[[], T]) -> T | None:
+        """What a read answers if no write was under way meanwhile; None where that cannot be known."""
+        return None
+
+    def counted(self, collection: str, expression: str) -> int | None:
+        """How many rows satisfy an expression, if that is known without a request; else None."""
+        return None
 
     def close(self) -> None:
         """Closes the channel."""

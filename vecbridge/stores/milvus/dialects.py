@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from vecbridge.capabilities import Capabilities
-from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IVFFlat
+from vecbridge.indexes import DISKANN, HNSW, IVFPQ, IVFSQ8, SCANN, Auto, Flat, IVFFlat
 
 INT64_MAX: Final = 2**63 - 1
 
@@ -20,6 +20,7 @@ class Dialect:
         seals: Whether rows reach an index in sealed segments, some time after they were written.
         filters_after_index: Whether an index is asked first and its answers are filtered then, so that a
             selective filter leaves too few.
+        reads_all: Whether a query costs a pass over all rows, however few it answers with.
         merges_upserts: Whether an upsert leaves keys of the dynamic field that it does not name.
         largest_id: The largest int64 id that it gives back.
     """
@@ -27,6 +28,7 @@ class Dialect:
     capabilities: Capabilities
     seals: bool
     filters_after_index: bool
+    reads_all: bool = False
     merges_upserts: bool = False
     largest_id: int = INT64_MAX
 
@@ -36,13 +38,16 @@ _KNOBS: Final = {
     "ivf_flat": frozenset({"nprobe"}),
     "ivf_sq8": frozenset({"nprobe"}),
     "ivf_pq": frozenset({"nprobe"}),
+    "scann": frozenset({"nprobe"}),
 }
 
-#: Standalone and cluster. 2.3 refuses a second vector field, which :data:`SINGLE_VECTOR` says.
+#: Standalone and cluster of 2.5 and later. Earlier ones have no compressed HNSW (:data:`BEFORE_2_5`); 2.3
+#: refuses a second vector field, too, and never answers a search of a DISKANN (:data:`SINGLE_VECTOR`).
 SERVER: Final = Dialect(
     Capabilities(
         backend="milvus",
-        indexes=frozenset(index.kind for index in (Auto, Flat, IVFFlat, IVFSQ8, IVFPQ, HNSW)),
+        indexes=frozenset(index.kind for index in (Auto, Flat, IVFFlat, IVFSQ8, IVFPQ, HNSW, SCANN, DISKANN)),
+        quantizers=frozenset({"sq", "pq"}),
         max_dim=32_768,
         max_vectors=4,
         max_top_k=16_384,
@@ -65,19 +70,32 @@ SERVER: Final = Dialect(
     largest_id=INT64_MAX - 1,
 )
 
-SINGLE_VECTOR: Final = replace(SERVER, capabilities=replace(SERVER.capabilities, max_vectors=1))
+BEFORE_2_5: Final = replace(SERVER, capabilities=replace(SERVER.capabilities, quantizers=frozenset()))
+
+SINGLE_VECTOR: Final = replace(
+    BEFORE_2_5,
+    capabilities=replace(
+        BEFORE_2_5.capabilities,
+        indexes=BEFORE_2_5.capabilities.indexes - {DISKANN.kind},
+        max_vectors=1,
+    ),
+)
+
+_LITE_INDEXES: Final = frozenset(index.kind for index in (Auto, Flat, IVFFlat, IVFSQ8, HNSW))
 
 LITE: Final = Dialect(
     replace(
         SERVER.capabilities,
         backend="milvus-lite",
-        indexes=SERVER.capabilities.indexes - {IVFPQ.kind},
-        knobs={kind: knobs for kind, knobs in _KNOBS.items() if kind != IVFPQ.kind},
+        indexes=_LITE_INDEXES,
+        quantizers=frozenset({"sq"}),
+        knobs={kind: knobs for kind, knobs in _KNOBS.items() if kind in _LITE_INDEXES},
         consistency="strong",
         parallel_requests=1,
     ),
     seals=False,
     filters_after_index=True,
+    reads_all=True,
     merges_upserts=True,
 )
 
@@ -88,6 +106,7 @@ def of_server(version: str) -> Dialect:
         return LITE
     numbers = version.lstrip("v").split("-")[0].split(".")
     try:
-        return SINGLE_VECTOR if tuple(map(int, numbers[:2])) < (2, 4) else SERVER
+        release = tuple(map(int, numbers[:2]))
     except ValueError:
         return SERVER
+    return SINGLE_VECTOR if release < (2, 4) else BEFORE_2_5 if release < (2, 5) else SERVER

@@ -315,12 +315,12 @@ class MilvusDriver:
         )  # fmt: skip
 
     def _create_index(self, spec: CollectionSpec, field: VectorField, deadline: Deadline) -> None:
-        kind, params = index_params.to_milvus(field.index)
+        kind, params = index_params.to_milvus(field.index, field.dim)
         pairs = {
             "index_type": kind,
             "metric_type": index_params.METRICS[field.metric],
             "params": params,  # milvus-lite reads them nested, a server beside the others
-            **{name: str(value) for name, value in params.items()},
+            **params,
         }
         self.connection.call(
             "CreateIndex", deadline, f"create the index of {spec.name!r}", collection_name=spec.name,

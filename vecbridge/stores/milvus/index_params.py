@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from vecbridge.errors import SchemaError
-from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IndexParams, IVFFlat, Other
+from vecbridge.indexes import (
+    DISKANN,
+    HNSW,
+    IVFPQ,
+    IVFSQ8,
+    SCANN,
+    Auto,
+    Flat,
+    IndexParams,
+    IVFFlat,
+    Other,
+    Quantizer,
+)
 from vecbridge.schema import Metric
 
 METRICS: Final = {Metric.COSINE: "COSINE", Metric.DOT: "IP", Metric.L2: "L2"}
 _DEFAULT_EF: Final = 64
 _WIDEST_EF: Final = 32_768  # the most that Milvus takes
 _WIDER: Final = 4
+_REORDERED: Final = 200  # vectors that a SCANN compares whole, at least
+_SEARCH_LIST: Final = 100  # candidates of a DISKANN, at least
+_WIDEST_LIST: Final = 65_535
 
 #: By Milvus's name of an index: ours, and its parameters by our names of them.
 _KINDS: Final[dict[str, tuple[type[Any], dict[str, str]]]] = {
@@ -23,15 +38,33 @@ _KINDS: Final[dict[str, tuple[type[Any], dict[str, str]]]] = {
     "IVF_SQ8": (IVFSQ8, {"nlist": "nlist"}),
     "IVF_PQ": (IVFPQ, {"nlist": "nlist", "m": "m", "nbits": "nbits"}),
     "HNSW": (HNSW, {"m": "M", "ef_construction": "efConstruction"}),
+    "SCANN": (SCANN, {"nlist": "nlist", "with_raw_data": "with_raw_data"}),
+    "DISKANN": (DISKANN, {}),
 }
+#: By quantizer of an HNSW: Milvus's name of the index, and what else it is built with.
+_GRAPHS: Final[dict[str, tuple[str, dict[str, int | bool | str]]]] = {
+    "sq": ("HNSW_SQ", {"sq_type": "SQ8"}),
+    "pq": ("HNSW_PQ", {"nbits": 8}),
+}
+#: What Milvus builds with where it is not said.
+_DEFAULTS: Final = {"nbits": "8", "with_raw_data": "true"}
 
 
-def to_milvus(index: IndexParams) -> tuple[str, dict[str, int]]:
-    """Type and parameters of an index."""
-    for kind, (own, names) in _KINDS.items():
-        if isinstance(index, own):
+def to_milvus(index: IndexParams, dim: int) -> tuple[str, dict[str, int | bool | str]]:
+    """Type and parameters of an index over vectors of a length."""
+    if isinstance(index, HNSW) and index.quantizer is not None:
+        kind, more = _GRAPHS[index.quantizer]
+        own = {"m": _sub_vectors(dim)} if index.quantizer == "pq" else {}
+        return kind, {"M": index.m, "efConstruction": index.ef_construction, **more, **own}
+    for kind, (own_type, names) in _KINDS.items():
+        if isinstance(index, own_type):
             return kind, {theirs: getattr(index, name) for name, theirs in names.items()}
     raise AssertionError(f"{index} was not refused")
+
+
+def _sub_vectors(dim: int) -> int:
+    """Codes of a product quantizer: one for four dimensions, or the next fewer that divide the length."""
+    return next(count for count in range(max(1, dim // 4), 0, -1) if dim % count == 0)
 
 
 def from_milvus(pairs: Mapping[str, str]) -> tuple[IndexParams, Metric | None]:
@@ -46,17 +79,28 @@ def from_milvus(pairs: Mapping[str, str]) -> tuple[IndexParams, Metric | None]:
     kind = values.pop("index_type", "") or "AUTOINDEX"
     wanted = values.pop("metric_type", "").upper()
     metric = next((own for own, theirs in METRICS.items() if theirs == wanted), None)
-    own, names = _KINDS.get(kind, (Other, {}))
-    numbers = {"nbits": "8"} | values
     try:
-        return own(**{name: int(numbers[theirs]) for name, theirs in names.items()}), metric
-    except (
-        TypeError,
-        KeyError,
-        ValueError,
-        SchemaError,
-    ):  # another index, or parameters that ours does not have
+        return _named(kind, _DEFAULTS | values), metric
+    except (TypeError, KeyError, ValueError, SchemaError):  # parameters that ours does not have
         return Other(kind, values), metric
+
+
+def _named(kind: str, values: Mapping[str, str]) -> IndexParams:
+    """The index of vecbridge that Milvus's is.
+
+    Raises:
+        KeyError: None, or a parameter is missing.
+    """
+    for quantizer, (name, more) in _GRAPHS.items():
+        if kind == name and all(values.get(key, str(value)) == str(value) for key, value in more.items()):
+            return HNSW(int(values["M"]), int(values["efConstruction"]), cast(Quantizer, quantizer))
+    own, names = _KINDS[kind]
+    index: IndexParams = own(**{name: _value(values[theirs]) for name, theirs in names.items()})
+    return index
+
+
+def _value(text: str) -> int | bool:
+    return text.lower() == "true" if text.lower() in ("true", "false") else int(text)
 
 
 def search_params(
@@ -74,9 +118,11 @@ def search_params(
     """
     if isinstance(index, Auto | HNSW):  # AUTOINDEX is a graph: without ef it finds 0.79 of the true ten
         return {"ef": min(max(ef or max(_DEFAULT_EF, 2 * k), k), _WIDEST_EF)}
-    if isinstance(index, IVFFlat | IVFSQ8 | IVFPQ):
+    if isinstance(index, IVFFlat | IVFSQ8 | IVFPQ | SCANN):
         lists = (nprobe or max(8, index.nlist // 16)) * (_WIDER if filtered else 1)
-        return {"nprobe": min(lists, index.nlist)}
+        return {"nprobe": min(lists, index.nlist)} | _compared_whole(index, k)
+    if isinstance(index, DISKANN):
+        return {"search_list": min(max(_SEARCH_LIST, 4 * k), _WIDEST_LIST)}
     return {}
 
 
@@ -84,6 +130,13 @@ def widest(index: IndexParams, k: int) -> dict[str, int]:
     """The parameters of the broadest search that the index has; {} if there is one breadth only."""
     if isinstance(index, Auto | HNSW):
         return {"ef": min(max(4096, 4 * k), _WIDEST_EF)}
-    if isinstance(index, IVFFlat | IVFSQ8 | IVFPQ):
-        return {"nprobe": index.nlist}
+    if isinstance(index, IVFFlat | IVFSQ8 | IVFPQ | SCANN):
+        return {"nprobe": index.nlist} | _compared_whole(index, k)
+    if isinstance(index, DISKANN):
+        return {"search_list": min(max(4096, 4 * k), _WIDEST_LIST)}
     return {}
+
+
+def _compared_whole(index: IndexParams, k: int) -> dict[str, int]:
+    """How many vectors a SCANN compares whole, which only its codes have chosen."""
+    return {"reorder_k": max(_REORDERED, 10 * k)} if isinstance(index, SCANN) and index.with_raw_data else {}

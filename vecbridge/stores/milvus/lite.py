@@ -21,6 +21,7 @@ from vecbridge.urls import StoreURL
 
 if TYPE_CHECKING:
     from vecbridge.stores.milvus.connection import Connection
+    from vecbridge.stores.milvus.embedded import Changes
 
 
 class MilvusLiteDriver(MilvusDriver):
@@ -99,9 +100,9 @@ class MilvusLiteDriver(MilvusDriver):
         return replace(url, path=str(path))
 
     def _opened(self) -> Connection:
-        from vecbridge.stores.milvus.connection import Connection
+        from vecbridge.stores.milvus.embedded import EmbeddedConnection
 
-        return Connection(_SERVERS.enter(self.url.path))
+        return EmbeddedConnection(*_SERVERS.enter(self.url.path))
 
     def _has_index_file(self, name: str, field: str) -> bool:
         folders = (Path(self.url.path) / "collections" / name / "partitions").glob("*/indexes")
@@ -118,15 +119,21 @@ class _EmbeddedServers:
         self._lock = threading.Lock()
         self._altering = threading.Lock()
         self._users: dict[str, int] = {}
+        self._changes: dict[str, Changes] = {}
         self._inherited: list[object] = []
 
-    def enter(self, path: str) -> str:
-        """Starts the server of a directory if it is not running; its "host:port".
+    def enter(self, path: str) -> tuple[str, object, Changes]:
+        """Starts the server of a directory if it is not running.
+
+        Returns:
+            Its "host:port", its database, and what is written to it.
 
         Raises:
             StoreLockedError: Another process has the directory.
         """
         from milvus_lite.server_manager import server_manager_instance
+
+        from vecbridge.stores.milvus.embedded import Changes
 
         with self._lock:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +143,8 @@ class _EmbeddedServers:
                     f"milvus-lite cannot open {path}: is another process using it? One at a time can"
                 )
             self._users[path] = self._users.get(path, 0) + 1
-            return str(uri).partition("//")[2]
+            _, database, _ = server_manager_instance._servers[path]
+            return str(uri).partition("//")[2], database, self._changes.setdefault(path, Changes())
 
     def leave(self, path: str) -> None:
         """Stops the server with its last user."""
@@ -145,6 +153,7 @@ class _EmbeddedServers:
         with self._lock:
             self._users[path] -= 1
             if not self._users[path]:
+                self._changes.pop(path, None)
                 server_manager_instance.release_server(path)
 
     @contextmanager

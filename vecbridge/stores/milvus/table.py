@@ -25,6 +25,7 @@ _LOADED: Final = common_pb2.LoadState.LoadStateLoaded
 _LOAD_POLL_SECONDS: Final = 0.1
 _WINDOW: Final = 16_384  # the most rows that one query may return
 _PAGE_BYTES: Final = 16 << 20
+_LONG_PAGE_BYTES: Final = 32 << 20  # where a query costs a pass over all rows, and has no window
 #: The requests that name their collection by another field.
 _OTHER_NAMES: Final[dict[str, Callable[[str], dict[str, Any]]]] = {
     "Flush": lambda name: {"collection_names": [name]},
@@ -138,17 +139,32 @@ class Table:
         request = wire.query(expression, fields, level=level, limit=rows)
         return wire.Answer(self.read("Query", deadline, **request).fields_data, self.layout.pk)
 
+    def of_keys(self, keys: Sequence[Any], fields: Sequence[str], deadline: Deadline) -> wire.Answer:
+        """The rows of some primary keys, in any order."""
+        expression = expressions.of_keys(self.layout, keys)
+        if self.dialect.reads_all:  # but not for a query without a limit that names nothing but keys
+            request = wire.query(expression, fields, level=STRONG)
+            answer = self._connection.undisturbed(lambda: self.read("Query", deadline, **request))
+            if answer is not None:
+                return wire.Answer(answer.fields_data, self.layout.pk)
+        return self.query(expression, fields, deadline, rows=len(keys))
+
     def page_rows(self, fields: Sequence[str]) -> int:
         """How many rows one query may ask for, so that its answer stays small."""
         dims = sum(field.dim for field in self.spec.vectors if field.name in fields)
-        return max(1, min(_WINDOW, _PAGE_BYTES // (4 * dims + 256)))
+        size = 4 * dims + 256
+        return max(
+            1, _LONG_PAGE_BYTES // size if self.dialect.reads_all else min(_WINDOW, _PAGE_BYTES // size)
+        )
 
     def count(self, expression: str, deadline: Deadline, *, level: int = STRONG) -> int:
         """How many rows satisfy an expression; "" is all of them."""
         if self.dialect.seals:
             # without an expression a server adds up what its segments say, which upserts under way distort
             expression = expression or expressions.everything(self.layout)
-        return self._counted(deadline, expression, level=level)
+        self.load(deadline)
+        counted = self._connection.counted(self.spec.name, expression)
+        return self._counted(deadline, expression, level=level) if counted is None else counted
 
     def added_up(self, deadline: Deadline, *, level: int, sealed_only: bool = False) -> int:
         """How many rows the segments say that they hold, without looking at one."""

@@ -16,7 +16,7 @@ from vecbridge import storage
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.driver import Deadline, Described, OnFork
 from vecbridge.errors import NotFoundError, StoreLockedError, VecbridgeError
-from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IVFFlat, Quantizer
+from vecbridge.indexes import DISKANN, HNSW, IVFPQ, IVFSQ8, SCANN, Auto, Flat, IVFFlat, Quantizer
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.snapshot import errors
 from vecbridge.stores.snapshot.collection import RECORD_BYTES, SnapshotCollection, SnapshotEncoder
@@ -51,7 +51,7 @@ class SnapshotDriver:
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         backend="snapshot",
-        indexes=frozenset({Auto.kind, Flat.kind, IVFFlat.kind, IVFSQ8.kind, IVFPQ.kind, HNSW.kind}),
+        indexes=frozenset(index.kind for index in (Auto, Flat, IVFFlat, IVFSQ8, IVFPQ, HNSW, SCANN, DISKANN)),
         quantizers=frozenset(get_args(Quantizer)),
         knobs={HNSW.kind: frozenset({"stored_ef"})},
         id_operators=frozenset({"==", "!=", "in", "<", "<=", ">", ">="}),

@@ -90,14 +90,14 @@ class Bench:
 
     @cached_property
     def collection(self) -> Collection:
-        """The records behind an HNSW index."""
+        """The records behind an HNSW index, opened anew after it was built."""
         path = self._open.enter_context(self.directory())
-        store = self._open.enter_context(vb.connect(f"faiss://{path}"))
-        collection = store.create(self.spec)
-        for chunk in self.chunks:
-            collection.upsert(chunk)
-        collection.wait_ready()
-        return collection
+        with vb.connect(f"faiss://{path}") as store:
+            built = store.create(self.spec)
+            for chunk in self.chunks:
+                built.upsert(chunk)
+            built.wait_ready()
+        return self._open.enter_context(vb.open(f"faiss://{path}#{NAME}"))
 
     @cached_property
     def raw_index(self) -> Any:

@@ -61,7 +61,7 @@ def scan_store(url: str) -> dict[str, float]:
         before = _begin()
         rows = 0
         for page in collection.scan(batch_rows=10_000):
-            vb.vectors(page.batch)[:, 0].sum()
+            vb.vectors(page.batch).sum()
             rows += page.batch.num_rows
         return {"rows": rows, "before_bytes": before, "rise_bytes": _peak() - before}
 

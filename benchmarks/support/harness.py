@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -192,8 +193,13 @@ def child(*arguments: str) -> dict[str, float]:
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """What the figures were taken on, and with which versions of some packages; no names, no paths."""
+    """What the figures were taken on, and with which versions of some packages; no names, no paths.
+
+    The load average is that of the last minute, benchmark included.
+    """
     return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "load_average": round(os.getloadavg()[0], 1),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "faiss_threads": faiss.omp_get_max_threads(),

@@ -89,7 +89,8 @@ def reported(
     options.out.mkdir(parents=True, exist_ok=True)
     plots.draw(lines, _written(options.out / f"{name}.json", result))
     if "recall" in bench.details:
-        recall = {key: result[key] for key in ("server", "parameters")} | {"curves": bench.details["recall"]}
+        recall = {key: result[key] for key in ("machine", "server", "parameters")}
+        recall["curves"] = bench.details["recall"]
         path = _written(options.out / f"{curves}.json", recall)
         plots.draw_recall(recall, f"{server} {bench.version}", path)
     judged = [line.holds for line in lines if line.holds is not None]

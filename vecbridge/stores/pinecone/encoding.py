@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -12,11 +12,11 @@ from vecbridge.driver import RequestLimits, WritePart
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.pinecone import planes, wire
 from vecbridge.stores.pinecone.layout import Layout
-from vecbridge.stores.pinecone.planes import Encoded, Plane
+from vecbridge.stores.pinecone.planes import Encoded, Payloads, Plane
 
 _SLICE: Final = 5_000  # rows whose metadata are made at a time
 _KEPT_BYTES: Final = 64 << 20  # of metadata that are made once, and sent later
-_DICT_BYTES: Final = 500  # of a record's metadata in memory, beside its texts
+_ROW_BYTES: Final = 600  # of a record's id and metadata in memory, beside texts, as values and as JSON
 
 
 class PineconeEncoder:
@@ -45,16 +45,15 @@ class PineconeEncoder:
                 JSON, and what an index made elsewhere cannot hold.
         """
         slices = [rows.slice(start, _SLICE) for start in range(0, rows.num_rows, _SLICE)]
-        kept: list[list[dict[str, Any]] | None] = []
+        kept: list[Payloads | None] = []
         problems: dict[int, str] = {}
         room = _KEPT_BYTES
         for number, part in enumerate(slices):
-            metadata = wire.metadata(self._layout, part)
-            sizes = wire.sizes(metadata)
-            refused = wire.problems(self._layout, part, sizes)
+            payloads = wire.payloads(self._layout, part)
+            refused = wire.problems(self._layout, part, payloads)
             problems |= {number * _SLICE + row: problem for row, problem in refused.items()}
-            room -= sum(sizes) + _DICT_BYTES * part.num_rows
-            kept.append(metadata if room > 0 else None)
+            room -= 2 * sum(map(len, payloads.texts)) + _ROW_BYTES * part.num_rows
+            kept.append(payloads if room > 0 else None)
         if problems:
             raise records.invalid(problems, rows.column("id"))
         envelope = self._plane.envelope(self._wire_namespace)
@@ -66,9 +65,8 @@ class PineconeEncoder:
         return self._plane.envelope(self._wire_namespace) + sum(row.size for row in rows)
 
     def _encoded(
-        self, slices: Sequence[pa.RecordBatch], kept: Sequence[list[dict[str, Any]] | None]
+        self, slices: Sequence[pa.RecordBatch], kept: Sequence[Payloads | None]
     ) -> Iterator[Encoded]:
-        for part, metadata in zip(slices, kept, strict=True):
-            keys = [self._layout.key(id) for id in part.column("id").to_pylist()]
+        for part, payloads in zip(slices, kept, strict=True):
             vectors = records.vectors(part, self._spec.vector.name)
-            yield from self._plane.encode(keys, vectors, metadata or wire.metadata(self._layout, part))
+            yield from self._plane.encode(payloads or wire.payloads(self._layout, part), vectors)

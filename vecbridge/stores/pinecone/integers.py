@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from vecbridge.filters import COMPARE, Op
 
 EXACT: Final = 2**53
@@ -26,6 +29,20 @@ def split(value: int) -> tuple[float, int]:
     """The nearest float64 of an int64, and what is left."""
     nearest = float(value)
     return nearest, value - int(nearest)
+
+
+def split_all(values: pa.Array) -> tuple[list[float | None], list[float | None] | None]:
+    """What :func:`split` says of each, None for null; the rests are None for 0, and None if all are exact.
+
+    Args:
+        values: int64.
+    """
+    nearest: list[float | None] = values.cast(pa.float64(), safe=False).to_pylist()
+    bounds = pc.min_max(values).as_py()
+    if bounds["max"] is None or (bounds["min"] >= -EXACT and bounds["max"] <= EXACT):
+        return nearest, None
+    rests = [None if value is None else split(value)[1] for value in values.to_pylist()]
+    return nearest, [float(rest) if rest else None for rest in rests]
 
 
 def joined(nearest: float, rest: float) -> int:

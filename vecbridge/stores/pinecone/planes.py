@@ -39,6 +39,20 @@ class Row:
     sparse: bool = False
 
 
+class Payloads(NamedTuple):
+    """What records have beside their vectors, row by row.
+
+    Attributes:
+        keys: Their ids at the service.
+        metadata: By name.
+        texts: The metadata as JSON; empty where there are none.
+    """
+
+    keys: Sequence[str]
+    metadata: Sequence[Mapping[str, Any]]
+    texts: Sequence[bytes]
+
+
 class Encoded(NamedTuple):
     """A record as a plane sends it, and the bytes that it takes in a request."""
 
@@ -55,9 +69,7 @@ class Plane(ABC):
 
     @staticmethod
     @abstractmethod
-    def encode(
-        keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
-    ) -> Iterator[Encoded]:
+    def encode(payloads: Payloads, vectors: FloatArray) -> Iterator[Encoded]:
         """Records as :meth:`upsert` takes them, one by one."""
 
     @staticmethod

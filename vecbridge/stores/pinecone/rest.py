@@ -16,7 +16,7 @@ from vecbridge.driver import Deadline
 from vecbridge.errors import BackendError
 from vecbridge.query import FloatArray
 from vecbridge.stores.pinecone import errors
-from vecbridge.stores.pinecone.planes import Encoded, Plane
+from vecbridge.stores.pinecone.planes import Encoded, Payloads, Plane
 
 _CONNECTIONS: Final = 64
 _GET: Final = {"fetch": "/vectors/fetch", "list": "/vectors/list"}
@@ -58,15 +58,12 @@ class RestPlane(Plane):
         self._client = HTTPClient(config, DATA_PLANE_API_VERSION)
 
     @staticmethod
-    def encode(
-        keys: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, Any]]
-    ) -> Iterator[Encoded]:
+    def encode(payloads: Payloads, vectors: FloatArray) -> Iterator[Encoded]:
         """Records as JSON; float32 is written with as few digits as it needs to be read back exactly."""
-        for key, vector, held in zip(keys, vectors, metadata, strict=True):
-            row: dict[str, Any] = {"id": key, "values": vector}
-            if held:
-                row["metadata"] = held
-            content = orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)
+        for key, text, vector in zip(payloads.keys, payloads.texts, vectors, strict=True):
+            values = orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY)
+            held = b',"metadata":' + text if text else b""
+            content = b'{"id":%b,"values":%b%b}' % (orjson.dumps(key), values, held)
             yield Encoded(content, len(content) + 1)
 
     @staticmethod

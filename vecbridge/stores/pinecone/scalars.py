@@ -32,24 +32,22 @@ _ELEMENT: Final[dict[FieldType, Callable[[Any], Any]]] = {
 }
 
 
-def listed(column: Column, values: pa.Array) -> list[Any]:
-    """The values of a column as :func:`put` takes them; a null is None."""
-    plain: list[Any] = (values.cast(pa.int64()) if column.type == "timestamp" else values).to_pylist()
-    return plain
-
-
-def put(held: dict[str, Any], column: Column, value: Any) -> None:
-    """Adds a value that is not null to the metadata of a record."""
+def keyed(column: Column, values: pa.Array) -> dict[str, list[Any]]:
+    """The values of a column by the metadata keys that hold them, row by row; None is no such key."""
     if column.type in INTEGERS:
-        held[column.key], rest = integers.split(value)
-        if rest:
-            held[column.second_key] = float(rest)
-    elif column.is_list and not value and column.second_key:
-        held[column.second_key] = _EMPTY_LIST
-    elif column.is_list:
-        held[column.key] = [literal(column, item) for item in value]
-    else:
-        held[column.key] = value
+        nearest, rest = integers.split_all(values.cast(pa.int64()))
+        return {column.key: nearest} if rest is None else {column.key: nearest, column.second_key: rest}
+    plain: list[Any] = values.to_pylist()
+    if not column.is_list:
+        return {column.key: plain}
+    empty: list[Any] = [None] * len(plain)
+    if column.second_key:
+        empty = [_EMPTY_LIST if value is not None and not value else None for value in plain]
+        plain = [value or None for value in plain]
+    if column.type != "list<string>":
+        text = _TEXT[column.type]
+        plain = [None if value is None else [text(item) for item in value] for value in plain]
+    return {column.key: plain, column.second_key: empty} if any(empty) else {column.key: plain}
 
 
 def taken(column: Column, held: Mapping[str, Any]) -> Any:

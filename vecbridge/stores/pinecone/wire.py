@@ -17,46 +17,40 @@ from vecbridge.schema import CollectionSpec
 from vecbridge.stores.pinecone import integers, scalars
 from vecbridge.stores.pinecone.layout import Layout
 from vecbridge.stores.pinecone.limits import ID_BYTES, METADATA_BYTES
-from vecbridge.stores.pinecone.planes import Row
+from vecbridge.stores.pinecone.planes import Payloads, Row
 
 
-def metadata(layout: Layout, batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The metadata of a checked batch, row by row."""
-    rows: list[dict[str, Any]] = [{} for _ in range(batch.num_rows)]
+def payloads(layout: Layout, batch: pa.RecordBatch) -> Payloads:
+    """The ids and the metadata of a checked batch, row by row."""
+    keys = [layout.key(id) for id in batch.column("id").to_pylist()]
+    rows: list[dict[str, Any]] = [{} for _ in keys]
     if layout.id_key:
-        for row, id in zip(rows, batch.column("id").to_pylist(), strict=True):
-            row[layout.id_key] = layout.key(id)
+        rows = [{layout.id_key: key} for key in keys]
     if layout.extra is not None:
         for row, text in zip(rows, batch.column(layout.extra).to_pylist(), strict=True):
             row.update(_object(text) or {})
     for column in layout.columns.values():
-        values = scalars.listed(column, batch.column(column.name))
-        for row, value in zip(rows, values, strict=True):
-            if value is not None:
-                scalars.put(row, column, value)
-    return rows
+        for name, values in scalars.keyed(column, batch.column(column.name)).items():
+            for row, value in zip(rows, values, strict=True):
+                if value is not None:
+                    row[name] = value
+    return Payloads(keys, rows, [orjson.dumps(row) if row else b"" for row in rows])
 
 
-def sizes(metadata: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Bytes of JSON that the metadata of each record take: what the service limits, on either transport."""
-    return [len(orjson.dumps(row)) if row else 0 for row in metadata]
-
-
-def problems(layout: Layout, batch: pa.RecordBatch, sizes: Sequence[int]) -> dict[int, str]:
+def problems(layout: Layout, batch: pa.RecordBatch, payloads: Payloads) -> dict[int, str]:
     """By row, why the service would refuse a record of a checked batch.
 
     Args:
         layout: Where columns are.
         batch: The records.
-        sizes: Of their metadata.
+        payloads: Their ids and metadata, whose size the service limits as JSON, on either transport.
     """
     refused = {
-        row: f"its fields take {size:,} bytes as JSON, and Pinecone keeps {METADATA_BYTES:,}"
-        for row, size in enumerate(sizes)
-        if size > METADATA_BYTES
+        row: f"its fields take {len(text):,} bytes as JSON, and Pinecone keeps {METADATA_BYTES:,}"
+        for row, text in enumerate(payloads.texts)
+        if len(text) > METADATA_BYTES
     }
-    for row, id in enumerate(batch.column("id").to_pylist()):
-        key = layout.key(id)
+    for row, key in enumerate(payloads.keys):
         if len(key) > ID_BYTES:
             refused[row] = f"its id takes {len(key)} bytes of ASCII, and Pinecone's have {ID_BYTES}"
         elif not key.isascii():

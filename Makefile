@@ -20,6 +20,11 @@ SERVERS := milvus,weaviate,pinecone,pinecone-grpc
 # The tests of the suite itself, beside these in their folder, run in the first part alone.
 SUITE := tests/conformance/test_conformance.py tests/conformance/test_workers.py
 
+# The tests start hundreds of processes that import the same clients. Their bytecode is kept beside the environment,
+# also where PYTHONDONTWRITEBYTECODE is set; without it, each of them compiles for seconds.
+check test: export PYTHONDONTWRITEBYTECODE :=
+check test: export PYTHONPYCACHEPREFIX := $(abspath $(VENVS))/bytecode
+
 # What each environment installs. Only the one for the tests has torch.
 EXTRAS_demo := faiss,onnx
 EXTRAS_check := faiss,weaviate,pinecone,onnx,dev

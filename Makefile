@@ -11,14 +11,19 @@ PYTEST_ARGS ?=
 # A test file or several: `make test T=tests/core/test_filters.py`.
 T :=
 
-# `make test` runs the conformance suite in three parts. Stores in the test's own process keep two cores busy.
-# milvus-lite builds indexes in the background, so its tests run one at a time. Tests of a server mostly wait, so
-# six of them run at once.
+# `make test` has two passes. The first has all tests, with the stores that live in the test's own process; one of
+# its three workers mostly waits for Milvus. In the second, the tests of the suite wait for servers, so six of them
+# run at once; those of milvus-lite, which builds indexes in the background, run one at a time beside them.
+# tests/scheduling.py says which worker gets what.
 LOCAL := memory,faiss,snapshot
-ALONE := milvus-lite
-SERVERS := milvus,weaviate,pinecone,pinecone-grpc,pinecone-delayed
+SERVERS := milvus-lite,milvus,weaviate,pinecone,pinecone-grpc,pinecone-delayed
 # The tests of the suite itself, beside these in their folder, run in the first part alone.
 SUITE := tests/conformance/test_conformance.py tests/conformance/test_workers.py
+
+# The tests start hundreds of processes that import the same clients. Their bytecode is kept beside the environment,
+# also where PYTHONDONTWRITEBYTECODE is set; without it, each of them compiles for seconds.
+check test: export PYTHONDONTWRITEBYTECODE :=
+check test: export PYTHONPYCACHEPREFIX := $(abspath $(VENVS))/bytecode
 
 # What each environment installs. Only the one for the tests has torch.
 EXTRAS_demo := faiss,onnx
@@ -50,9 +55,8 @@ check: lint ## What every change must pass, in under two minutes: lint, core tes
 
 test: $(VENVS)/test/.installed ## Run all tests (installs torch); T=FILE runs one file, PYTEST_ARGS="-k WORD" narrows
 ifeq ($(T),)
-	$(VENVS)/test/bin/python -m pytest --stores=$(LOCAL) --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)
-	$(VENVS)/test/bin/python -m pytest $(SUITE) --stores=$(ALONE) $(PYTEST_ARGS) || [ $$? = 5 ]
-	$(VENVS)/test/bin/python -m pytest $(SUITE) --stores=$(SERVERS) --numprocesses=6 $(PYTEST_ARGS) || [ $$? = 5 ]
+	$(VENVS)/test/bin/python -m pytest --stores=$(LOCAL) --numprocesses=3 --dist=loadfile $(PYTEST_ARGS)
+	$(VENVS)/test/bin/python -m pytest $(SUITE) --stores=$(SERVERS) --numprocesses=6 --dist=loadgroup $(PYTEST_ARGS) || [ $$? = 5 ]
 else
 	$(VENVS)/test/bin/python -m pytest $(T) $(PYTEST_ARGS)
 endif

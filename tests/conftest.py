@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,30 +116,10 @@ def _covers_tests_of(store: str, config: pytest.Config) -> bool:
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With --dist=loadfile, one worker gets all files that start a Milvus: only one can run at a time.
+    """Gives workers the longest tests first, and keeps together what must run one after the other."""
+    from tests import scheduling  # needs pytest-xdist
 
-    The conformance suite is one long file, whose classes are given to the workers one by one.
-    """
-    if config.getoption("dist") != "loadfile":
-        return None
-    from xdist.scheduler import LoadFileScheduling
-
-    class Files(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = str(super()._split_scope(nodeid))
-            if file == "tests/conformance/test_conformance.py":
-                return "::".join(nodeid.split("::")[:2])
-            return "milvus" if _starts_milvus(file) else file
-
-    return Files(config, log)
-
-
-@cache
-def _starts_milvus(file: str) -> bool:
-    """Whether tests of a file start a Milvus: those of its room, and migrations between all stores."""
-    if file.startswith("tests/stores/milvus/"):
-        return True
-    return "tests.migration.sides" in (ROOT / file).read_text("utf-8")
+    return scheduling.scheduler(config, log)
 
 
 @pytest.fixture(scope="session")

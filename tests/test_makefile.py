@@ -13,13 +13,17 @@ import pytest
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make: install it")
 
 
+def outside_of_make() -> dict[str, str]:
+    """The environment without what the make that runs these tests has put into it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+
+
 def commands(root: Path, *words: str) -> list[str]:
     """The commands of a target, without those that make an environment."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     done = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "VENVS=.venvs", *words],
         cwd=root,
-        env=clean | {"T": "tests/from_the_environment.py"},
+        env=outside_of_make() | {"T": "tests/from_the_environment.py"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -37,9 +41,26 @@ def test_t_runs_one_file_and_nothing_else(root: Path) -> None:
     ]
 
 
+def test_the_tests_keep_bytecode_where_the_environment_forbids_it(root: Path, tmp_path: Path) -> None:
+    python = tmp_path / "test" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$PYTHONDONTWRITEBYTECODE:$PYTHONPYCACHEPREFIX"\n')
+    python.chmod(0o755)
+    (tmp_path / "test" / ".installed").touch()
+    done = subprocess.run(
+        ["make", "--silent", f"VENVS={tmp_path}", "test", "T=tests/core"],
+        cwd=root,
+        env=outside_of_make() | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": "/elsewhere"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, f":{tmp_path / 'bytecode'}\n"), done.stderr
+
+
 def test_test_without_a_file_runs_everything_and_passes_the_arguments_on(root: Path) -> None:
     passes = commands(root, "test", "PYTEST_ARGS=-k json")
-    assert len(passes) == 3
+    assert len(passes) == 2
     assert all("-k json" in command for command in passes)
     assert sum("tests/conformance" not in command for command in passes) == 1, "one runs all folders"
 

@@ -135,7 +135,7 @@ class Searcher:
         if rows > RANGE_ROWS or not isinstance(request.field.index, _RANGED):
             return usual
         params = {**_params(request, filtered=False), **index_params.unbounded(request.field.metric)}
-        return _surest(request, usual, self._asker.hits(request, expression, params), rows)
+        return surest(request, usual, self._asker.hits(request, expression, params), rows)
 
     def _growing_matches(self, request: SearchRequest, expression: str) -> SearchResult:
         """With a filter, of rows some of which are growing."""
@@ -149,7 +149,7 @@ class Searcher:
             return usual if matches > READ_ROWS else SearchResult(usual.hits, everyone)
         unbounded = index_params.unbounded(request.field.metric)
         found, matches = self._among_nearest(request, expression, unbounded, matches)
-        return _surest(request, usual, found, matches)
+        return surest(request, usual, found, matches)
 
     def _among_nearest(
         self, request: SearchRequest, expression: str, range: Mapping[str, float], matches: int | None = None
@@ -224,7 +224,7 @@ class Searcher:
         return SearchResult(hits)
 
 
-def _surest(
+def surest(
     request: SearchRequest, usual: SearchResult, others: Sequence[Hits | None], matches: int
 ) -> SearchResult:
     """The other hits, where none of the usual ones is missing among them; else all matches are to be read.

@@ -118,9 +118,7 @@ def test_among_growing_rows_the_true_neighbours_are_found(graph: Collection, sam
     assert not sample.misses(graph)
 
 
-def test_a_filter_by_region_cuts_no_walk_through_a_sealed_graph_short(
-    graph: Collection, sample: Sample
-) -> None:
+def test_a_filter_cuts_no_walk_through_a_sealed_graph_short(graph: Collection, sample: Sample) -> None:
     graph.wait_ready(timeout=120)
     assert not sample.misses(graph)
 

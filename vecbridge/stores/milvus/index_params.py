@@ -13,7 +13,7 @@ from vecbridge.schema import Metric
 
 METRICS: Final = {Metric.COSINE: "COSINE", Metric.DOT: "IP", Metric.L2: "L2"}
 #: Random vectors of 48 dimensions need it: of 6,000 rows 64 finds 0.948 of the true ten, 128 finds 0.991.
-_DEFAULT_EF: Final = 128
+DEFAULT_EF: Final = 128
 _FILTERED_EF: Final = 256
 _WIDEST_EF: Final = 32_768  # the most that Milvus takes
 _FARTHEST: Final = 3.4e38  # just within float32
@@ -77,7 +77,7 @@ def search_params(
             only rows that match are compared.
     """
     if isinstance(index, Auto | HNSW):  # AUTOINDEX is a graph: without ef it finds 0.79 of the true ten
-        default = max(_FILTERED_EF if filtered else _DEFAULT_EF, 2 * k)
+        default = max(_FILTERED_EF if filtered else DEFAULT_EF, 2 * k)
         return {"ef": min(max(ef or default, k), _WIDEST_EF)}
     if isinstance(index, IVFFlat | IVFSQ8 | IVFPQ):
         default = index.nlist if filtered else max(8, math.ceil(_SHARE_OF_LISTS * index.nlist))

@@ -44,7 +44,7 @@ _FEW_ROWS: Final = 2_000
 _COMPARED: Final = 20  # a filter that keeps one row in so many, or fewer: a server compares all that it keeps
 _MOST_HITS: Final = 16_384  # of a query
 _ANSWER_HITS: Final = 200_000
-_NEAREST: Final = 16  # hits asked for without the filter, as a multiple of k
+_NEAREST: Final = 160  # hits asked for without the filter at first, or four times k if that is more
 _GROWTH: Final = 8
 _PLENTY: Final = 100  # on milvus-lite: a walk has met enough if it met so many, or one row in so many
 _LITE_SHARE: Final = 5  # on milvus-lite: a walk visits one row in so many
@@ -167,7 +167,7 @@ class Searcher:
             how many matches there are, -1 if that was not asked.
         """
         found: list[Hits | None] = [None] * len(request.vectors)
-        rows, nearest = self._readiness.rows(request.deadline), _NEAREST * request.k
+        rows, nearest = self._readiness.rows(request.deadline), max(_NEAREST, 4 * request.k)
         while True:
             nearest = max(min(nearest, rows, _MOST_HITS), request.k)
             self._fill(found, replace(request, k=nearest, columns=None), request.k, range)
@@ -190,7 +190,7 @@ class Searcher:
     ) -> None:
         """Fills in the hits of the queries that have none yet, where k of the nearest rows match."""
         missing = _absent(found)
-        asked = _some(request, missing)
+        asked = replace(_some(request, missing), ef=max(request.ef or 0, request.k, index_params.DEFAULT_EF))
         lines = self._asker.lines(asked, {**_params(asked, filtered=False), **range})
         everyone = {key for keys, _ in lines for key in keys}
         matching = self._asker.matching(everyone, request.filter, request.deadline)

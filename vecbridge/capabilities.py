@@ -35,7 +35,7 @@ class Gap:
 
     Attributes:
         kind: One of index, metric, null, int_width, id, namespace, quantization, vector:NAME, field:NAME,
-            sparse, size.
+            sparse, size, recall while growing.
         subject: The vector, field or limit that it is about.
         detail: What would happen to it.
         blocking: create() raises; otherwise upsert refuses the records that it concerns.

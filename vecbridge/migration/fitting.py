@@ -12,7 +12,7 @@ from vecbridge.migration.plans import Loss
 from vecbridge.schema import CollectionSpec, VectorField
 from vecbridge.store import Store
 
-_INDEXES = frozenset({"index", "quantization"})
+_INDEXES = frozenset({"index", "quantization", "recall while growing"})
 
 
 def fitted(wanted: CollectionSpec, store: Store) -> tuple[CollectionSpec, list[Gap]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 
 from vecbridge.driver import (
@@ -23,19 +22,18 @@ from vecbridge.driver import (
 )
 from vecbridge.errors import NotFoundError, TooLargeError
 from vecbridge.filters import Filter
-from vecbridge.indexes import IVFPQ, IVFSQ8, SCANN, Flat, IndexParams, IVFFlat
-from vecbridge.query import FloatArray, Hits, Status
-from vecbridge.stores.milvus import expressions, index_params, paging, stored, wire
+from vecbridge.query import Status
+from vecbridge.stores.milvus import expressions, paging, stored, wire
+from vecbridge.stores.milvus.asking import Asker
 from vecbridge.stores.milvus.encoding import MilvusEncoder
 from vecbridge.stores.milvus.layout import Keys, Layout
 from vecbridge.stores.milvus.paging import RequestSize
 from vecbridge.stores.milvus.readiness import Readiness
+from vecbridge.stores.milvus.searching import Searcher
 from vecbridge.stores.milvus.table import STRONG, Table
 
-_EXACT_ROWS: Final = 2_000  # matches that are compared one by one, where no index answers for a filter
 _IDS_A_LOOKUP: Final = 1_000
 _IDS_A_DELETION: Final = 10_000
-_ANSWER_HITS: Final = 200_000
 
 
 class MilvusCollection:
@@ -55,6 +53,8 @@ class MilvusCollection:
         self._layout: Layout = found.state
         self._keys = Keys(self._layout, namespace)
         self._encoder = MilvusEncoder(self._spec, self._layout, self._keys, table.dialect)
+        asker = Asker(table, self._layout, self._keys, self._spec)
+        self._searcher = Searcher(asker, readiness, seals=table.dialect.seals)
 
     def identity(self, deadline: Deadline) -> Identity | None:
         """Which collection has this name now; None if none has."""
@@ -84,36 +84,8 @@ class MilvusCollection:
         return removed
 
     def search(self, request: SearchRequest) -> SearchResult:
-        """The nearest rows.
-
-        An answer that comes back short is asked again with the widest knob; where it is short all the same,
-        and where a filter keeps few rows and no sealed index answers for them, the query is unsure.
-        """
-        k, index, vectors = request.k, request.field.index, request.vectors
-        expression = expressions.scoped(self._layout, self._keys, request.filter)
-        filtered = request.filter is not None
-        matches: int | None = None
-        if filtered and self._loses_matches(index, request.deadline):
-            matches = self._matches(expression, request.deadline)
-            if matches <= _EXACT_ROWS:
-                nothing = Hits(self._keys.ids([]), np.empty(0, np.float32))
-                return SearchResult([nothing] * len(vectors), range(len(vectors)))
-        params = index_params.search_params(index, k, request.ef, request.nprobe, filtered=filtered)
-        hits: list[Hits] = []
-        unsure: list[int] = []
-        at_once = max(1, _ANSWER_HITS // k)
-        for start in range(0, len(vectors), at_once):
-            some = vectors[start : start + at_once]
-            found = self._ask(request, some, expression, params)
-            if min(map(len, found)) < k:
-                if matches is None:
-                    matches = self._matches(expression, request.deadline)
-                wanted = min(k, matches)
-                if min(map(len, found)) < wanted and (wider := index_params.widest(index, k)):
-                    found = self._ask(request, some, expression, wider)
-                unsure += [start + place for place, its in enumerate(found) if len(its) < wanted]
-            hits += found
-        return SearchResult(hits, unsure)
+        """The nearest rows; see :mod:`vecbridge.stores.milvus.searching`."""
+        return self._searcher.search(request)
 
     def lookup(self, ids: pa.Array, columns: Columns, deadline: Deadline) -> pa.RecordBatch:
         """Rows by id."""
@@ -192,40 +164,3 @@ class MilvusCollection:
     def _key_lists(self, ids: pa.Array, size: int) -> Iterator[list[Any]]:
         for start in range(0, len(ids), size):
             yield self._keys.encode(ids.slice(start, size))
-
-    def _loses_matches(self, index: IndexParams, deadline: Deadline) -> bool:
-        """Whether an index may miss what a filter keeps, without its answer being short."""
-        if isinstance(index, Flat):
-            return False
-        if isinstance(index, IVFFlat | IVFSQ8 | IVFPQ | SCANN):
-            return True  # lists are chosen without regard to the filter
-        return self._table.dialect.filters_after_index or not self._readiness.sealed(deadline)
-
-    def _matches(self, expression: str, deadline: Deadline) -> int:
-        return self._table.count(expression, deadline, level=self._table.search_level)
-
-    def _ask(
-        self, request: SearchRequest, vectors: FloatArray, expression: str, params: dict[str, int]
-    ) -> list[Hits]:
-        """One search as the server answers it."""
-        columns = request.columns
-        message = wire.search(
-            request.field.name, vectors, request.k, params, expression,
-            [] if columns is None else wire.output_fields(self._layout, columns),
-            metric=index_params.METRICS[request.field.metric], level=self._table.search_level,
-        )  # fmt: skip
-        results = self._table.read("Search", request.deadline, **message).results
-        keys = wire.key_list(results.ids)
-        ids = self._keys.ids(keys)
-        scores = np.array(results.scores, np.float32)
-        rows = None
-        if columns is not None:
-            answer = wire.Answer(results.fields_data, self._layout.pk)
-            rows = answer.batch(self._spec, self._keys, columns, self._keys.decode(keys))
-        hits, start = [], 0
-        for count in results.topks or [0] * len(vectors):
-            stop = start + count
-            its_rows = None if rows is None else rows.slice(start, count)
-            hits.append(Hits(ids[start:stop], scores[start:stop], its_rows))
-            start = stop
-        return hits

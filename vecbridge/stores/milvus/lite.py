@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from vecbridge.capabilities import Capabilities
+from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.driver import Deadline, Described, OnFork
 from vecbridge.errors import ConfigError, DeadlineError, InvalidURLError, StoreLockedError
 from vecbridge.schema import CollectionSpec
@@ -42,6 +42,11 @@ class MilvusLiteDriver(MilvusDriver):
     def __init__(self, url: StoreURL, options: MilvusOptions, *, read_only: bool = False) -> None:
         super().__init__(url, options, read_only=read_only)
         self._starting = threading.Lock()
+
+    @classmethod
+    def gaps(cls, spec: CollectionSpec) -> Iterable[Gap]:
+        """A spec that is too large; rows that are not in an index yet are compared one by one."""
+        return cls.size_gaps(spec)
 
     def connect(self, deadline: Deadline) -> Capabilities:
         """Starts the server, unless there is no directory yet: what only looks makes none."""

@@ -103,6 +103,7 @@ class Readiness:
         self._table = table
         self._has_index_file = has_index_file
         self._complete = False, -math.inf  # whether every row had its index, and when that was asked
+        self._rows = 0, -math.inf  # of all namespaces, and when that was asked
         self._built_at = -math.inf  # on lite: rows written before then have their index
         self._failed = False  # on lite: whether the last build did
 
@@ -114,6 +115,15 @@ class Readiness:
         if time.monotonic() >= asked_at + _KNOWN_SECONDS:
             complete = self._look(deadline, level=self._table.search_level).complete
         return complete
+
+    def rows(self, deadline: Deadline) -> int:
+        """How many rows all namespaces have, as far as was known seconds ago."""
+        rows, asked_at = self._rows
+        now = time.monotonic()
+        if now >= asked_at + _KNOWN_SECONDS:
+            rows = self._table.added_up(deadline, level=self._table.search_level)
+            self._rows = rows, now
+        return rows
 
     def status(self, count: Callable[[Deadline], int], deadline: Deadline) -> Status:
         """How far the indexes are, with the rows of a namespace.

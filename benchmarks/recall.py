@@ -84,9 +84,10 @@ def measured(options: argparse.Namespace, url: str, progress: Console) -> list[d
         for name in options.data or DATA:
             rows = options.random_rows if name == "random-48" else options.rows
             data = recalling.drawn(name, rows, options.queries)
+            asked = list(recalling.questions(data))
             for index in options.index or recalling.indexes(rows):
                 if index in store.capabilities.indexes:
-                    cases += recalling.measured(store, data, index, progress)
+                    cases += recalling.measured(store, data, asked, index, progress)
     return cases
 
 

@@ -85,18 +85,29 @@ def _around(centres: FloatArray, labels: np.ndarray, random: np.random.Generator
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A filter and its queries; ``where`` is "all" (no filter), "random", "region" or "outside"."""
+    """A filter and its queries.
+
+    Attributes:
+        where: "all" (no filter), "random", "region" or "outside".
+        share: Of the rows that match.
+        condition: The filter, or None.
+        matches: How many rows match.
+        queries: float32 (n, dim).
+        best: For each query the rows of the K nearest matches.
+    """
 
     where: str
     share: float
     condition: Filter | None
-    allowed: np.ndarray
+    matches: int
     queries: FloatArray
+    best: list[set[int]]
 
 
 def questions(data: Data) -> Iterator[Asked]:
     """No filter, then each share in each way; outside of a region only where half of the space is."""
-    yield Asked("all", 1.0, None, np.arange(len(data.vectors)), data.queries)
+    rows = np.arange(len(data.vectors))
+    yield Asked("all", 1.0, None, len(rows), data.queries, nearest(data, rows, data.queries))
     for where in ("random", "region", "outside"):
         column = "random" if where == "random" else "region"
         for share in SHARES:
@@ -105,16 +116,17 @@ def questions(data: Data) -> Iterator[Asked]:
             below = max(1, round(share * _NUMBERS))
             allowed = np.flatnonzero(data.columns[column] < below)
             asked = data.outside if where == "outside" else data.queries
-            yield Asked(where, share, field(column) < below, allowed, asked)
+            best = nearest(data, allowed, asked)
+            yield Asked(where, share, field(column) < below, len(allowed), asked, best)
 
 
-def nearest(data: Data, asked: Asked) -> list[set[int]]:
-    """The exact answers under cosine, in float64."""
-    rows = data.vectors[asked.allowed].astype(np.float64)
+def nearest(data: Data, allowed: np.ndarray, queries: FloatArray) -> list[set[int]]:
+    """The exact answers under cosine, in float64: numbers of rows among those allowed."""
+    rows = data.vectors[allowed].astype(np.float64)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     k = min(K, len(rows))
-    places = np.argpartition(-(asked.queries.astype(np.float64) @ rows.T), k - 1, axis=1)[:, :k]
-    return [set(some) for some in asked.allowed[places].tolist()]
+    places = np.argpartition(-(queries.astype(np.float64) @ rows.T), k - 1, axis=1)[:, :k]
+    return [set(some) for some in allowed[places].tolist()]
 
 
 def lists(rows: int) -> int:
@@ -132,7 +144,9 @@ def indexes(rows: int) -> dict[str, IndexParams]:
     }
 
 
-def measured(store: vb.Store, data: Data, index: str, progress: Console) -> Iterator[dict[str, Any]]:
+def measured(
+    store: vb.Store, data: Data, asked: list[Asked], index: str, progress: Console
+) -> Iterator[dict[str, Any]]:
     """One collection, searched as soon as its rows are visible, and again when its index is ready."""
     rows, dim = data.vectors.shape
     spec = vb.CollectionSpec.single(
@@ -159,7 +173,7 @@ def measured(store: vb.Store, data: Data, index: str, progress: Console) -> Iter
                 collection.wait_ready(600)
             taken = time.perf_counter() - start
             told = collection.status().index
-            lines = [figures(collection, data, asked) for asked in questions(data)]
+            lines = [figures(collection, each) for each in asked]
             low = min(line["bound"] for line in lines)
             progress.print(f"{data.name}, {rows:,} rows, {index}, {state} ({told}): lowest bound {low:.3f}")
             yield {
@@ -171,13 +185,13 @@ def measured(store: vb.Store, data: Data, index: str, progress: Console) -> Iter
         store.drop(spec.name)
 
 
-def figures(collection: Collection, data: Data, asked: Asked) -> dict[str, Any]:
+def figures(collection: Collection, asked: Asked) -> dict[str, Any]:
     """Recall, its lower 95 % bound, and the times of one query at a time.
 
     Every third query is asked without the filter, too, so that a busy moment meets both halves of the ratio.
     """
     shares, filtered, plain = [], [], []
-    for number, (query, best) in enumerate(zip(asked.queries, nearest(data, asked), strict=True)):
+    for number, (query, best) in enumerate(zip(asked.queries, asked.best, strict=True)):
         hits, taken = _timed(collection, query, asked.condition)
         filtered.append(taken)
         shares.append(len(set(np.asarray(hits.ids).tolist()) & best) / len(best))
@@ -186,7 +200,7 @@ def figures(collection: Collection, data: Data, asked: Asked) -> dict[str, Any]:
     own, other = Samples(tuple(filtered[_WARM:])), Samples(tuple(plain[1:]))
     recall = statistics.mean(shares)
     return {
-        "where": asked.where, "share": asked.share, "matches": len(asked.allowed), "recall": recall,
+        "where": asked.where, "share": asked.share, "matches": asked.matches, "recall": recall,
         "bound": recall - _STUDENT * statistics.stdev(shares) / len(shares) ** 0.5, "p50_ms": own.median,
         "highest_ms": max(own.values), "first_ms": filtered[0], "ratio": own.median / other.median,
     }  # fmt: skip

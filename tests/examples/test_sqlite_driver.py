@@ -19,7 +19,8 @@ pytest_plugins = ["vecbridge.testing.plugin"]
 vb.register("sqlite", "sqlite_driver:SQLiteDriver")
 
 def pytest_vecbridge_cases():
-    return [StoreCase(id="sqlite", url=lambda directory: f"sqlite://{directory}/rows.db", examples=5)]
+    url = lambda directory: f"sqlite://{directory}/rows.db"
+    return [StoreCase(id="sqlite", url=url, examples=5, exact=True)]
 """
 # Other processes that the suite starts know a driver as they know an installed one: by its entry point.
 ENTRY_POINT = "[vecbridge.stores]\nsqlite = sqlite_driver:SQLiteDriver\n"

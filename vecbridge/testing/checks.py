@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike
 
@@ -53,11 +52,6 @@ INDEXES: Final[dict[str, IndexParams]] = {
     "scann": SCANN(nlist=16),
     "diskann": DISKANN(),
 }
-
-
-def proves_nothing(reason: str) -> NoReturn:
-    """Ends a test that this store cannot fail, with the reason; pytest reports it as skipped."""
-    pytest.skip(f"proves nothing: {reason}")
 
 
 def supported_fields(capabilities: Capabilities) -> dict[str, FieldType]:

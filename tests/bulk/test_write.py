@@ -91,6 +91,12 @@ def test_an_upsert_is_never_larger_than_what_a_retry_should_repeat(monkeypatch: 
     assert [len(sent) for sent in photos.sent] == [8, 8, 4]
 
 
+def test_a_batch_of_25_000_rows_is_written_in_upserts_of_10_000() -> None:
+    photos = Faulty()
+    assert vb.write(photos, [rows(0, 25_000)]).written == 25_000
+    assert [len(sent) for sent in photos.sent] == [10_000, 10_000, 5_000]
+
+
 @pytest.mark.parametrize("store", ["memory", "faiss"])
 def test_json_is_parsed_once_in_a_bulk_write(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

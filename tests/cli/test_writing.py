@@ -16,7 +16,8 @@ import pytest
 
 import vecbridge as vb
 from vecbridge.cli.target import parse_index
-from vecbridge.errors import ConfigError
+from vecbridge.collection import Collection
+from vecbridge.errors import BackendError, ConfigError
 from vecbridge.indexes import HNSW, IVFPQ, Auto, Flat, IVFFlat
 
 Run = Callable[..., Any]  # the fixture of conftest.py
@@ -234,6 +235,30 @@ def test_dead_letters_can_be_corrected_and_loaded(run: Run, tmp_path: Path) -> N
     ran = run("load", DEFAULT_LETTERS, "--store", STORE, "--json")
     assert ran.code == 0
     assert ran.json["rows"] == 2
+
+
+def test_max_failures_counts_the_rows_that_the_store_refuses(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = {"b", "d"}
+    lines = [json.dumps({"id": key, "vector": [1.0, 2.0]}) for key in "abcde"]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    upsert = Collection.upsert
+
+    def refuses(self: Collection, data: Any, **options: Any) -> vb.WriteReport:
+        if bad & set(data.batch.column("id").to_pylist()):
+            raise BackendError("400: the store does not like them")
+        return upsert(self, data, **options)
+
+    monkeypatch.setattr(Collection, "upsert", refuses)
+    command = ("load", "rows.jsonl", "--store", STORE, "--metric", "cosine", "--dead-letters", "bad.jsonl")
+    ended = run(*command, "--max-failures", 1)
+    assert (ended.code, ended.out) == (1, "")
+    assert "2 not: " in ended.err
+    assert {json.loads(line)["id"] for line in Path("bad.jsonl").read_text().splitlines()} == bad
+    Path("bad.jsonl").unlink()
+    went_on = run(*command, "--max-failures", 2, "--json")
+    assert (went_on.code, went_on.json["written"], went_on.json["failed"]) == (1, 3, 2)
 
 
 def test_dead_letters_never_go_into_the_file_that_is_loaded(run: Run, tmp_path: Path) -> None:

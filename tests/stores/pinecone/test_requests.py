@@ -83,6 +83,62 @@ def test_a_request_ends_before_what_would_not_fit(size: int, most: int) -> None:
     assert [row.content for part in parts for row in part.payload] == list(range(2_500))
 
 
+def test_every_request_is_cut_by_its_own_rows_the_later_ones_like_the_first() -> None:
+    sizes = [60, 40, 60, 40, 60, 41, 40, 19, 1, 99, 200, 1]
+    encoded = [Encoded(number, size) for number, size in enumerate(sizes)]
+    parts = list(packed(iter(encoded), 100, RequestLimits(REQUEST_ROWS, 200)))
+    found = [[row.size for row in part.payload] for part in parts]
+    assert found == [
+        [60, 40],
+        [60, 40],
+        [60],
+        [41, 40, 19],
+        [1, 99],
+        [200],
+        [1],
+    ]  # one too large stands alone
+    assert [part.rows for part in parts] == [
+        range(2), range(2, 4), range(4, 5), range(5, 8), range(8, 10), range(10, 11), range(11, 12)
+    ]  # fmt: skip
+    pairs = list(packed(iter(encoded), 100, RequestLimits(2, 200)))
+    assert [len(part.rows) for part in pairs] == [2, 2, 1, 2, 2, 1, 1, 1]
+
+
+def test_requests_of_uneven_rows_are_as_large_as_was_said_and_none_could_hold_one_row_more(
+    emulator: Emulator, store: Store
+) -> None:
+    photos = store.create(small(fields={"title": "string"}, namespaced=True), namespace="eu")
+    lengths = np.random.default_rng(4).integers(0, 39_000, 400)
+    texts = ["x" * int(length) for length in lengths]
+    batch = rows(photos.spec, [f"r{number:03}" for number in range(400)], title=texts)
+    driver = driver_of(photos)
+    parts = list(driver.prepare(batch, RequestLimits(REQUEST_ROWS, REQUEST_BYTES)))
+    envelope = driver._plane.envelope(driver._wire_namespace)
+    said = [envelope + sum(row.size for row in part.payload) for part in parts]
+    assert len(parts) > 3
+    for place, part in enumerate(parts[1:]):
+        assert said[place] <= REQUEST_BYTES < said[place] + part.payload[0].size
+    photos.upsert(batch)
+    requests = emulator.log.requests("upsert")
+    rest = requests[0].protocol == "rest"  # the last record of JSON has no comma behind it
+    assert sorted(each.bytes + rest for each in requests) == sorted(said)
+
+
+def test_metadata_beyond_what_is_kept_are_made_again_and_are_the_same(rest: Store) -> None:
+    photos = rest.create(small(fields={"title": "string"}))
+    texts = [
+        f"{number:05}" + "x" * 8_000 for number in range(9_500)
+    ]  # 76 MB; 64 are kept, 5,000 rows a slice
+    batch = rows(photos.spec, [f"r{number:05}" for number in range(9_500)], title=texts)
+    driver = driver_of(photos)
+    whole = list(driver.prepare(batch, RequestLimits(REQUEST_ROWS, REQUEST_BYTES)))
+    alone = list(driver.prepare(batch.slice(9_400), RequestLimits(REQUEST_ROWS, REQUEST_BYTES)))
+    assert [row for part in whole for row in part.rows] == list(range(9_500))
+    sent = [row for part in whole for row in part.payload]
+    assert [each.content for each in sent[9_400:]] == [row.content for part in alone for row in part.payload]
+    assert len({bytes(str(each.content), "utf-8") for each in sent}) == 9_500
+
+
 def test_a_batch_of_nothing_sends_nothing(emulator: Emulator, store: Store) -> None:
     photos = store.create(small())
     emulator.log.clear()

@@ -99,7 +99,7 @@ def misfit(fault: Fault, root: Path = ROOT) -> str | None:
 class Worker:
     """A process with a copy of the checkout, which runs tests in forks of itself."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, faults: Iterable[Fault]) -> None:
         self.copy = place / "copy"
         self.copy.mkdir(parents=True)
         self._log = (place / "worker.log").open("wb")
@@ -112,8 +112,9 @@ class Worker:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
         environment |= {"PYTHONPATH": str(self.copy), "TMPDIR": str(place)}
         environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # importing them takes longer than the tests
+        words = " ".join(" ".join((fault.file, fault.stores, *fault.tests)) for fault in faults)
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("warm.py")), str(self.copy), str(place)],
+            [sys.executable, str(Path(__file__).with_name("warm.py")), str(self.copy), str(place), words],
             cwd=self.copy,
             env=environment,
             stdin=subprocess.PIPE,
@@ -228,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     verdicts: dict[str, list[str]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="vecbridge-planted-", ignore_cleanup_errors=True) as place:
-        workers = [Worker(Path(place) / str(number)) for number in range(max(1, options.workers))]
+        workers = [Worker(Path(place) / str(number), faults) for number in range(max(1, options.workers))]
         try:
             problems = baseline(workers, faults)
             if problems:

@@ -1,6 +1,6 @@
 """A process that has imported the libraries and forks a child for each run of tests; see :mod:`planted`.
 
-    python warm.py COPY DIRECTORY
+    python warm.py COPY DIRECTORY WORDS
 
 Each line of the input is a job, ``{"tests": […], "stores": "…", "seconds": …, "fault": {…}}``, and each line
 of the output says what became of it. Nothing of vecbridge is imported before the fork, so that a child meets
@@ -26,10 +26,16 @@ from hypothesis import Phase, settings
 
 LIBRARIES = (
     "numpy", "pandas", "pyarrow.compute", "pyarrow.parquet", "hypothesis.strategies", "hypothesis.stateful",
-    "faiss", "psutil", "httpx", "grpc", "google.protobuf.message", "pymilvus", "milvus_lite", "weaviate",
-    "pinecone", "pinecone.grpc", "orjson", "sqlglot", "typer.testing", "rich.table", "pydantic_settings",
-    "PIL.Image",
+    "psutil", "httpx", "pydantic_settings", "PIL.Image",
 )  # fmt: skip
+#: By the word in the name of a file, a test or a case that stands for them.
+SOME = {
+    "faiss": ("faiss",),
+    "milvus": ("grpc", "pymilvus", "milvus_lite"),
+    "weaviate": ("grpc", "weaviate"),
+    "pinecone": ("grpc", "pinecone", "pinecone.grpc", "orjson"),
+    "cli": ("sqlglot", "typer.testing", "rich.table"),
+}
 
 
 class Selection:
@@ -130,7 +136,8 @@ def run(job, copy, place):
 def main():
     copy, place = Path(sys.argv[1]), Path(sys.argv[2])
     sys.path[0] = str(copy)  # in the place of the folder of this file
-    for name in LIBRARIES:
+    some = [name for word, names in SOME.items() if word in sys.argv[3] for name in names]
+    for name in (*LIBRARIES, *some):
         with suppress(ImportError):
             importlib.import_module(name)
     if early := [name for name in sys.modules if name.partition(".")[0] == "vecbridge"]:

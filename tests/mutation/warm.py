@@ -39,7 +39,7 @@ SOME = {
 
 
 class Selection:
-    """A pytest plugin: runs the named tests alone, and notes what became of each."""
+    """A pytest plugin: runs the named tests, or files of tests, alone, and notes what became of each."""
 
     def __init__(self, wanted):
         self.wanted = set(wanted)
@@ -50,7 +50,7 @@ class Selection:
         """The names by which a test can have been asked for."""
         file, name = nodeid.partition("::")[0], nodeid.partition("[")[0].rpartition("::")[2]
         parameters = nodeid[len(nodeid.partition("[")[0]) :]
-        return {f"{file}::{name}", f"{file}::{name}{parameters}"} & self.wanted
+        return {file, f"{file}::{name}", f"{file}::{name}{parameters}"} & self.wanted
 
     def pytest_configure(self, config):
         """Has Hypothesis report the first example that fails, instead of looking minutes for the smallest."""
@@ -61,7 +61,8 @@ class Selection:
     def pytest_collection_modifyitems(self, config, items):
         chosen = [item for item in items if self.names(item.nodeid)]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
-        items[:] = chosen
+        # Those of many examples last: most faults are found before them, and the first failure ends the run.
+        items[:] = sorted(chosen, key=lambda item: hasattr(getattr(item, "obj", None), "hypothesis"))
 
     def pytest_runtest_logreport(self, report):
         if report.when != "call" and report.outcome == "passed":
@@ -104,7 +105,7 @@ def planted(fault, copy):
     text = path.read_text("utf-8")
     with suppress(FileNotFoundError):  # of the same second and size it would be taken for that of the fault
         Path(importlib.util.cache_from_source(str(path))).unlink()
-    path.write_text(text.replace(fault["old"], fault["new"]), "utf-8")
+    path.write_text(fault["text"], "utf-8")
     try:
         yield
     finally:

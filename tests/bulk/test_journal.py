@@ -397,7 +397,7 @@ def test_a_digest_sees_what_lies_beside_a_null_and_not_below_it() -> None:
         ({"a": ["1"]}, {"a": pa.array(["1"], pa.large_string())}),
         ({"a": [b"ab"]}, {"a": [b"ac"]}),
     ],
-    ids=str,
+    ids=["text", "list", "null", "length", "columns", "name", "type", "width", "bytes"],
 )
 def test_a_digest_sees_where_values_end_and_what_columns_are_called(
     one: dict[str, Any], other: dict[str, Any]

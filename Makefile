@@ -41,7 +41,7 @@ STACK_ENV ?= .env
 STACK = docker compose --env-file $(STACK_ENV) -f docker/milvus/compose.yaml \
 	$(if $(filter 1,$(GPU)),-f docker/milvus/compose.gpu.yaml)
 
-.PHONY: help demo check test lint format bench docs stack-up stack-down stack-status stack-needs clean python
+.PHONY: help demo check test planted lint format bench docs stack-up stack-down stack-status stack-needs clean python
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -60,6 +60,9 @@ ifeq ($(T),)
 else
 	$(VENVS)/test/bin/python -m pytest $(T) $(PYTEST_ARGS)
 endif
+
+planted: $(VENVS)/test/.installed ## Plant known faults in copies of the code; the tests must catch each
+	$(VENVS)/test/bin/python tests/mutation/planted.py
 
 lint: $(VENVS)/check/.installed ## Check style, types, and which module imports which
 	$(VENVS)/check/bin/ruff check .

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 import vecbridge as vb
 from tests.bulk.faults import SPEC, Faulty, ids, rows, sources
+from vecbridge.bulk.appendfile import AppendFile
 from vecbridge.bulk.deadletters import DeadLetterFile, row_values
+from vecbridge.bulk.journal import Journal
 from vecbridge.errors import BackendError
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.jsonl import JsonlSource
@@ -42,6 +44,36 @@ def test_each_row_set_aside_has_one_line(tmp_path: Path) -> None:
         "error": "odd",
         "record": {key: value for key, value in rows(3, 1).to_pylist()[0].items() if key != "meta"},
     }
+
+
+def test_the_dead_letters_of_a_batch_are_on_the_disk_before_it_is_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, order = AppendFile.append, []
+
+    def noted(file: AppendFile, data: bytes) -> None:
+        append(file, data)
+        order.append(file.path.name)
+
+    monkeypatch.setattr(AppendFile, "append", noted)
+    bad, journal = tmp_path / "bad.jsonl", tmp_path / "run.journal"
+    vb.write(Faulty(before=refuse_odd), sources(2), dead_letters=bad, journal=journal)
+    settled = ["bad.jsonl", "run.journal"]
+    assert order == ["run.journal", *settled, *settled, "run.journal"]  # the header, two batches, the end
+
+
+def test_a_run_cut_off_between_its_dead_letters_and_its_journal_appends_none_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, journal = tmp_path / "bad.jsonl", tmp_path / "run.journal"
+    photos = Faulty(before=refuse_odd)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "settle", lambda *_: _raise(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            vb.write(photos, sources(2), dead_letters=bad, journal=journal)
+    assert len(letters(bad)) >= 5
+    vb.write(photos, sources(2), dead_letters=bad, journal=journal)
+    assert sorted(each["id"] for each in letters(bad)) == sorted(f"r{n}" for n in range(1, 20, 2))
 
 
 def test_mended_dead_letters_can_be_loaded_without_loss(tmp_path: Path) -> None:

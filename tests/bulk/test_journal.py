@@ -382,3 +382,24 @@ def test_a_digest_sees_what_lies_beside_a_null_and_not_below_it() -> None:
     one, other = (digest(pa.RecordBatch.from_arrays([each], ["year"])) for each in masked)
     assert one == other
     assert one != digest(pa.RecordBatch.from_arrays([pa.array([1, 3, None])], ["year"]))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": ["ab", "c"]}, {"a": ["a", "bc"]}),
+        ({"a": [[1], [2, 3]]}, {"a": [[1, 2], [3]]}),
+        ({"a": [None, 1]}, {"a": [1, None]}),
+        ({"a": [None]}, {"a": [None, None]}),
+        ({"a": [1], "b": [2]}, {"a": [2], "b": [1]}),
+        ({"a": [1]}, {"b": [1]}),
+        ({"a": [0]}, {"a": pa.array([0], pa.timestamp("us", "UTC"))}),
+        ({"a": ["1"]}, {"a": pa.array(["1"], pa.large_string())}),
+        ({"a": [b"ab"]}, {"a": [b"ac"]}),
+    ],
+    ids=["text", "list", "null", "length", "columns", "name", "type", "width", "bytes"],
+)
+def test_a_digest_sees_where_values_end_and_what_columns_are_called(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    assert digest(pa.RecordBatch.from_pydict(one)) != digest(pa.RecordBatch.from_pydict(other))

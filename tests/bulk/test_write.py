@@ -84,6 +84,12 @@ def test_an_upsert_keeps_to_the_bytes_of_the_requests_in_flight(at_once: int) ->
     assert len(sizes) <= 2 * sum(sizes) // (200 * at_once) + 1
 
 
+def test_an_upsert_has_ten_thousand_rows_at_most() -> None:
+    photos = Faulty()
+    vb.write(photos, sources(1, 20_005))
+    assert [len(sent) for sent in photos.sent] == [10_000, 10_000, 5]
+
+
 def test_an_upsert_is_never_larger_than_what_a_retry_should_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "MAX_PART_ROWS", 8)
     photos = Faulty()
@@ -155,10 +161,12 @@ def test_requests_run_one_at_a_time_where_nothing_is_gained() -> None:
 def test_no_more_batches_are_read_than_can_be_sent() -> None:
     workers, taken, sent = 3, 0, 0
     most = 0
-    lock = threading.Lock()
+    lock, far_ahead = threading.Lock(), threading.Event()
 
     def count(call: int, batch: pa.RecordBatch) -> None:
         nonlocal sent
+        if call < workers:  # for a moment nothing is sent, and a reader that does not wait comes far ahead
+            far_ahead.wait(0.5)
         with lock:
             sent += 1
 
@@ -168,6 +176,8 @@ def test_no_more_batches_are_read_than_can_be_sent() -> None:
             with lock:
                 taken += 1
                 most = max(most, taken - sent)
+            if most > workers + 1:
+                far_ahead.set()
             yield batch
 
     vb.write(Faulty(after=count, parallel_requests=8), source(), workers=workers)

@@ -150,7 +150,8 @@ def test_as_many_requests_are_in_flight_as_was_said_and_no_more() -> None:
     assert most == 2
 
 
-def test_upserts_of_several_threads_share_the_slots_of_their_store() -> None:
+@pytest.mark.parametrize("rows", [2, 5], ids=["three requests each", "one request each"])
+def test_upserts_of_several_threads_share_the_slots_of_their_store(rows: int) -> None:
     slots, lock, in_flight, most = RequestSlots(2), threading.Lock(), 0, 0
 
     def write(ids: list[str]) -> WriteResult:
@@ -164,7 +165,7 @@ def test_upserts_of_several_threads_share_the_slots_of_their_store() -> None:
         return WriteResult()
 
     def upsert() -> None:
-        limits = RequestLimits(2)
+        limits = RequestLimits(rows)
         driver = Driver(write)
         sender = Sender(
             driver, driver.write, ROWS, limits, slots, timeout=9, atomic=False, mapped=lambda exc, _: exc

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 import vecbridge as vb
@@ -27,7 +29,8 @@ from tests.migration.copies import (
     small_pages,
 )
 from vecbridge.migration import copyrun, ledger, reading
-from vecbridge.migration.statefile import State
+from vecbridge.migration.statefile import State, StateHeader, partial_path
+from vecbridge.stores.memory import MemoryCollection
 from vecbridge.testing.cases import CASES
 
 
@@ -357,6 +360,26 @@ def test_the_state_holds_what_the_target_holds_also_of_a_copy_that_was_cut_off(
     entries = dict(zip(read.entries["key"].tolist(), read.entries["digest"].tolist(), strict=True))
     assert entries == entries_of(target, read.header.key)
     assert {path.name for path in tmp_path.iterdir()} == {"run.journal", "photos.sync"}
+
+
+def test_a_row_is_in_the_state_before_it_can_be_at_the_target(
+    journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target, state = memory(), memory(), tmp_path / "photos.sync"
+    fill(source, 30)
+    write, noted_before = MemoryCollection.write, []
+
+    def checked(collection: Any, part: Any, deadline: Any) -> Any:
+        line, _, data = partial_path(state).read_bytes().partition(b"\n")
+        key = StateHeader.from_bytes(line, state).key
+        sent = ledger.keys(pa.array([record["id"] for record in part.payload]), "", key=key)
+        noted_before.append(np.isin(sent, np.frombuffer(data, ledger.ENTRY)["key"]).all())
+        return write(collection, part, deadline)
+
+    monkeypatch.setattr(MemoryCollection, "write", checked)
+    vb.migrate(source, target, journal=journal, state=state)
+    assert len(noted_before) > 1
+    assert all(noted_before)
 
 
 def test_a_copy_that_was_cut_off_between_its_state_and_its_journal_is_finished(

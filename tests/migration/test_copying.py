@@ -60,7 +60,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def failing_upserts(patch: pytest.MonkeyPatch, key: str, error: Exception) -> list[bool]:
-    """Upserts with a row fail while the list is not empty, after other upserts had time to end."""
+    """Upserts with a row fail while the list is not empty, after an upsert of later rows had time to end."""
     original, failing, others = Collection.upsert, [True], threading.Event()
 
     def upsert(collection: Collection, data: Any, **arguments: Any) -> vb.WriteReport:
@@ -68,7 +68,8 @@ def failing_upserts(patch: pytest.MonkeyPatch, key: str, error: Exception) -> li
             others.wait(0.5)
             raise error
         report = original(collection, data, **arguments)
-        others.set()
+        if data.batch.column("id")[0].as_py() > key:
+            others.set()
         return report
 
     patch.setattr(Collection, "upsert", upsert)

@@ -164,6 +164,8 @@ def test_keys_tell_the_type_of_ids_and_where_a_namespace_ends() -> None:
         keys(pa.array(["ba"]), "a", key=KEY),
         keys(pa.array(["a"]), "ab", key=KEY),
         keys(pa.array(["aba"]), "", key=KEY),
+        keys(pa.array(["sx"]), "a", key=KEY),  # a letter between the two tells the type: s or i
+        keys(pa.array(["x"]), "as", key=KEY),
         keys(pa.array(["1"]), "", key=bytes(16)),
         keys(pa.array([int.from_bytes(b"abcdefgh", "little")]), "", key=KEY),
         keys(pa.array(["abcdefgh"]), "", key=KEY),

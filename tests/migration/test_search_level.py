@@ -64,6 +64,10 @@ def missing_some(hits: Hits, request: Any) -> Hits:
     return Hits(hits.ids[::2], hits.scores[::2])
 
 
+def missing_the_last(hits: Hits, request: Any) -> Hits:
+    return Hits(hits.ids[:9], hits.scores[:9])
+
+
 def unfiltered_only(hits: Hits, request: Any) -> Hits:
     return hits if request.filter is None else Hits(hits.ids[:1], hits.scores[:1])
 
@@ -86,6 +90,15 @@ def test_an_index_that_finds_too_little_fails_and_passes_below_unless_recall_is_
     assert proof.recall[0].source == 1.0
     assert vb.verify(*urls, level="content").passed
     assert vb.verify(*urls, min_recall=0.45).passed
+
+
+def test_nine_of_ten_hits_are_not_enough_where_the_source_finds_them_all(
+    urls: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_the_target(monkeypatch, missing_the_last)
+    proof = vb.verify(*urls)
+    assert kinds(proof) == {"recall"}
+    assert proof.recall[0].target == pytest.approx(0.9)
 
 
 def test_a_source_that_finds_no_more_is_no_reproach_to_the_target(

@@ -27,7 +27,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANTED = Path(__file__).with_name("planted.toml")
@@ -56,6 +56,10 @@ class Fault:
     new: str
     tests: tuple[str, ...]
     stores: str = ""
+
+    def planted(self) -> str:
+        """What the file holds with the fault."""
+        return (ROOT / self.file).read_text("utf-8").replace(self.old, self.new)
 
 
 def read(path: Path = PLANTED) -> list[Fault]:
@@ -96,10 +100,28 @@ def misfit(fault: Fault, root: Path = ROOT) -> str | None:
     return None
 
 
-class Worker:
-    """A process with a copy of the checkout, which runs tests in forks of itself."""
+class Change(Protocol):
+    """One file of the code, changed."""
 
-    def __init__(self, place: Path) -> None:
+    @property
+    def file(self) -> str:
+        """From the root of the checkout."""
+        ...
+
+    def planted(self) -> str:
+        """What the file holds with the change."""
+        ...
+
+
+class Worker:
+    """A process with a copy of the checkout, which runs tests in forks of itself.
+
+    Args:
+        place: An empty directory, or one that does not exist yet.
+        words: Which libraries are imported beforehand: those of whatever is named here.
+    """
+
+    def __init__(self, place: Path, words: str) -> None:
         self.copy = place / "copy"
         self.copy.mkdir(parents=True)
         self._log = (place / "worker.log").open("wb")
@@ -113,7 +135,7 @@ class Worker:
         environment |= {"PYTHONPATH": str(self.copy), "TMPDIR": str(place)}
         environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # importing them takes longer than the tests
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("warm.py")), str(self.copy), str(place)],
+            [sys.executable, str(Path(__file__).with_name("warm.py")), str(self.copy), str(place), words],
             cwd=self.copy,
             env=environment,
             stdin=subprocess.PIPE,
@@ -122,11 +144,11 @@ class Worker:
             text=True,
         )
 
-    def run(self, tests: Iterable[str], stores: str, seconds: float, fault: Fault | None = None) -> Any:
+    def run(self, tests: Iterable[str], stores: str, seconds: float, fault: Change | None = None) -> Any:
         """Runs tests, with a fault or without one; what :mod:`warm` says of it."""
         job: dict[str, Any] = {"tests": sorted(tests), "stores": stores, "seconds": seconds}
         if fault is not None:
-            job["fault"] = {"file": fault.file, "old": fault.old, "new": fault.new}
+            job["fault"] = {"file": fault.file, "text": fault.planted()}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(job) + "\n")
@@ -228,7 +250,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     verdicts: dict[str, list[str]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="vecbridge-planted-", ignore_cleanup_errors=True) as place:
-        workers = [Worker(Path(place) / str(number)) for number in range(max(1, options.workers))]
+        words = " ".join(" ".join((fault.file, fault.stores, *fault.tests)) for fault in faults)
+        workers = [Worker(Path(place) / str(number), words) for number in range(max(1, options.workers))]
         try:
             problems = baseline(workers, faults)
             if problems:

@@ -1,6 +1,6 @@
 """A process that has imported the libraries and forks a child for each run of tests; see :mod:`planted`.
 
-    python warm.py COPY DIRECTORY
+    python warm.py COPY DIRECTORY WORDS
 
 Each line of the input is a job, ``{"tests": […], "stores": "…", "seconds": …, "fault": {…}}``, and each line
 of the output says what became of it. Nothing of vecbridge is imported before the fork, so that a child meets
@@ -26,14 +26,20 @@ from hypothesis import Phase, settings
 
 LIBRARIES = (
     "numpy", "pandas", "pyarrow.compute", "pyarrow.parquet", "hypothesis.strategies", "hypothesis.stateful",
-    "faiss", "psutil", "httpx", "grpc", "google.protobuf.message", "pymilvus", "milvus_lite", "weaviate",
-    "pinecone", "pinecone.grpc", "orjson", "sqlglot", "typer.testing", "rich.table", "pydantic_settings",
-    "PIL.Image",
+    "psutil", "httpx", "pydantic_settings", "PIL.Image",
 )  # fmt: skip
+#: By the word in the name of a file, a test or a case that stands for them.
+SOME = {
+    "faiss": ("faiss",),
+    "milvus": ("grpc", "pymilvus", "milvus_lite"),
+    "weaviate": ("grpc", "weaviate"),
+    "pinecone": ("grpc", "pinecone", "pinecone.grpc", "orjson"),
+    "cli": ("sqlglot", "typer.testing", "rich.table"),
+}
 
 
 class Selection:
-    """A pytest plugin: runs the named tests alone, and notes what became of each."""
+    """A pytest plugin: runs the named tests, or files of tests, alone, and notes what became of each."""
 
     def __init__(self, wanted):
         self.wanted = set(wanted)
@@ -44,7 +50,7 @@ class Selection:
         """The names by which a test can have been asked for."""
         file, name = nodeid.partition("::")[0], nodeid.partition("[")[0].rpartition("::")[2]
         parameters = nodeid[len(nodeid.partition("[")[0]) :]
-        return {f"{file}::{name}", f"{file}::{name}{parameters}"} & self.wanted
+        return {file, f"{file}::{name}", f"{file}::{name}{parameters}"} & self.wanted
 
     def pytest_configure(self, config):
         """Has Hypothesis report the first example that fails, instead of looking minutes for the smallest."""
@@ -55,7 +61,8 @@ class Selection:
     def pytest_collection_modifyitems(self, config, items):
         chosen = [item for item in items if self.names(item.nodeid)]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
-        items[:] = chosen
+        # Those of many examples last: most faults are found before them, and the first failure ends the run.
+        items[:] = sorted(chosen, key=lambda item: hasattr(getattr(item, "obj", None), "hypothesis"))
 
     def pytest_runtest_logreport(self, report):
         if report.when != "call" and report.outcome == "passed":
@@ -98,7 +105,7 @@ def planted(fault, copy):
     text = path.read_text("utf-8")
     with suppress(FileNotFoundError):  # of the same second and size it would be taken for that of the fault
         Path(importlib.util.cache_from_source(str(path))).unlink()
-    path.write_text(text.replace(fault["old"], fault["new"]), "utf-8")
+    path.write_text(fault["text"], "utf-8")
     try:
         yield
     finally:
@@ -130,7 +137,8 @@ def run(job, copy, place):
 def main():
     copy, place = Path(sys.argv[1]), Path(sys.argv[2])
     sys.path[0] = str(copy)  # in the place of the folder of this file
-    for name in LIBRARIES:
+    some = [name for word, names in SOME.items() if word in sys.argv[3] for name in names]
+    for name in (*LIBRARIES, *some):
         with suppress(ImportError):
             importlib.import_module(name)
     if early := [name for name in sys.modules if name.partition(".")[0] == "vecbridge"]:

@@ -30,7 +30,7 @@ from vecbridge.collection import Collection
 from vecbridge.errors import BackendError, ConfigError, StorageFullError
 from vecbridge.indexes import HNSW, Flat, IndexParams, IVFFlat
 from vecbridge.store import Store
-from vecbridge.stores.faiss import errors, writer
+from vecbridge.stores.faiss import errors, log, writer
 from vecbridge.testing import driver_of
 
 DISK = 8 << 20
@@ -327,3 +327,19 @@ def test_an_error_of_faiss_is_told_from_a_fault_of_ours(store: Store) -> None:
     assert type(error) is BackendError
     assert "FAISS" in str(error)
     assert driver_of(store).error(KeyError("vector"), "search") is None
+
+
+def test_a_frame_that_was_not_written_whole_is_cut_off_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows-0.log"
+    path.write_bytes(b"whole frames")
+
+    def half(descriptor: int, data: bytes, offset: int) -> None:
+        os.pwrite(descriptor, data[: len(data) // 2], offset)
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(log, "write_all", half)
+    with path.open("r+b") as file, pytest.raises(OSError, match="no space left"):
+        log.append(file.fileno(), len(b"whole frames"), b"another frame")
+    assert path.read_bytes() == b"whole frames"

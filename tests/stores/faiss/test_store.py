@@ -39,6 +39,7 @@ from vecbridge.query import Query
 from vecbridge.store import Store
 from vecbridge.stores.faiss import segments
 from vecbridge.stores.faiss.driver import FaissDriver
+from vecbridge.stores.faiss.place import Place, StoredSpec
 from vecbridge.stores.faiss.upkeep import Upkeep
 
 GRAPH = HNSW(m=8, ef_construction=40)
@@ -405,3 +406,11 @@ def test_a_read_that_compaction_overtakes_is_answered(store: Store) -> None:
     assert not files.exists()
     assert os.path.exists(files.parent.parent)
     assert photos.fetch(names(3)).num_rows == 3
+
+
+@pytest.mark.parametrize("token", ["of another one", None], ids=["replaced", "dropped"])
+def test_the_place_of_a_collection_is_refused_to_what_took_it(place: Path, token: str | None) -> None:
+    here = Place.at(place / "photos" / "namespace", StoredSpec("its own", small(), 0), "cpu")
+    here.require_token("its own")
+    with pytest.raises(NotFoundError, match="dropped or replaced"):
+        here.require_token(token)

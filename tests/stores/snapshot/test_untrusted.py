@@ -93,6 +93,15 @@ def twice(manifest: dict[str, Any]) -> None:
     manifest["namespaces"] *= 2
 
 
+def with_a_second_file(manifest: dict[str, Any]) -> None:
+    """Another file of as many rows, whose numbers are those of the first."""
+    [namespace] = manifest["namespaces"]
+    [file] = namespace["files"]
+    namespace["files"].append(file | {"name": "part-00000001-000001.parquet"})
+    namespace.update(rows=2 * file["rows"], next=2 * file["rows"])
+    manifest["rows"] = 2 * file["rows"]
+
+
 def without(key: str) -> Change:
     return lambda manifest: manifest.pop(key)
 
@@ -100,6 +109,9 @@ def without(key: str) -> Change:
 MANIFESTS: dict[str, Change] = {
     "a path upwards": in_file(name="../../../etc/passwd"),
     "an absolute path": in_file(name="/etc/passwd"),
+    "a path upwards to a file of ours": in_file(name="../eu/part-00000001-000000.parquet"),
+    "an absolute path to a file of ours": in_file(name="/tmp/part-00000001-000000.parquet"),
+    "two files with the same numbers": with_a_second_file,
     "a name of another form": in_file(name="part-00000001-000000.parquet\0"),
     "a directory upwards": in_namespace(directory=".."),
     "an absolute directory": in_namespace(directory="/tmp"),

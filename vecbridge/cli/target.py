@@ -24,7 +24,7 @@ IndexOption = Annotated[
     typer.Option(
         "--index",
         metavar="KIND",
-        help="auto, flat, hnsw, ivf_flat, ivf_sq8 or ivf_pq, with parameters as in "
+        help="auto, flat, hnsw, ivf_flat, ivf_sq8, ivf_pq, scann or diskann, with parameters as in "
         '"hnsw(m=16, ef_construction=200)".',
         rich_help_panel=NEW_PANEL,
     ),

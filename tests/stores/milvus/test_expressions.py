@@ -200,9 +200,9 @@ def test_what_a_filter_cannot_say_raises_instead_of_matching_everything() -> Non
 
 @pytest.mark.parametrize("name", ["in", "LIKE", "exists", "json_x", "x_in"])
 def test_a_reserved_word_gets_a_key_and_no_two_names_share_one(name: str) -> None:
-    assert layout.dynamic_key(name) == f"x_{name}"
-    assert layout.dynamic_key("tags") == "tags"
-    assert len({layout.dynamic_key(each) for each in RESERVED}) == len(RESERVED)
+    assert layout.milvus_name(name) == f"x_{name}"
+    assert layout.milvus_name("tags") == "tags"
+    assert len({layout.milvus_name(each) for each in RESERVED}) == len(RESERVED)
 
 
 def test_fields_named_by_reserved_words_are_filtered_like_any(store: Store) -> None:

@@ -23,6 +23,9 @@ class Dialect:
         reads_all: Whether a query costs a pass over all rows, however few it answers with.
         merges_upserts: Whether an upsert leaves keys of the dynamic field that it does not name.
         largest_id: The largest int64 id that it gives back.
+        nullable_fields: Whether a typed field can be null.
+        list_elements: Elements that a list in a typed column may have, or None.
+        indexes_arrays: Whether it has a scalar index for lists.
     """
 
     capabilities: Capabilities
@@ -31,6 +34,9 @@ class Dialect:
     reads_all: bool = False
     merges_upserts: bool = False
     largest_id: int = INT64_MAX
+    nullable_fields: bool = True
+    list_elements: int | None = 4_096
+    indexes_arrays: bool = True
 
 
 _KNOBS: Final = {
@@ -70,7 +76,11 @@ SERVER: Final = Dialect(
     largest_id=INT64_MAX - 1,
 )
 
-BEFORE_2_5: Final = replace(SERVER, capabilities=replace(SERVER.capabilities, quantizers=frozenset()))
+BEFORE_2_5: Final = replace(
+    SERVER,
+    capabilities=replace(SERVER.capabilities, quantizers=frozenset()),
+    nullable_fields=False,
+)
 
 SINGLE_VECTOR: Final = replace(
     BEFORE_2_5,
@@ -97,6 +107,8 @@ LITE: Final = Dialect(
     filters_after_index=True,
     reads_all=True,
     merges_upserts=True,
+    list_elements=None,
+    indexes_arrays=False,
 )
 
 

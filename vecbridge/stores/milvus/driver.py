@@ -9,12 +9,8 @@ from importlib.util import find_spec
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import SettingsConfigDict
-
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.driver import Deadline, Described, Identity, OnFork
-from vecbridge.environment import EnvironmentSettings
 from vecbridge.errors import (
     BackendError,
     CollectionExistsError,
@@ -29,12 +25,14 @@ from vecbridge.indexes import Flat
 from vecbridge.schema import CollectionSpec, VectorField
 from vecbridge.stores.milvus import dialects, index_params, layout, stored
 from vecbridge.stores.milvus.dialects import Dialect
+from vecbridge.stores.milvus.options import Environment, MilvusOptions
 from vecbridge.urls import StoreOptions, StoreURL
 
 if TYPE_CHECKING:
     from vecbridge.stores.milvus.collection import MilvusCollection
     from vecbridge.stores.milvus.connection import Connection
     from vecbridge.stores.milvus.encoding import MilvusEncoder
+    from vecbridge.stores.milvus.layout import Layout
     from vecbridge.stores.milvus.readiness import Readiness
     from vecbridge.stores.milvus.table import Table
 
@@ -46,33 +44,6 @@ _RECALL_WHILE_GROWING: Final = (
     "in collections of more than 150,000 rows, rows written since wait_ready() are found through an "
     "interim index, which found 0.60 of the nearest among random vectors, and under filters less"
 )
-
-
-class MilvusOptions(StoreOptions):
-    """Options of a ``milvus:`` URL.
-
-    Attributes:
-        token: API key, instead of a user and a password, as an argument only; where neither is given,
-            ``MILVUS_TOKEN`` of the environment or ``.env``.
-        tls: Whether the server speaks TLS.
-        timeout: Seconds that a request may take.
-        consistency: How far behind a search may be: "strong" sees every acknowledged write and costs about
-            200 ms, "bounded" some seconds behind, "eventually" anything. All else reads strongly, and so
-            do searches for half a minute after ``flush()``.
-    """
-
-    token: SecretStr | None = None
-    tls: bool = False
-    timeout: float = Field(30.0, gt=0, allow_inf_nan=False)
-    consistency: Literal["strong", "bounded", "eventually"] = "bounded"
-
-
-class Environment(EnvironmentSettings):
-    """What the environment says, and ``.env`` of the working directory."""
-
-    model_config = SettingsConfigDict(env_prefix="MILVUS_")
-
-    token: SecretStr = SecretStr("")
 
 
 class MilvusDriver:
@@ -91,6 +62,7 @@ class MilvusDriver:
     capabilities: ClassVar[Capabilities] = dialects.SERVER.capabilities
     options: ClassVar[type[StoreOptions]] = MilvusOptions
     on_fork: ClassVar[OnFork] = "reopen"
+    _columns: ClassVar[Literal["typed", "dynamic"]] = "dynamic"
 
     def __init__(self, url: StoreURL, options: MilvusOptions, *, read_only: bool = False) -> None:
         self.url = self._checked(url).without_password()
@@ -119,13 +91,20 @@ class MilvusDriver:
             yield Gap("size", spec.name, detail, blocking=True)
 
     def connect(self, deadline: Deadline) -> Capabilities:
-        """Asks the server for its version, which decides what it can do."""
+        """Asks the server for its version, which decides what it can do.
+
+        Raises:
+            UnsupportedError: It has no typed columns, which the URL asks for.
+        """
         with self._mutex:
             if self._closed:
                 raise ConfigError(f"{self.url} is closed")
             if self._connection is None:
                 self._connection = self._opened()
         self._dialect = self._asked_dialect(self._connection, deadline)
+        if self._options.columns == "typed" and not self._dialect.nullable_fields:
+            hint = "a Milvus server has nullable fields from 2.5 on, and this one is older"
+            raise UnsupportedError(self.capabilities.backend, "columns=typed", hint)
         return self._dialect.capabilities
 
     def names(self, deadline: Deadline) -> list[str]:
@@ -139,7 +118,7 @@ class MilvusDriver:
             NotFoundError: The database of the URL does not exist.
             CorruptStoreError: The stored spec cannot be read.
         """
-        from vecbridge.stores.milvus import foreign
+        from vecbridge.stores.milvus import foreign, typed
 
         answer = self._looked_up(name, deadline)
         if answer is None:
@@ -150,7 +129,7 @@ class MilvusDriver:
             return foreign.introspected(
                 answer.schema, indexes, identity, merges_upserts=self._dialect.merges_upserts
             )
-        return Described(name, spec, identity, state=layout.of_spec(spec))
+        return Described(name, spec, identity, state=typed.of_schema(spec, answer.schema.fields))
 
     def create(
         self, spec: CollectionSpec, token: str, replacing: Described | None, deadline: Deadline
@@ -167,6 +146,7 @@ class MilvusDriver:
             self._create_collection(spec, token, deadline)
             for field in spec.vectors:
                 self._create_index(spec, field, deadline)
+            self._create_scalar_indexes(spec, deadline)
             self._require_as_asked(spec, deadline)
             created = self._of_token(spec.name, token, deadline)
             self._shared(created)[0].load(deadline)
@@ -187,7 +167,7 @@ class MilvusDriver:
         """What encodes rows by the layout that the collection has, or would have."""
         from vecbridge.stores.milvus.encoding import MilvusEncoder
 
-        where = layout.of_spec(spec) if found is None else found.state
+        where = self._planned(spec) if found is None else found.state
         return MilvusEncoder(spec, where, layout.Keys(where, namespace), self._dialect)
 
     def add_fields(self, found: Described, spec: CollectionSpec, deadline: Deadline) -> Described | None:
@@ -315,13 +295,15 @@ class MilvusDriver:
         return described
 
     def _create_collection(self, spec: CollectionSpec, token: str, deadline: Deadline) -> None:
-        from vecbridge.stores.milvus import wire
+        from vecbridge.stores.milvus import typed, wire
 
+        where = self._planned(spec)
         key_bytes = _NAMESPACED_KEY_BYTES if spec.namespaced else _KEY_BYTES
+        fields = typed.field_schemas(where, self._dialect)
         self.connection.call(
             "CreateCollection", deadline, f"create {spec.name!r}",
             collection_name=spec.name,
-            schema=wire.schema_message(spec, layout.of_spec(spec), key_bytes).SerializeToString(),
+            schema=wire.schema_message(spec, where, key_bytes, fields).SerializeToString(),
             shards_num=1,
             consistency_level="Bounded",
             properties=stored.of_new(spec, token),
@@ -339,6 +321,26 @@ class MilvusDriver:
             "CreateIndex", deadline, f"create the index of {spec.name!r}", collection_name=spec.name,
             field_name=field.name, index_name=f"vb_{field.name}", extra_params=pairs,
         )  # fmt: skip
+
+    def _create_scalar_indexes(self, spec: CollectionSpec, deadline: Deadline) -> None:
+        """Indexes the typed columns that filters use, as far as the fields say so and Milvus can."""
+        from vecbridge.stores.milvus import typed
+
+        columns = self._planned(spec).columns
+        for column in (columns[field.name] for field in spec.fields if field.indexed):
+            if (params := typed.index_params(column, self._dialect)) is not None:
+                self.connection.call(
+                    "CreateIndex", deadline, f"index {column.name!r} of {spec.name!r}",
+                    collection_name=spec.name, field_name=column.key, index_name=f"vb_{column.key}",
+                    extra_params=params,
+                )  # fmt: skip
+
+    def _planned(self, spec: CollectionSpec) -> Layout:
+        """The layout of a collection that is created."""
+        from vecbridge.stores.milvus import typed
+
+        wanted = self._options.columns or self._columns
+        return typed.planned(spec) if wanted == "typed" else layout.of_spec(spec)
 
     def _require_as_asked(self, spec: CollectionSpec, deadline: Deadline) -> None:
         """Reads the indexes back: a server may take parameters and build something else."""

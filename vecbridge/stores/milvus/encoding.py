@@ -39,8 +39,8 @@ class MilvusEncoder:
         """Encodes the dynamic field of all rows, and cuts them by the bytes that are sent.
 
         Raises:
-            InvalidRecordError: A row whose scalars take more than 65,536 bytes of JSON, or an id that Milvus
-                does not give back.
+            InvalidRecordError: A row whose dynamic columns take more than 65,536 bytes of JSON, a typed list
+                that is too long, or an id that Milvus does not give back.
         """
         encoded: list[pa.RecordBatch | None] = []
         problems: dict[int, str] = {}
@@ -77,6 +77,19 @@ class MilvusEncoder:
             sizes = records.numbers(pc.binary_length(rows.column(DYNAMIC)))
             for row in np.flatnonzero(sizes > most).tolist():
                 problems[row] = f"its fields take {sizes[row]:,} bytes as JSON, and Milvus keeps {most:,}"
+        return problems | self._too_long_lists(rows)
+
+    def _too_long_lists(self, rows: pa.RecordBatch) -> dict[int, str]:
+        problems: dict[int, str] = {}
+        most = self._dialect.list_elements
+        for column in self._layout.columns.values():
+            values = None if column.dynamic or most is None else rows.column(column.name)
+            if values is not None and pa.types.is_list(values.type):
+                lengths = records.numbers(pc.fill_null(pc.list_value_length(values), 0))
+                for row in np.flatnonzero(lengths > most).tolist():
+                    problems[row] = (
+                        f"field {column.name!r} has {lengths[row]:,} elements, and Milvus keeps {most:,}"
+                    )
         return problems
 
     def _parts(

@@ -162,7 +162,7 @@ def _comparison(column: Column, op: str, value: Scalar, layout: Layout) -> str:
 
 def _in(column: Column, values: Sequence[Scalar]) -> str:
     key = column.key
-    if isinstance(values[0], bool) or (isinstance(values[0], datetime) and not column.dynamic):
+    if isinstance(values[0], bool) or column.has_zone:
         return " or ".join(f"({key} == {_compared(column, value)})" for value in values)
     others = [literal(value) for value in values if not _is_least(value)]
     among = f"{key} in [{', '.join(others)}]"
@@ -173,8 +173,8 @@ def _in(column: Column, values: Sequence[Scalar]) -> str:
 
 
 def _compared(column: Column, value: Scalar) -> str:
-    """A literal that is compared with a column: a typed field of timestamps takes no number."""
-    if isinstance(value, datetime) and not column.dynamic:
+    """A literal that is compared with a column: a TIMESTAMPTZ takes no number."""
+    if isinstance(value, datetime) and column.has_zone:
         return f"ISO '{timestamps.text(value)}'"
     return literal(value)
 

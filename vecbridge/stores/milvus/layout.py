@@ -1,10 +1,14 @@
 """Which Milvus field holds which column, and how an id becomes a primary key.
 
-What vecbridge creates: the primary key ``id``, a FLOAT_VECTOR for each vector field, and every scalar in the
-dynamic field, under its own name and as JSON has it, a timestamp as microseconds since 1970. A null is a key
-that is left out, which every Milvus version can keep and ask for (``exists``); nullable typed fields came
-with 2.5 only. So a field that is added needs no change of Milvus's schema, and is null in the rows that are
-there. The spec is in the collection's properties: see :mod:`vecbridge.stores.milvus.stored`.
+What vecbridge creates: the primary key ``id``, a FLOAT_VECTOR for each vector field, and for each scalar
+column one of two forms, a timestamp as microseconds since 1970 in both:
+
+* A typed column is a nullable Milvus field: see :mod:`vecbridge.stores.milvus.typed`.
+* A dynamic column is a key of the dynamic field, as JSON has it. A null is a key that is left out, which
+  every Milvus version can keep and ask for (``exists``). So a field that is added needs no change of
+  Milvus's schema, and is null in the rows that are there.
+
+The spec is in the collection's properties: see :mod:`vecbridge.stores.milvus.stored`.
 
 A primary key is unique in a collection, whatever the partition, so that with namespaces it is "namespace/id".
 """
@@ -19,10 +23,11 @@ import numpy as np
 import pyarrow as pa
 
 from vecbridge.query import Ids
-from vecbridge.schema import CollectionSpec, FieldType, IdType
+from vecbridge.schema import CollectionSpec, Field, FieldType, IdType
 
 DYNAMIC: Final = "$meta"
 PK: Final = "id"
+_TIMESTAMPTZ: Final = 26  # schema_pb2.DataType.Timestamptz
 
 #: Words that Milvus's expressions take for themselves: a field of such a name can be made and not filtered.
 _WORDS: Final = frozenset({
@@ -31,6 +36,19 @@ _WORDS: Final = frozenset({
     "array_contains",
 })  # fmt: skip
 _WORD_STARTS: Final = ("json_", "array_", "st_", "text_", "phrase_", "random_", "x_")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The type of a Milvus field.
+
+    Attributes:
+        type: As ``schema_pb2.DataType`` numbers it.
+        element: The type of the elements, where that is ARRAY.
+    """
+
+    type: int
+    element: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +72,11 @@ class Column:
     nullable: bool = True
     source: int = 0
     element: int = 0
+
+    @property
+    def has_zone(self) -> bool:
+        """Whether it is a TIMESTAMPTZ, whose values are ISO 8601 text."""
+        return self.source == _TIMESTAMPTZ
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +110,32 @@ class Layout:
         return self.extra is not None or any(column.dynamic for column in self.columns.values())
 
 
-def of_spec(spec: CollectionSpec) -> Layout:
-    """The layout of a collection that vecbridge made."""
+def of_spec(spec: CollectionSpec, typed: Mapping[str, Source] | None = None) -> Layout:
+    """The layout of a collection of ours.
+
+    Args:
+        spec: What it holds.
+        typed: By name, the fields of its Milvus schema; a column that is not among them is dynamic.
+    """
+    typed = typed or {}
     return Layout(
         PK,
         "string" if spec.namespaced else spec.id_type,
         spec.id_type,
         spec.namespaced,
-        {field.name: Column(field.name, dynamic_key(field.name), field.type) for field in spec.fields},
+        {field.name: _column(field, typed.get(milvus_name(field.name))) for field in spec.fields},
     )
 
 
-def dynamic_key(name: str) -> str:
-    """The dynamic key of a column: its name, unless the expression language means something else by it."""
+def _column(field: Field, source: Source | None) -> Column:
+    key = milvus_name(field.name)
+    if source is None:
+        return Column(field.name, key, field.type)
+    return Column(field.name, key, field.type, dynamic=False, source=source.type, element=source.element)
+
+
+def milvus_name(name: str) -> str:
+    """The field or dynamic key of a column: its name, unless expressions mean something else by it."""
     lower = name.lower()
     return f"x_{name}" if lower in _WORDS or lower.startswith(_WORD_STARTS) else name
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.driver import Deadline, Described, OnFork
@@ -16,7 +16,8 @@ from vecbridge.errors import ConfigError, DeadlineError, InvalidURLError, StoreL
 from vecbridge.schema import CollectionSpec
 from vecbridge.stores.milvus import dialects
 from vecbridge.stores.milvus.dialects import Dialect
-from vecbridge.stores.milvus.driver import MilvusDriver, MilvusOptions, require_package
+from vecbridge.stores.milvus.driver import MilvusDriver, require_package
+from vecbridge.stores.milvus.options import MilvusOptions
 from vecbridge.urls import StoreURL
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class MilvusLiteDriver(MilvusDriver):
 
     Args:
         url: ``milvus+lite:///path/to/file.db``, or ``milvus+lite:./file.db``.
-        options: ``timeout``; see :class:`MilvusOptions`.
+        options: ``timeout`` and ``columns``; see :class:`MilvusOptions`.
         read_only: Changes nothing.
 
     Raises:
@@ -38,6 +39,7 @@ class MilvusLiteDriver(MilvusDriver):
 
     capabilities: ClassVar[Capabilities] = dialects.LITE.capabilities
     on_fork: ClassVar[OnFork] = "refuse"
+    _columns: ClassVar[Literal["typed", "dynamic"]] = "typed"
 
     def __init__(self, url: StoreURL, options: MilvusOptions, *, read_only: bool = False) -> None:
         super().__init__(url, options, read_only=read_only)

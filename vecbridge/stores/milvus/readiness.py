@@ -246,10 +246,13 @@ class Readiness:
 
 
 def _described(descriptions: Iterable[Any]) -> dict[str, tuple[IndexParams, int]]:
-    return {
-        each.field_name: (index_params.from_milvus(stored.unpaired(each.params))[0], int(each.indexed_rows))
-        for each in descriptions
-    }
+    """By vector field; a scalar index has no metric."""
+    found = {}
+    for each in descriptions:
+        index, metric = index_params.from_milvus(stored.unpaired(each.params))
+        if metric is not None:
+            found[each.field_name] = index, int(each.indexed_rows)
+    return found
 
 
 def _pending(description: Any) -> int:

@@ -1,8 +1,8 @@
 """Values of scalar columns as Milvus's messages hold them, and back.
 
 In the dynamic field a value is what JSON has for it, and a timestamp is its microseconds since 1970: whole
-numbers and doubles come back exactly from there, and are compared exactly. Typed fields are those of
-collections made elsewhere, where a timestamp is ISO 8601 text (TIMESTAMPTZ).
+numbers and doubles come back exactly from there, and are compared exactly. In a typed field of ours a
+timestamp is INT64, the same number; in one of a collection made elsewhere it is ISO 8601 text (TIMESTAMPTZ).
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def typed_field(column: Column, values: pa.Array) -> Any:
     if column.nullable:
         field.valid_data.extend(values.is_valid().to_pylist())
         values = values.drop_null()
+    if pa.types.is_timestamp(values.type) and not column.has_zone:
+        values = values.cast(pa.int64())
     listed = values.to_pylist()
     if column.source == DataType.JSON:
         field.scalars.json_data.data.extend(text.encode() for text in listed)
@@ -62,10 +64,11 @@ def typed_field(column: Column, values: pa.Array) -> Any:
         field.scalars.array_data.element_type = column.element
         for elements in listed:
             _holder(field.scalars.array_data.data.add(), column.element).extend(elements)
-    elif column.source == DataType.Timestamptz:
+    elif column.has_zone:
         _holder(field.scalars, column.source).extend(map(timestamps.text, listed))
     else:
         _holder(field.scalars, column.source).extend(listed)
+        getattr(field.scalars, _HOLDERS[column.source]).SetInParent()  # even where every value is null
     return field
 
 
@@ -79,7 +82,7 @@ def of_typed_field(field: Any, column: Column) -> pa.Array:
         values = [records.canonical_json(text.decode()) for text in scalars.json_data.data if text]
     else:
         values = [] if kind is None else list(getattr(scalars, kind).data)
-        if column.source == DataType.Timestamptz and kind == "string_data":
+        if column.has_zone and kind == "string_data":
             values = [timestamps.utc(text) if text else None for text in values]
     return pa.array(_spread(values, list(field.valid_data)), records.arrow_type(column.type))
 

@@ -223,8 +223,8 @@ def _varint(number: int) -> bytes:
     return bytes((*digits, number))
 
 
-def schema_message(spec: CollectionSpec, layout: Layout, id_bytes: int) -> Any:
-    """The Milvus schema of a collection that vecbridge makes."""
+def schema_message(spec: CollectionSpec, layout: Layout, id_bytes: int, typed: Sequence[Any] = ()) -> Any:
+    """The Milvus schema of a collection that vecbridge makes, with the fields of its typed columns."""
     key = schema_pb2.FieldSchema(name=layout.pk, is_primary_key=True, data_type=DataType.Int64)
     if layout.pk_type == "string":
         key.data_type = DataType.VarChar
@@ -236,7 +236,10 @@ def schema_message(spec: CollectionSpec, layout: Layout, id_bytes: int) -> Any:
         for field in spec.vectors
     ]
     return schema_pb2.CollectionSchema(
-        name=spec.name, fields=[key, *vectors], enable_dynamic_field=True, description="made by vecbridge"
+        name=spec.name,
+        fields=[key, *vectors, *typed],
+        enable_dynamic_field=True,
+        description="made by vecbridge",
     )
 
 

@@ -72,7 +72,7 @@ class RpcPlane(Plane):
     @staticmethod
     def encode(payloads: Payloads, vectors: FloatArray) -> Iterator[Encoded]:
         """Records as the client's channel takes them, with the bytes that they take as protobuf."""
-        numbers = memoryview(np.ascontiguousarray(vectors)).cast("B").cast("f")
+        numbers = np.ascontiguousarray(vectors).data.cast("B").cast("f")
         dim = vectors.shape[1]
         for place, (key, held) in enumerate(zip(payloads.keys, payloads.metadata, strict=True)):
             # The client reads a buffer at once; of a list, each number would be an object.

@@ -17,6 +17,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -90,12 +91,20 @@ def _bars(axes: Axes, title: str, lines: list[Line]) -> None:
     drawn = [_drawn(line) for line in lines]
     values = [value for value, _ in drawn]
     colours = [PLAIN if x.holds is None else GOOD if x.holds else BAD for x in lines]
-    bars = axes.barh(range(len(lines)), values, color=colours, height=0.7)
+    lengths = [each for pair in drawn for each in pair if each]
+    ratios = not _is_figure(lines[0])
+    logarithmic = bool(lengths) and max(lengths) > LONG_RANGE * min(lengths)
+    start = 1.0 if ratios and logarithmic else 0.0  # a logarithmic bar has no other natural start
+    widths = [value - start for value in values]
+    bars = axes.barh(range(len(lines)), widths, left=start, color=colours, height=0.7)
     axes.set_yticks(range(len(lines)), [_label(line) for line in lines])
     for bar, (value, target), line in zip(bars, drawn, lines, strict=True):
-        place = (max(value, target or 0.0), bar.get_y() + bar.get_height() / 2)
+        place = (max(value, target or 0.0, start), bar.get_y() + bar.get_height() / 2)
         text = f"{value:.3g}   {described(line)}".rstrip()
-        axes.annotate(text, place, (6, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.annotate(
+            text, place, (6, 0), textcoords="offset points", va="center", fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )  # fmt: skip
         if target is not None:
             low = bar.get_y()
             axes.plot([target, target], [low, low + bar.get_height()], color=MARK, linewidth=2)
@@ -103,21 +112,17 @@ def _bars(axes: Axes, title: str, lines: list[Line]) -> None:
     axes.tick_params(labelsize=8)
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
-    _scale(axes, [each for pair in drawn for each in pair if each], ratios=not _is_figure(lines[0]))
-
-
-def _scale(axes: Axes, values: list[float], *, ratios: bool) -> None:
-    """The horizontal axis: logarithmic where bars differ much; a line where a ratio is 1."""
-    if not values:
-        return
     if ratios:
-        axes.axvline(1, color=MARK, linewidth=0.8, linestyle=":")
-    if max(values) > LONG_RANGE * min(values):
+        axes.axvline(1, color=MARK, linewidth=0.8, linestyle=":", zorder=0)
+    if logarithmic:
+        low, high = min(*lengths, start or min(lengths)), max(lengths)
         axes.set_xscale("log")
-        low = min(1.0, *values) if ratios else min(values)
-        axes.set_xlim(0.7 * low, max(values) * (max(values) / low) ** 0.25)
-    else:
-        axes.set_xlim(0, 1.25 * max(values))
+        axes.set_xlim(0.8 * low, high * (high / low) ** 0.25)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+    elif lengths:
+        axes.set_xlim(0, 1.25 * max(lengths))
 
 
 def _label(line: Line) -> str:
@@ -168,6 +173,8 @@ def redraw(directory: Path) -> None:
     }
     for path in sorted(directory.glob("*.json")):
         result = json.loads(path.read_text("utf-8"))
+        if path.stem == "import_cost":  # its script draws milliseconds
+            continue
         if "lines" in result:
             draw([Line.from_dict(each) for each in result["lines"]], path.with_suffix(".png"))
         elif path.stem in servers:

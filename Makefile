@@ -80,6 +80,7 @@ bench: $(VENVS)/bench/.installed ## Run the benchmarks, each against a raw basel
 
 docs: $(VENVS)/docs/.installed ## Build the documentation into site/
 	$(VENVS)/docs/bin/python docs/generate_matrix.py
+	$(VENVS)/docs/bin/python docs/generate_performance.py
 	NO_MKDOCS_2_WARNING=1 $(VENVS)/docs/bin/mkdocs build --strict
 
 stack-up: | stack-needs ## Start Milvus in Docker; GPU=1 for the GPU build, ATTU=1 for the console

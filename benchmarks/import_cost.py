@@ -16,11 +16,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from support.harness import Line, Target, machine
 
 ROUNDS = 15
 RESULTS = Path(__file__).parent / "results"
 BARE = "bare interpreter"
 BASELINE = "import numpy"
+TARGETS = {"import vecbridge": Target("figure", "<=", 150)}
 CODE = {
     BARE: "pass",
     BASELINE: "import numpy",
@@ -58,8 +60,8 @@ def draw(milliseconds: dict[str, float], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    """Measure, print, write."""
+def main() -> int:
+    """Measure, print, write; 1 if a target does not hold."""
     best = measure()
     bare = best.pop(BARE)
     own = {name: round(1000 * (total - bare), 1) for name, total in best.items()}
@@ -68,10 +70,20 @@ def main() -> None:
     for name, cost in own.items():
         print(f"{name:<18} {cost:>8} {ratios[name]:>8}")
     RESULTS.mkdir(exist_ok=True)
-    values = {"bare_ms": round(1000 * bare, 1), "ms": own, "ratio_to_numpy": ratios}
+    lines = [
+        Line("import", name, "ms", cost, own[BASELINE], BASELINE, TARGETS.get(name))
+        for name, cost in own.items()
+        if name != BASELINE
+    ]
+    values = {
+        "machine": machine(),
+        "parameters": {"rounds": ROUNDS, "bare_ms": round(1000 * bare, 1)},
+        "lines": [line.to_dict() for line in lines],
+    }
     (RESULTS / "import_cost.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     draw(own, RESULTS / "import_cost.png")
+    return 0 if all(line.holds is not False for line in lines) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

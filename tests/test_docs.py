@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,15 +98,52 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
-def test_the_generated_tables_are_what_the_code_says() -> None:
-    spec = importlib.util.spec_from_file_location("generate_matrix", ROOT / "docs" / "generate_matrix.py")
+def generator(name: str) -> Any:
+    """A script that writes a page."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_generated_tables_are_what_the_code_says() -> None:
+    module = generator("generate_matrix")
     for name, page in (
         ("support-matrix.md", module.page()),
         ("migration-matrix.md", module.migration_page()),
     ):
         written = (ROOT / "docs" / name).read_text("utf-8")
         assert page == written, "run: python docs/generate_matrix.py"
+
+
+def test_the_page_of_figures_is_what_the_results_say() -> None:
+    written = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    assert generator("generate_performance").page() == written, "run: python docs/generate_performance.py"
+
+
+def test_the_page_of_figures_names_what_failed_and_where_vecbridge_is_slower(tmp_path: Path) -> None:
+    ratio = {"of": "ratio", "sense": ">=", "bound": 2}
+    common = {"section": "write", "unit": "rows/s", "figure": 50.0, "baseline": 100.0, "ratio": 0.5}
+    lines = [
+        common | {"what": "first", "against": "a client", "target": ratio, "holds": False},
+        common | {"what": "second", "against": "a client", "target": None, "holds": None},
+        common | {"what": "third", "against": "a client", "target": None, "holds": None, "withdrawn": "easy"},
+        common | {"what": "fourth", "against": "", "ratio": None, "target": None, "holds": None},
+    ]
+    machine = {"date": "2026-01-02", "cpu": "a CPU", "cores": 2, "system": "Linux", "faiss-cpu": "1.2.3"}
+    (tmp_path / "faiss_store.json").write_text(json.dumps({"machine": machine, "lines": lines}), "utf-8")
+    cells = {"cells": [{"share": 0.5, "recall": 0.97}, {"share": 0.1, "recall": 1.0}]}
+    (tmp_path / "recall-faiss.json").write_text(json.dumps(cells), "utf-8")
+    page = generator("generate_performance").page(tmp_path)
+    failed, slower = page.index("## Targets that did not hold"), page.index("## Slower than the baseline")
+    assert "Of 1 targets, 0 held." in page
+    assert failed < page.index("- first, beside a client: 50 rows/s, 0.50 of the baseline") < slower
+    assert slower < page.index("- second, beside a client") < page.index("## FAISS")
+    assert "Measured on 2026-01-02, a CPU, 2 cores, Linux. Versions: faiss-cpu 1.2.3." in page
+    figures = "<br>beside a client | 50 rows/s | 100 rows/s | 0.50 slower"
+    assert f"| write: first{figures} | at least 2 of the baseline: **did not hold** |" in page
+    assert f"| write: third{figures} | withdrawn: easy |" in page
+    assert "| share | recall |\n| --- | --- |\n| 0.5 | 0.97 |" in page
+    assert "No date was recorded." in page

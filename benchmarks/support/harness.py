@@ -113,6 +113,13 @@ class Line:
             return self.judged <= self.target.bound
         return self.judged >= self.target.bound
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Line:
+        """A line of JSON, without its spread."""
+        plain = {key: values[key] for key in ("section", "what", "unit", "figure", "baseline", "against")}
+        target = None if values["target"] is None else Target(**values["target"])
+        return cls(**plain, target=target, paired=values["ratio"])
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         values = {

@@ -1,0 +1,24 @@
+"""Puts the results of the benchmarks into the site: the page of figures links to them beside the sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+IN_REPOSITORY, IN_SITE = "../benchmarks/results/", "results/"
+
+
+def on_files(files: Files, *, config: Any) -> Files:
+    """Adds plots and JSON."""
+    for path in sorted(RESULTS.iterdir()):
+        if path.suffix in {".png", ".json"}:
+            files.append(File.generated(config, IN_SITE + path.name, abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Leads links to where the files are in the site."""
+    return markdown.replace(f"]({IN_REPOSITORY}", f"]({IN_SITE}")

@@ -22,6 +22,12 @@ def pytest_vecbridge_cases():
 """
 
 
+@pytest.fixture(autouse=True)
+def no_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing all that are installed takes seconds in each run."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 def run(pytester: pytest.Pytester, options: str, *arguments: str) -> pytest.RunResult:
     pytester.makeconftest(CONFTEST.format(options=options))
     pytester.makepyfile(test_mine=SUITE)

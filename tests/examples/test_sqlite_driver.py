@@ -35,19 +35,10 @@ def test_the_documented_driver_passes_the_whole_conformance_suite(
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: sqlite-driver\nVersion: 1.0\n")
     (installed / "entry_points.txt").write_text(ENTRY_POINT)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(pytester.path), str(ROOT)]))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # importing all takes seconds
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(test_sqlite="from vecbridge.testing.suite import *")
-    done = pytester.runpytest_subprocess(
-        "-p",
-        "no:asyncio",
-        "-p",
-        "no:cacheprovider",
-        "-q",
-        "--stores=sqlite",
-        "--numprocesses=2",
-        "-W",
-        "error",
-    )
+    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-q", "--stores=sqlite", "-W", "error")
     outcomes = done.parseoutcomes()
     assert done.ret == 0
     assert outcomes["passed"] > 250

@@ -17,7 +17,7 @@ class Undeclared(Exception):
     """Ends a test whose feature the store does not declare, after the store refused it as it must.
 
     The plugin reports the test as undeclared, not as passed. Raise it by :func:`undeclared`, which proves
-    the refusal; by itself only where there is nothing to refuse, as recall of a store that compares every row.
+    the refusal; by itself only where nothing is refused, as recall of a store that compares every row.
     """
 
 

@@ -125,10 +125,15 @@ def search_rows(stored: FieldVectors, queries: FloatArray, k: int, rows: Rows) -
         return best
     distances = np.empty((len(queries), len(rows)), np.float32)
     kernel = faiss.fvec_L2sqr_by_idx if stored.metric is Metric.L2 else faiss.fvec_inner_products_by_idx
-    for position in range(len(queries)):
-        query, out = queries[position], distances[position]
-        pointers = (faiss.swig_ptr(array) for array in (out, query, stored.values, rows))
-        kernel(*pointers, len(query), 1, len(rows))
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # of this thread: the kernel would wait for others that have nothing to do
+    try:
+        for position in range(len(queries)):
+            query, out = queries[position], distances[position]
+            pointers = (faiss.swig_ptr(array) for array in (out, query, stored.values, rows))
+            kernel(*pointers, len(query), 1, len(rows))
+    finally:
+        faiss.omp_set_num_threads(threads)
     if stored.metric is not Metric.L2:
         np.negative(distances, out=distances)
     if stored.metric is Metric.COSINE and not stored.unit:

@@ -23,6 +23,7 @@ _LEAST_ROWS: Final = 3584  # matches that are compared at least: clusters are no
 _MISSED: Final = 0.04  # share of the k best that may be expected in lists that are left
 _GROWTH: Final = 1.5  # of the number of matches that were compared, from step to step
 _OPTIMISM: Final = 2.5  # deviations below the mean at which a list's best row is expected
+_IMPROBABLE: Final = 5.0  # deviations below the mean at which no row of a list is expected
 _NEAR: Final = 8  # lists around a query that tell how dense the matches are there
 _NEAREST_ROWS: Final = 100  # rows around a query that tell it, too
 _PLAUSIBLE: Final = 1.5  # times k: so many matches are expected within the distance of the k-th best, at most
@@ -42,7 +43,7 @@ class Walk:
         self._stored = stored
         self._query = query
         self._means, self._deviations = lists.predicted(query, stored.metric)
-        self._order: Rows = (self._means - _OPTIMISM * self._deviations).argsort()
+        self._hopes = self._means - _OPTIMISM * self._deviations  # the least distance to be hoped for
 
     def share_nearby(self, counts: Rows) -> float:
         """The share of the rows around the query that match: the least of the next rows and of some lists.
@@ -50,7 +51,9 @@ class Walk:
         Args:
             counts: How many rows of each list match.
         """
-        near = self._order[:_NEAR]
+        hopes = self._hopes
+        near = hopes.argpartition(_NEAR)[:_NEAR] if len(hopes) > _NEAR else np.arange(len(hopes))
+        near = near[hopes[near].argsort()]
         sizes = self._lists.sizes[near].cumsum()
         enough = min(int(sizes.searchsorted(_NEAREST_ROWS)), len(near) - 1)
         return float((counts[near].cumsum()[enough:] / np.maximum(sizes[enough:], 1)).min())
@@ -75,7 +78,8 @@ class Walk:
             least: How many matches to compare at least, where that is more than usual.
         """
         counts = np.diff(starts)
-        order = self._order[counts[self._order] > 0]
+        order = np.flatnonzero(counts)
+        order = order[self._hopes[order].argsort()]
         ends = counts[order].cumsum()
         begins, stops = starts[order], starts[order + 1]
         best = Candidates.none(1)
@@ -96,6 +100,7 @@ class Walk:
 
     def _expected(self, left: Rows, counts: Rows, worst: float) -> float:
         """How many matches of some lists are expected to be nearer than a distance."""
+        left = left[self._means[left] - _IMPROBABLE * self._deviations[left] < worst]
         deviations = np.maximum(self._deviations[left], np.finfo(np.float32).tiny)
         return float((counts[left] * _normal((worst - self._means[left]) / deviations)).sum())
 

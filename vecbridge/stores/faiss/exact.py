@@ -19,7 +19,7 @@ _BLOCK: Final = 16_384
 _WIDE_BLOCK: Final = 1024
 LONGEST: Final = 1e18  # length whose square and its multiples are float32
 LONGEST_COSINE: Final = 1e37  # against a query of length one
-_SPARE: Final = 16  # candidates beyond k, so that rounding in float32 cannot push a true hit out
+SPARE: Final = 16  # candidates beyond k, so that rounding in float32 cannot push a true hit out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,9 +108,9 @@ def search_range(
         distances = _distances(stored, queries, stored.values[low:high], stored.norms[low:high])
         if not live[low:high].all():
             distances[:, ~live[low:high]] = np.inf
-        block = _best(distances, np.arange(low, high), k + _SPARE)
+        block = _best(distances, np.arange(low, high), k + SPARE)
         live_rows = np.where(np.isinf(block.distances), -1, block.rows)
-        best = merged([best, Candidates(live_rows, block.distances)], k + _SPARE)
+        best = merged([best, Candidates(live_rows, block.distances)], k + SPARE)
     return best
 
 
@@ -121,21 +121,26 @@ def search_rows(stored: FieldVectors, queries: FloatArray, k: int, rows: Rows) -
         for low in range(0, len(rows), _BLOCK):
             some = rows[low : low + _BLOCK]
             distances = _distances(stored, queries, stored.values[some], stored.norms[some])
-            best = merged([best, _best(distances, some, k + _SPARE)], k + _SPARE)
+            best = merged([best, _best(distances, some, k + SPARE)], k + SPARE)
         return best
     distances = np.empty((len(queries), len(rows)), np.float32)
     kernel = faiss.fvec_L2sqr_by_idx if stored.metric is Metric.L2 else faiss.fvec_inner_products_by_idx
-    for position in range(len(queries)):
-        query, out = queries[position], distances[position]
-        pointers = (faiss.swig_ptr(array) for array in (out, query, stored.values, rows))
-        kernel(*pointers, len(query), 1, len(rows))
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # of this thread: the kernel would wait for others that have nothing to do
+    try:
+        for position in range(len(queries)):
+            query, out = queries[position], distances[position]
+            pointers = (faiss.swig_ptr(array) for array in (out, query, stored.values, rows))
+            kernel(*pointers, len(query), 1, len(rows))
+    finally:
+        faiss.omp_set_num_threads(threads)
     if stored.metric is not Metric.L2:
         np.negative(distances, out=distances)
     if stored.metric is Metric.COSINE and not stored.unit:
         distances /= stored.norms[rows].astype(np.float32)
     if len(queries) == 1:
-        return _best_of_one(distances[0], rows, k + _SPARE)
-    return _best(distances, rows, k + _SPARE)
+        return _best_of_one(distances[0], rows, k + SPARE)
+    return _best(distances, rows, k + SPARE)
 
 
 def search_wide(stored: FieldVectors, queries: FloatArray, k: int, rows: Rows) -> Candidates:

@@ -22,6 +22,7 @@ from vecbridge.query import FloatArray
 from vecbridge.schema import Metric, VectorField
 from vecbridge.stores.faiss import gpu
 from vecbridge.stores.faiss.exact import Candidates
+from vecbridge.stores.faiss.lists import Lists
 
 AUTO_FROM: Final = 20_000  # rows below which Auto searches exactly: it takes a few milliseconds
 _POINTS_PER_CENTROID: Final = 39  # FAISS warns below that many training points
@@ -138,7 +139,7 @@ def checksum(path: Path) -> int:
     return crc
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Loaded:
     """An index over rows first to first + rows, open for searching.
 
@@ -147,29 +148,30 @@ class Loaded:
         first: First row that it covers.
         rows: How many.
         storage: What a graph reads its vectors from; held so that the mapped memory stays.
+        lists: Where its rows are in the space; None of a small index, and where the file is lost.
     """
 
     index: Any
     first: int
     rows: int
     storage: tuple[Any, ...] = ()
+    lists: Lists | None = None
     _params: dict[int, Any] = dataclasses.field(default_factory=dict)
 
-    def search(self, queries: FloatArray, k: int, breadth: int) -> Candidates:
+    def search(self, queries: FloatArray, k: int, breadth: int, selector: Any = None) -> Candidates:
         """The best k rows that the index finds.
 
         Args:
             queries: As prepared.
             k: How many.
             breadth: ef of a graph, nprobe of lists.
+            selector: Which rows it may return, counted from its first one; None for all.
         """
         breadth = max(breadth, k) if self.is_graph else min(breadth, self.index.nlist)
-        if (params := self._params.get(breadth)) is None:
-            params = self._params[breadth] = (
-                faiss.SearchParametersHNSW(efSearch=breadth)
-                if self.is_graph
-                else faiss.SearchParametersIVF(nprobe=breadth)
-            )
+        if selector is not None:
+            params = self._parameters(breadth, sel=selector)
+        elif (params := self._params.get(breadth)) is None:
+            params = self._params[breadth] = self._parameters(breadth)
         index = self.index
         distances, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         pointers = (faiss.swig_ptr(distances), faiss.swig_ptr(rows))
@@ -182,10 +184,19 @@ class Loaded:
             rows[rows >= 0] += self.first
         return Candidates(rows, distances)
 
+    def _parameters(self, breadth: int, **selector: Any) -> Any:
+        if self.is_graph:
+            return faiss.SearchParametersHNSW(efSearch=breadth, **selector)
+        return faiss.SearchParametersIVF(nprobe=breadth, **selector)
+
     @property
     def is_graph(self) -> bool:
         """Whether breadth is ef; it is nprobe otherwise."""
         return isinstance(self.index, faiss.IndexHNSW)
+
+    def share(self, nprobe: int, rows: int) -> int:
+        """How many of some rows are in as many lists, about."""
+        return min(rows, math.ceil(rows * nprobe / int(self.index.nlist)))
 
     def default_breadth(self, k: int) -> int:
         """The breadth of a query that asks for none.

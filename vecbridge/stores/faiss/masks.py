@@ -16,17 +16,19 @@ _PIECE: Final = 1 << 17  # rows
 _CODED_FROM: Final = 4096  # elements
 
 
-def mask(filter: Filter, snapshot: Snapshot) -> Mask:
-    """Which live rows match; bool (snapshot.total,).
+def mask(filter: Filter, snapshot: Snapshot, first: int = 0) -> Mask:
+    """Which live rows match; bool (snapshot.total - first,).
 
     Args:
         filter: Normalized.
         snapshot: The rows.
+        first: The first row that is asked about.
     """
     matches = np.empty(snapshot.total, np.bool_)
     uncoded: list[tuple[_Piece, str]] = []
     for start, chunk in zip(snapshot.starts, snapshot.chunks, strict=False):
-        for low in range(0, chunk.rows, _PIECE):
+        behind = max(0, first - start) // _PIECE  # pieces of the chunk that are not asked about
+        for low in range(behind * _PIECE, chunk.rows, _PIECE):
             piece = _Piece(chunk, low, uncoded)
             part = slice(start + low, start + low + piece.rows)
             matching = records.booleans(kernels.matching(filter, piece, "faiss"))
@@ -34,7 +36,7 @@ def mask(filter: Filter, snapshot: Snapshot) -> Mask:
     if uncoded:  # one a call, so that none is slow
         piece, name = uncoded[0]
         piece.code(name)
-    return matches
+    return matches[first:]
 
 
 class _Piece:

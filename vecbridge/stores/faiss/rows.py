@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,24 @@ class Chunk:
         self.coded: dict[tuple[str, int], Any] = {}
 
 
+class Version(NamedTuple):
+    """Which snapshot of a namespace it is.
+
+    Attributes:
+        origin: The same object in all snapshots that were extended from one.
+        total: Rows ever written.
+        dead: How many of them are dead.
+    """
+
+    origin: object
+    total: int
+    dead: int
+
+    def precedes(self, later: Version) -> bool:
+        """Whether the other one is of the same rows and maybe of more, some of which may have died since."""
+        return self.origin is later.origin and self.total <= later.total and self.dead <= later.dead
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """The rows as of one commit; it never changes.
@@ -61,6 +79,7 @@ class Snapshot:
         starts: The first row of each chunk, then ``total``.
         dead: Every dead row.
         successors: What replaced each of them, -1 if nothing did.
+        origin: As of :class:`Version`.
     """
 
     total: int
@@ -73,6 +92,7 @@ class Snapshot:
     starts: list[int]
     dead: tuple[Rows, ...]
     successors: tuple[Rows, ...]
+    origin: object
 
     @classmethod
     def empty(cls, spec: CollectionSpec) -> Snapshot:
@@ -81,7 +101,7 @@ class Snapshot:
         norms = {name: np.empty(0, np.float64) for name in names}
         nothing = np.empty(0, np.bool_)
         longest, unit = dict.fromkeys(names, 0.0), dict.fromkeys(names, True)
-        return cls(0, nothing, 0, norms, longest, unit, (), [0], (), ())
+        return cls(0, nothing, 0, norms, longest, unit, (), [0], (), (), object())
 
     def extended(self, frames: Iterable[Frame]) -> Snapshot:
         """The snapshot after some more commits."""
@@ -110,6 +130,11 @@ class Snapshot:
             dead=_few((*self.dead, *(frame.dead for frame in killing))),
             successors=_few((*self.successors, *(frame.successors for frame in killing))),
         )
+
+    @property
+    def version(self) -> Version:
+        """What tells it from the snapshots that it was extended from or is extended to."""
+        return Version(self.origin, self.total, self.total - self.live_rows)
 
     def widened(self, schema: pa.Schema) -> Snapshot:
         """The same rows, with null in the columns that they lack."""

@@ -1,95 +1,44 @@
-"""How a query is answered: by the index where that loses nothing, exactly where it would.
+"""How a query is answered: by the index where that loses nothing, by the rows themselves where it would.
 
-A filter never costs recall. Up to ``EXACT_ROWS`` matches every one of them is compared. Above, the index
-is asked for so many neighbours that k matches should be among them; if k are, they are the best that the
-index knows of; if not (a filter that keeps away from the query's region), every match is compared.
+A filter never costs recall. Within each index
+
+- up to ``EXACT_ROWS`` matches are compared, every one;
+- the graph is searched for matches where enough of the rows around the query match: ``GRAPH_FROM``;
+- else, or where the graph must have missed some, the lists of the rows are visited, the most promising ones
+  first: :mod:`.walk`.
+
+Rows that no index covers yet are compared, every one that matches.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-import faiss
 import numpy as np
 
 from vecbridge.driver import SearchRequest
-from vecbridge.filters import Filter
 from vecbridge.query import FloatArray
 from vecbridge.schema import Metric
-from vecbridge.stores.faiss import exact, masks
-from vecbridge.stores.faiss.exact import Candidates, Distances, FieldVectors
+from vecbridge.stores.faiss import exact
+from vecbridge.stores.faiss.exact import Candidates, FieldVectors
 from vecbridge.stores.faiss.indexes import Loaded
 from vecbridge.stores.faiss.log import Rows
 from vecbridge.stores.faiss.rows import Mask, Snapshot
+from vecbridge.stores.faiss.selections import Selection
+from vecbridge.stores.faiss.walk import Walk
 
-EXACT_ROWS: Final = 32_768
-_COMPRESSED_FROM: Final = 2048  # matches of a filter that comes again
-_MASKS_KEPT: Final = 16
-_MASKS_BYTES: Final = 256 << 20
+EXACT_ROWS: Final = 4096
+GRAPH_FROM: Final = 0.3  # share of the rows around a query that match, from which the graph finds them
+_SHARES: Final = 8  # queries of the same eighth of that share search the graph together
+_COMPARED_PER_EF: Final = (
+    32  # matches that a walk compares at least for each unit of an ``ef`` that is asked for
+)
+_AT_ONCE: Final = 256  # queries whose order of the lists is in memory at the same time
 _FETCH_LIMIT: Final = 4096
-_NARROWEST: Final = 0.25  # share of matches below which no more lists are visited
+_NARROWEST: Final = 0.25  # share of live rows below which no more lists are visited
 _NEARLY_ALL: Final = 0.9  # share of live rows from which a search is as broad as it was asked to be
 _LONG: Final = 100.0  # product of lengths from which float32 dot products are off by more than 1e-5
-
-
-@dataclass(slots=True, eq=False)
-class Selection:
-    """The rows that match a filter.
-
-    Attributes:
-        allowed: bool (total,).
-        count: How many there are.
-        uses: How often it was asked for.
-        compressed: By vector field, the matches at 8 bits a component, for filters that come again.
-    """
-
-    allowed: Mask
-    count: int
-    uses: int = 0
-    compressed: dict[str, Any] = field(default_factory=dict)
-    _rows: Rows | None = None
-
-    @property
-    def rows(self) -> Rows:
-        """The same as row numbers; kept where they are few."""
-        if self._rows is not None:
-            return self._rows
-        rows = np.flatnonzero(self.allowed)
-        if self.count <= EXACT_ROWS:
-            self._rows = rows
-        return rows
-
-
-class Selections:
-    """The filters that were used last on one snapshot."""
-
-    def __init__(self) -> None:
-        self._of: tuple[Snapshot | None, OrderedDict[Filter, Selection]] = None, OrderedDict()
-
-    def get(self, filter: Filter, snapshot: Snapshot) -> Selection:
-        """The rows that match a normalized filter.
-
-        It takes no lock: each step is one operation of a dict. Threads that meet here may evaluate a filter
-        twice, or count a use less, which does no harm.
-        """
-        known, selections = self._of
-        if known is not snapshot:
-            self._of = snapshot, selections = snapshot, OrderedDict()
-        selection = selections.pop(filter, None)
-        if selection is None:
-            allowed = masks.mask(filter, snapshot)
-            selection = Selection(allowed, int(np.count_nonzero(allowed)))
-        selection.uses += 1
-        selections[filter] = selection  # as the last one
-        most = max(1, min(_MASKS_KEPT, _MASKS_BYTES // max(1, snapshot.total)))
-        while len(selections) > most:
-            with suppress(KeyError):  # another thread removed the last one
-                selections.popitem(last=False)
-        return selection
 
 
 def search(
@@ -120,61 +69,17 @@ def search(
         rows = np.flatnonzero(snapshot.live) if selection is None else selection.rows
         return exact.search_wide(stored, queries, k, rows)
     if selection is not None and (matching <= EXACT_ROWS or not indexes):
-        candidates = _among(selection, query.field.name, stored, queries, k)
+        candidates = exact.search_rows(stored, queries, k, selection.rows)
         rough = False
+    elif selection is not None:
+        candidates = _matching(query, queries, snapshot, stored, indexes, selection, k)
+        rough = query.field.index.quantized
     else:
-        candidates = _with_indexes(query, queries, snapshot, stored, indexes, selection, k)
+        candidates = _with_indexes(query, queries, snapshot, stored, indexes, k)
         rough = query.field.index.quantized
     if rough or (stored.metric is Metric.DOT and _long(stored, queries, snapshot, query.field.name)):
         return exact.rescored(stored, queries, candidates, k)
     return candidates.first(k)
-
-
-def _among(selection: Selection, name: str, stored: FieldVectors, queries: FloatArray, k: int) -> Candidates:
-    """The best matches, by comparing them all: compressed where that is sure to lose none."""
-    count = len(selection.rows)
-    if selection.uses < 2 or not max(_COMPRESSED_FROM, 8 * k) <= count <= EXACT_ROWS:
-        return exact.search_rows(stored, queries, k, selection.rows)
-    codes = selection.compressed.get(name)
-    if codes is None:
-        vectors = stored.prepare(stored.values[selection.rows])
-        metric = faiss.METRIC_L2 if stored.metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT
-        codes = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_8bit, metric)
-        codes.train(vectors)
-        codes.add(vectors)
-        selection.compressed[name] = codes
-    distances, places = codes.search(queries, 2 * k + 16)
-    if stored.metric is not Metric.L2:
-        np.negative(distances, out=distances)
-    candidates = exact.rescored(stored, queries, Candidates(selection.rows[places], distances), k)
-    unsure = np.flatnonzero(
-        ~(candidates.distances[:, -1] <= distances[:, -1] - _margin(codes, queries, distances[:, -1]))
-    )
-    if len(unsure):
-        surely = exact.search_rows(stored, queries[unsure], k, selection.rows)
-        candidates = _replaced(candidates, unsure, surely.first(k))
-    return candidates
-
-
-def _margin(codes: Any, queries: FloatArray, worst: Distances) -> FloatArray:
-    """How far the distance of a compressed vector may be from the truth, for each query; shape (n,).
-
-    Rounding errs by at most half a step in each component, independently; by Hoeffding's inequality
-    (1963, doi:10.1080/01621459.1963.10500830) four times the root of the summed squares of the ranges
-    is exceeded with a probability below e^-32.
-
-    Args:
-        codes: The compressed vectors.
-        queries: As prepared.
-        worst: The key of the last candidate; what is no candidate lies beyond it.
-    """
-    steps = faiss.vector_to_array(codes.sq.trained)[codes.d :] / 255
-    margin: FloatArray
-    if codes.metric_type == faiss.METRIC_L2:
-        margin = 8 * steps.max() * np.sqrt(worst) + np.square(steps).sum() / 4
-    else:
-        margin = 4 * np.linalg.norm(queries * steps, axis=1)
-    return margin
 
 
 def _with_indexes(
@@ -183,12 +88,12 @@ def _with_indexes(
     snapshot: Snapshot,
     stored: FieldVectors,
     indexes: list[Loaded],
-    selection: Selection | None,
     k: int,
 ) -> Candidates:
-    allowed = snapshot.live if selection is None else selection.allowed
+    """The best live rows."""
+    allowed = snapshot.live
     wanted = 4 * k + 64 if query.field.index.quantized else k
-    if len(indexes) == 1 and indexes[0].rows == snapshot.live_rows == snapshot.total and selection is None:
+    if len(indexes) == 1 and indexes[0].rows == snapshot.live_rows == snapshot.total:
         candidates = _ask(indexes[0], queries, query, min(wanted, snapshot.total), snapshot.total, allowed)
         if candidates.full:  # the common case, and nothing to merge
             return candidates
@@ -197,7 +102,7 @@ def _with_indexes(
     for index in indexes:
         stop = index.first + index.rows
         some = allowed[index.first : stop]
-        count = index.rows if selection is None and snapshot.live_rows == snapshot.total else int(some.sum())
+        count = index.rows if snapshot.live_rows == snapshot.total else int(some.sum())
         part = _ask(index, queries, query, min(wanted, count), count, allowed)
         short |= (part.rows >= 0).sum(axis=1) < min(k, count)
         parts.append(part)
@@ -207,12 +112,102 @@ def _with_indexes(
     candidates = exact.merged(parts, wanted)
     if short.any():
         again = np.flatnonzero(short)
-        if selection is None:
-            surely = exact.search_range(stored, queries[again], wanted, 0, snapshot.total, allowed)
-        else:
-            surely = exact.search_rows(stored, queries[again], wanted, selection.rows)
+        surely = exact.search_range(stored, queries[again], wanted, 0, snapshot.total, allowed)
         candidates = _replaced(candidates, again, surely.first(wanted))
     return candidates
+
+
+def _matching(
+    query: SearchRequest,
+    queries: FloatArray,
+    snapshot: Snapshot,
+    stored: FieldVectors,
+    indexes: list[Loaded],
+    selection: Selection,
+    k: int,
+) -> Candidates:
+    """The best rows that match a filter."""
+    parts = [_matching_of(index, query, queries, stored, selection, k) for index in indexes]
+    covered = indexes[-1].first + indexes[-1].rows
+    if covered < snapshot.total:
+        behind = np.flatnonzero(selection.allowed[covered:]) + covered
+        if len(behind):
+            parts.append(exact.search_rows(stored, queries, k, behind))
+    return exact.merged(parts, max(k, *(part.rows.shape[1] for part in parts)))
+
+
+def _matching_of(
+    index: Loaded,
+    query: SearchRequest,
+    queries: FloatArray,
+    stored: FieldVectors,
+    selection: Selection,
+    k: int,
+) -> Candidates:
+    """The best matches within an index."""
+    part = selection.within(index)
+    count = len(part.rows)
+    k = min(k, count)
+    if k == 0:
+        return Candidates.none(len(queries))
+    asked = query.ef if index.is_graph else query.nprobe
+    if count == index.rows:
+        wanted = min(4 * k + 64 if query.field.index.quantized else k, count)
+        candidates = index.search(queries, wanted, index.default_breadth(k) if asked is None else asked)
+        short = np.flatnonzero((candidates.rows >= 0).sum(axis=1) < k)
+        if len(short):
+            surely = exact.search_rows(stored, queries[short], k, part.rows)
+            candidates = _replaced(candidates, short, surely)
+        return candidates
+    if index.lists is None or part.starts is None or count <= EXACT_ROWS:
+        return exact.search_rows(stored, queries, k, part.rows)
+    return _by_lists(index, queries, stored, selection, k, asked)
+
+
+def _by_lists(
+    index: Loaded, queries: FloatArray, stored: FieldVectors, selection: Selection, k: int, asked: int | None
+) -> Candidates:
+    """The best matches within an index, by the graph or by the lists as each query is better served.
+
+    Args:
+        index: The index.
+        queries: As prepared.
+        stored: The vectors.
+        selection: The matches.
+        k: How many.
+        asked: The ef or nprobe of the query. At least as large a share of the matches is compared as nprobe
+            is of the lists of the index.
+    """
+    if len(queries) > _AT_ONCE:
+        some = [queries[low : low + _AT_ONCE] for low in range(0, len(queries), _AT_ONCE)]
+        parts = [_by_lists(index, each, stored, selection, k, asked) for each in some]
+        distances = np.concatenate([each.distances for each in parts])
+        return Candidates(np.concatenate([each.rows for each in parts]), distances)
+    part = selection.within(index)
+    assert index.lists is not None
+    assert part.starts is not None
+    counts = np.diff(part.starts)
+    walks = [Walk(index.lists, stored, query) for query in queries]
+    breadths = np.zeros(len(queries), np.int64)
+    if index.is_graph:
+        shares = np.array([walk.share_nearby(counts) for walk in walks])
+        eighths = np.maximum(np.floor(shares * _SHARES), 1) / _SHARES
+        breadth = index.default_breadth(k) if asked is None else max(asked, k)
+        breadths = np.where(shares >= GRAPH_FROM, np.ceil(breadth / np.sqrt(eighths)), 0).astype(np.int64)
+    rows, distances = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), np.inf, np.float32)
+    for breadth in np.unique(breadths[breadths > 0]).tolist():
+        lines = np.flatnonzero(breadths == breadth)
+        found = index.search(np.ascontiguousarray(queries[lines]), k, breadth, selection.selector(index))
+        rows[lines], distances[lines] = found.rows, found.distances
+    least = 0
+    if asked is not None:
+        least = _COMPARED_PER_EF * asked if index.is_graph else index.share(asked, len(part.rows))
+    for line, walk in enumerate(walks):
+        if rows[line, -1] >= 0 and not walk.doubts(k, float(distances[line, -1]), counts):
+            continue
+        found = walk.best(k, part.rows, part.starts, least)
+        rows[line], distances[line] = found.rows[0], found.distances[0]
+    return Candidates(rows, distances)
 
 
 def _ask(

@@ -12,8 +12,9 @@ import logging
 import os
 import time
 import zlib
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,9 +27,9 @@ from vecbridge.errors import CorruptStoreError, DeadlineError
 from vecbridge.query import FloatArray
 from vecbridge.schema import CollectionSpec, Metric, VectorField
 from vecbridge.storage import replace_file
-from vecbridge.stores.faiss import gpu
+from vecbridge.stores.faiss import gpu, lists
 from vecbridge.stores.faiss import indexes as faiss_indexes
-from vecbridge.stores.faiss.exact import LONGEST, FieldVectors
+from vecbridge.stores.faiss.exact import FieldVectors
 from vecbridge.stores.faiss.indexes import Loaded
 from vecbridge.stores.faiss.rows import Mask, Snapshot
 from vecbridge.stores.faiss.vectors import VectorFile
@@ -116,6 +117,8 @@ class Segments:
                 continue
             index = self._open.get(segment.file) or self._load(segment, vectors)
             if index is not None:
+                if index.lists is None:
+                    index = replace(index, lists=self._load_lists(segment))
                 known.append(segment)
                 loaded[segment.file] = index
         self._known, self._open, self._stamp = known, loaded, stamp
@@ -135,6 +138,24 @@ class Segments:
     def covered(self, vector: int) -> int:
         """The first row that no index covers."""
         return sum(index.rows for index in self.of(vector))
+
+    def lacks_lists(self, vector: int) -> bool:
+        """Whether the lists of an index are not there, as in a collection of an earlier version."""
+        return any(index.lists is None and index.rows >= lists.LISTS_FROM for index in self.of(vector))
+
+    def complete(self, vector: int, vectors: dict[str, FieldVectors]) -> None:
+        """Makes the lists that are not there; the writer alone may call this.
+
+        Raises:
+            OSError: No room, or whatever the file system says; the indexes are as they were.
+        """
+        stored = vectors[self._spec.vectors[vector].name]
+        for segment in self._chain(vector):
+            if self._open[segment.file].lists is None:
+                self._store_lists(stored, segment.vector, segment.first, segment.first + segment.rows)
+        self._store_manifest(self._known)  # readers open what is new when that file changes
+        with self._mutex:
+            self.refresh(vectors)
 
     def state(self, vector: int, snapshot: Snapshot) -> str:
         """As Status.indexes says it."""
@@ -172,6 +193,7 @@ class Segments:
                 end = _add_to_graph(index, source, covered, stop, deadline)
             else:
                 end = _add_to_lists(index, stored, snapshot.live, first, covered, stop, deadline)
+            self._store_lists(stored, vector, first, end)
             self._store(index, vector, grow, first, end, unit)
             with self._mutex:
                 self.refresh(vectors)
@@ -226,9 +248,9 @@ class Segments:
         rows = np.flatnonzero(snapshot.live)
         if len(rows) > wanted:
             rows = np.sort(np.random.default_rng(0).choice(rows, wanted, replace=False))
-        sample = _finite(stored.prepare(stored.values[rows]))
+        sample = lists.comparable(stored, stored.values[rows])
         index = gpu.trained(faiss_indexes.new(field), sample, self._device)
-        _write_beside(index, path)
+        _write_beside(lambda beside: faiss_indexes.write(index, beside), path)
         return index
 
     def _to_grow(self, segment: Segment, source: FloatArray) -> Any:
@@ -245,18 +267,41 @@ class Segments:
         self, index: Any, vector: int, grown: Segment | None, first: int, end: int, unit: bool
     ) -> None:
         path = self._directory / f"index-{vector}-{first}-{end}.faiss"
-        _write_beside(index, path)
+        _write_beside(lambda beside: faiss_indexes.write(index, beside), path)
         params, _ = _params(self._spec.vectors[vector])
         size, crc = path.stat().st_size, faiss_indexes.checksum(path)
         segment = Segment(vector, first, end - first, path.name, unit, params, size, crc)
         chain = self._chain(vector)
         kept = [old for old in self._known if old != grown and (old.vector != vector or old in chain)]
-        listing = json.dumps([asdict(entry) for entry in [*kept, segment]])
-        replace_file(self._manifest, listing.encode())
-        listed = {path.name, *(old.file for old in kept)}
-        for other in self._directory.glob(f"index-{vector}-*.faiss"):
-            if other.name not in listed:  # what it grew from, or what a writer that died left behind
-                other.unlink()
+        self._store_manifest([*kept, segment])
+        listed = {path.stem, *(Path(old.file).stem for old in kept)}
+        for other in (*self._directory.glob(f"index-{vector}-*"), *self._directory.glob(f"lists-{vector}-*")):
+            if other.stem.replace("lists", "index") not in listed:
+                other.unlink()  # what it grew from, or what a writer that died left behind
+
+    def _store_manifest(self, segments: list[Segment]) -> None:
+        replace_file(self._manifest, json.dumps([asdict(segment) for segment in segments]).encode())
+
+    def _lists_path(self, vector: int, first: int, stop: int) -> Path:
+        return self._directory / f"lists-{vector}-{first}-{stop}.bin"
+
+    def _store_lists(self, stored: FieldVectors, vector: int, first: int, stop: int) -> None:
+        if stop - first >= lists.LISTS_FROM:
+            made = lists.built(stored, first, stop)
+            _write_beside(lambda path: lists.write(made, path), self._lists_path(vector, first, stop))
+
+    def _load_lists(self, segment: Segment) -> lists.Lists | None:
+        """The lists of an index, None of a small one; without them all matches of a filter are compared."""
+        if segment.rows < lists.LISTS_FROM:
+            return None
+        path = self._lists_path(segment.vector, segment.first, segment.first + segment.rows)
+        try:
+            return lists.read(path, segment.rows, self._spec.vectors[segment.vector].dim)
+        except FileNotFoundError:
+            return None  # of an earlier version
+        except (OSError, CorruptStoreError) as exc:
+            _LOG.warning("%s cannot be used (%s): filters take longer until it is made again", path, exc)
+            return None
 
 
 def _add_to_graph(index: Any, source: FloatArray, start: int, stop: int, deadline: Deadline) -> int:
@@ -276,16 +321,10 @@ def _add_to_lists(
     for low in range(start, stop, _ADD_ROWS):
         high = min(low + _ADD_ROWS, stop)
         rows = low + np.flatnonzero(live[low:high])
-        index.add_with_ids(_finite(stored.prepare(stored.values[rows])), rows - first)
+        index.add_with_ids(lists.comparable(stored, stored.values[rows]), rows - first)
         if time.monotonic() >= deadline.at:
             return high
     return stop
-
-
-def _finite(vectors: FloatArray) -> FloatArray:
-    """Cut where FAISS would abort the process over an infinite distance; searches pass such rows by."""
-    limit = np.float32(LONGEST / vectors.shape[1] ** 0.5)
-    return np.clip(vectors, -limit, limit)
 
 
 def _problem(segment: Segment, path: Path, field: VectorField) -> str | None:
@@ -305,11 +344,11 @@ def _params(field: VectorField) -> tuple[str, int]:
     return text, zlib.crc32(text.encode())
 
 
-def _write_beside(index: Any, path: Path) -> None:
-    """Writes an index under another name first, so that the name never stands for half a file."""
+def _write_beside(write: Callable[[Path], None], path: Path) -> None:
+    """Has a file written under another name first, so that the name never stands for half a file."""
     temporary = path.with_name(f".{path.name}")
     try:
-        faiss_indexes.write(index, temporary)
+        write(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

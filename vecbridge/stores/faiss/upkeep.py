@@ -56,7 +56,7 @@ class Upkeep:
         """
         fields = self._reader.place.spec.vectors
         view = self._reader.view()
-        if not any(view.pending(field.name) for field in fields):
+        if not view.listless and not any(view.pending(field.name) for field in fields):
             return
         with self._lock:
             with self._writer.writing() as generation:
@@ -69,6 +69,9 @@ class Upkeep:
                         segments.extend(position, view.snapshot, view.vectors, deadline)
                     finally:
                         self._reader.renew()
+                if segments.lacks_lists(position):
+                    segments.complete(position, view.vectors)
+                    self._reader.renew()
 
     def compact(self, deadline: Deadline) -> None:
         """Writes the live rows to a new generation, indexes included, and switches to it.

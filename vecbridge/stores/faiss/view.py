@@ -7,7 +7,7 @@ before what stands on its left has reached the disk::
     commit       rows of vectors-<i>.f32  ==>  one frame of rows-<n>.log  ==>  acknowledged
     new log      rows-<n+1>.log           ==>  CURRENT names it           ==>  rows-<n>.log is removed
     compaction   generation <g+1>         ==>  CURRENT names it           ==>  generation <g> is removed
-    index        index-*.faiss            -->  indexes.json lists it      ==>  what it grew from is removed
+    index        lists-*.bin, *.faiss     -->  indexes.json lists it      ==>  what it grew from is removed
 
 So at every moment, after a crash too, this holds:
 
@@ -47,8 +47,8 @@ from vecbridge.stores.faiss.indexes import Loaded
 from vecbridge.stores.faiss.log import Frame, NewFieldsError, Rows
 from vecbridge.stores.faiss.place import Place, StoredSpec
 from vecbridge.stores.faiss.rows import IdIndex, Snapshot
-from vecbridge.stores.faiss.search import Selections
 from vecbridge.stores.faiss.segments import Segments
+from vecbridge.stores.faiss.selections import Selections
 from vecbridge.stores.faiss.vectors import VectorFile
 
 CURRENT: Final = "CURRENT"
@@ -68,6 +68,7 @@ class View:
         files: By vector field, their file.
         indexes: By vector field, the open indexes; they cover no more than the snapshot.
         states: By vector field, the state of the index as Status says it.
+        listless: Vector fields of which an index lacks its lists.
     """
 
     generation: str
@@ -76,6 +77,7 @@ class View:
     files: dict[str, VectorFile]
     indexes: dict[str, list[Loaded]]
     states: dict[str, str]
+    listless: frozenset[str]
 
     def pending(self, vector: str) -> int:
         """Rows that an index of the field could cover now and does not."""
@@ -205,7 +207,10 @@ class Generation:
         states = {
             field.name: self.segments.state(position, snapshot) for position, field in enumerate(fields)
         }
-        return View(self.name, snapshot, vectors, files, indexes, states)
+        listless = frozenset(
+            field.name for position, field in enumerate(fields) if self.segments.lacks_lists(position)
+        )
+        return View(self.name, snapshot, vectors, files, indexes, states, listless)
 
 
 class Reader:

@@ -1,0 +1,115 @@
+"""The best matches of a filter, list by list: those lists first whose rows should be the nearest.
+
+The rows of a list that match are compared one by one. After each step, what was found is held against what
+the lists that are left should hold: how many of their matches are expected to be nearer than the k-th best
+that was found, by the mean and the deviation of their distances (:meth:`.lists.Lists.predicted`). The search
+ends when so few are expected that recall does not suffer. So it ends soon where many matches are near the
+query, and goes on where all of them are far, because their distances hardly differ then.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from vecbridge.query import FloatArray
+from vecbridge.stores.faiss import exact
+from vecbridge.stores.faiss.exact import Candidates, FieldVectors
+from vecbridge.stores.faiss.lists import Lists, Numbers
+from vecbridge.stores.faiss.log import Rows
+
+_LEAST_ROWS: Final = 3584  # matches that are compared at least: clusters are no Gaussians near the query
+_MISSED: Final = 0.04  # share of the k best that may be expected in lists that are left
+_GROWTH: Final = 1.5  # of the number of matches that were compared, from step to step
+_OPTIMISM: Final = 2.5  # deviations below the mean at which a list's best row is expected
+_IMPROBABLE: Final = 5.0  # deviations below the mean at which no row of a list is expected
+_NEAR: Final = 8  # lists around a query that tell how dense the matches are there
+_NEAREST_ROWS: Final = 100  # rows around a query that tell it, too
+_PLAUSIBLE: Final = 1.5  # times k: so many matches are expected within the distance of the k-th best, at most
+
+
+class Walk:
+    """A search from one query.
+
+    Args:
+        lists: Of the segment.
+        stored: The vectors.
+        query: As prepared, of shape (dim,).
+    """
+
+    def __init__(self, lists: Lists, stored: FieldVectors, query: FloatArray) -> None:
+        self._lists = lists
+        self._stored = stored
+        self._query = query
+        self._means, self._deviations = lists.predicted(query, stored.metric)
+        self._hopes = self._means - _OPTIMISM * self._deviations  # the least distance to be hoped for
+
+    def share_nearby(self, counts: Rows) -> float:
+        """The share of the rows around the query that match: the least of the next rows and of some lists.
+
+        Args:
+            counts: How many rows of each list match.
+        """
+        hopes = self._hopes
+        near = hopes.argpartition(_NEAR)[:_NEAR] if len(hopes) > _NEAR else np.arange(len(hopes))
+        near = near[hopes[near].argsort()]
+        sizes = self._lists.sizes[near].cumsum()
+        enough = min(int(sizes.searchsorted(_NEAREST_ROWS)), len(near) - 1)
+        return float((counts[near].cumsum()[enough:] / np.maximum(sizes[enough:], 1)).min())
+
+    def doubts(self, k: int, worst: float, counts: Rows) -> bool:
+        """Whether a search that ended with a k-th best at some distance must have missed better matches.
+
+        Args:
+            k: How many were found.
+            worst: The distance of the last.
+            counts: How many rows of each list match.
+        """
+        return self._expected(np.flatnonzero(counts), counts, worst) > _PLAUSIBLE * k
+
+    def best(self, k: int, rows: Rows, starts: Rows, least: int = 0) -> Candidates:
+        """The best k matches.
+
+        Args:
+            k: How many; no more than there are.
+            rows: The matches, list by list.
+            starts: Where each list begins in ``rows``.
+            least: How many matches to compare at least, where that is more than usual.
+        """
+        counts = np.diff(starts)
+        order = np.flatnonzero(counts)
+        order = order[self._hopes[order].argsort()]
+        ends = counts[order].cumsum()
+        begins, stops = starts[order], starts[order + 1]
+        best = Candidates.none(1)
+        done, wanted = 0, max(_LEAST_ROWS, least, 2 * k)
+        while done < len(order):
+            upto = min(int(np.searchsorted(ends, wanted)) + 1, len(order))
+            pairs = zip(begins[done:upto].tolist(), stops[done:upto].tolist(), strict=True)
+            some = np.concatenate([rows[start:stop] for start, stop in pairs])
+            found = exact.search_rows(self._stored, self._query[None], k, some)
+            best = exact.merged([best, found], k + exact.SPARE) if done else found
+            done = upto
+            if done < len(order) and best.rows.shape[1] >= k:
+                worst = float(best.distances[0, k - 1])
+                if self._expected(order[done:], counts, worst) <= _MISSED * k:
+                    break
+            wanted = int(ends[done - 1] * _GROWTH) + 1
+        return best.first(k)
+
+    def _expected(self, left: Rows, counts: Rows, worst: float) -> float:
+        """How many matches of some lists are expected to be nearer than a distance."""
+        left = left[self._means[left] - _IMPROBABLE * self._deviations[left] < worst]
+        deviations = np.maximum(self._deviations[left], np.finfo(np.float32).tiny)
+        return float((counts[left] * _normal((worst - self._means[left]) / deviations)).sum())
+
+
+def _normal(deviations: Numbers) -> Numbers:
+    """The normal distribution function, within 0.0002.
+
+    Bowling et al. (2009), doi:10.3926/jiem.2009.v2n1.p114-127.
+    """
+    bounded = np.clip(deviations, -20, 20)
+    chances: Numbers = 1 / (1 + np.exp(-bounded * (0.07056 * np.square(bounded) + 1.5976)))
+    return chances

@@ -117,10 +117,10 @@ class Readiness:
         return complete
 
     def rows(self, deadline: Deadline) -> int:
-        """How many rows all namespaces have, as far as was known seconds ago."""
+        """How many rows all namespaces have; of what others wrote, as far as was known seconds ago."""
         rows, asked_at = self._rows
         now = time.monotonic()
-        if now >= asked_at + _KNOWN_SECONDS:
+        if now >= asked_at + _KNOWN_SECONDS or self._table.written_at >= asked_at:
             rows = self._table.added_up(deadline, level=self._table.search_level)
             self._rows = rows, now
         return rows

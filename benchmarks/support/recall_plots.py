@@ -58,7 +58,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
     label = f" ({result['label']})" if result["label"] else ""
     parameters = result["parameters"]
     figure.suptitle(
-        f"{result['backend']}{label}: recall@{parameters['k']} at default knobs, {parameters['queries']} queries\n"
+        f"{result['backend']}{label}: recall@{parameters['k']} at default knobs, "
+        f"{parameters['queries']} queries\n"
         f"bars end at the lower 95 % bound; the dashed line is {LEAST}",
         fontsize=10,
     )

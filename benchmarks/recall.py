@@ -139,11 +139,13 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix=".bench-", dir=options.work.resolve()) as work,
         serving(options, work) as url,
     ):
+        server = tests_of("weaviate").version(url) if options.backend == "weaviate" else None
         cases = measured(options, url, progress)
     packages = [each for each in PACKAGES[options.backend] if not (options.url and each == "milvus")]
     result = {
         "backend": options.backend,
         "label": options.label,
+        "server": server,  # that of Milvus is the version of its package
         "machine": machine(*packages),
         "load_average": {"before": before, "after": os.getloadavg()},
         "parameters": {"k": recalling.K, "queries": options.queries, "clusters": recalling.CLUSTERS},

@@ -29,6 +29,8 @@ settings.load_profile("vecbridge")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Parameters of tests that are names of stores.
+_STORE_NAMES = frozenset({"client", "first", "kind", "second", "server", "source", "store", "target"})
 
 
 MILVUS = StoreCase(
@@ -75,6 +77,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in set(long)]
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names the emulated service as such in the ids of tests that take the names of stores."""
+    if argname in _STORE_NAMES and isinstance(val, str) and val == "pinecone":
+        return "pinecone-emulated"
+    return None
 
 
 def pytest_vecbridge_cases() -> list[StoreCase]:

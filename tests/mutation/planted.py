@@ -145,8 +145,8 @@ class Worker:
         )
 
     def run(self, tests: Iterable[str], stores: str, seconds: float, fault: Change | None = None) -> Any:
-        """Runs tests, with a fault or without one; what :mod:`warm` says of it."""
-        job: dict[str, Any] = {"tests": sorted(tests), "stores": stores, "seconds": seconds}
+        """Runs tests or files of tests, with a fault or without one; what :mod:`warm` says of it."""
+        job: dict[str, Any] = {"tests": list(tests), "stores": stores, "seconds": seconds}
         if fault is not None:
             job["fault"] = {"file": fault.file, "text": fault.planted()}
         assert self._process.stdin is not None
@@ -200,7 +200,7 @@ def baseline(workers: Sequence[Worker], faults: Iterable[Fault]) -> list[str]:
 
     def run(share: tuple[str, int], tests: set[str], worker: Worker) -> None:
         stores, _ = share
-        answer = worker.run(tests, stores, BASELINE_SECONDS)
+        answer = worker.run(sorted(tests), stores, BASELINE_SECONDS)
         bad = []
         for test in sorted(tests):
             seen = answer["outcomes"].get(test, {})

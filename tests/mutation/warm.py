@@ -2,9 +2,9 @@
 
     python warm.py COPY DIRECTORY WORDS
 
-Each line of the input is a job, ``{"tests": […], "stores": "…", "seconds": …, "fault": {…}}``, and each line
-of the output says what became of it. Nothing of vecbridge is imported before the fork, so that a child meets
-the fault that was written into the copy.
+Each line of the input is a job, ``{"tests": […], "stores": "…", "seconds": …, "fault": {…}}``. Each line of
+the output says what became of it. Nothing of vecbridge is imported before the fork, so that a child meets the
+fault that was written into the copy.
 """
 
 from __future__ import annotations
@@ -61,8 +61,12 @@ class Selection:
     def pytest_collection_modifyitems(self, config, items):
         chosen = [item for item in items if self.names(item.nodeid)]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
-        # Those of many examples last: most faults are found before them, and the first failure ends the run.
-        items[:] = sorted(chosen, key=lambda item: hasattr(getattr(item, "obj", None), "hypothesis"))
+        # Of a file those of many examples last: most faults are found before, and a failure ends the run.
+        files = list(dict.fromkeys(item.path for item in chosen))
+        items[:] = sorted(
+            chosen,
+            key=lambda item: (files.index(item.path), hasattr(getattr(item, "obj", None), "hypothesis")),
+        )
 
     def pytest_runtest_logreport(self, report):
         if report.when != "call" and report.outcome == "passed":
@@ -84,7 +88,7 @@ def child(job, place, log):
         sys.dont_write_bytecode = True
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     selection = Selection(job["tests"])
-    files = sorted({test.partition("::")[0] for test in job["tests"]})
+    files = list(dict.fromkeys(test.partition("::")[0] for test in job["tests"]))
     options = [f"--stores={job['stores']}", f"--basetemp={place / 'tests'}", "-q", "--no-header"]
     options += ["-pno:cacheprovider", "-ppytest_timeout", "--tb=short", *(["-x"] if job.get("fault") else [])]
     status = pytest.main([*files, *options], plugins=[selection])

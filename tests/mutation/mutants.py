@@ -158,6 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if clean["status"] != 0:
                 print(clean["tail"], file=sys.stderr)
                 return 2
+            for worker in workers:
+                worker.durations = clean["durations"]
 
             def run(place: tuple[Path, int], worker: Worker) -> None:
                 planted = mutant(*place)

@@ -41,8 +41,10 @@ SOME = {
 class Selection:
     """A pytest plugin: runs the named tests, or files of tests, alone, and notes what became of each."""
 
-    def __init__(self, wanted):
+    def __init__(self, wanted, durations):
         self.wanted = set(wanted)
+        self.known = durations
+        self.durations = {}
         self.outcomes = defaultdict(Counter)
         self.failed = ""
 
@@ -61,16 +63,13 @@ class Selection:
     def pytest_collection_modifyitems(self, config, items):
         chosen = [item for item in items if self.names(item.nodeid)]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
-        # Of a file those of many examples last: most faults are found before, and a failure ends the run.
-        files = list(dict.fromkeys(item.path for item in chosen))
-        items[:] = sorted(
-            chosen,
-            key=lambda item: (files.index(item.path), hasattr(getattr(item, "obj", None), "hypothesis")),
-        )
+        # The quick ones first: they find most faults, and a failure ends the run.
+        items[:] = sorted(chosen, key=lambda item: self.known.get(item.nodeid, 0))
 
     def pytest_runtest_logreport(self, report):
         if report.when != "call" and report.outcome == "passed":
             return
+        self.durations[report.nodeid] = round(report.duration, 4)
         for name in self.names(report.nodeid):
             self.outcomes[name][report.outcome] += 1
         if report.failed and not self.failed:
@@ -87,12 +86,12 @@ def child(job, place, log):
     if job.get("fault"):
         sys.dont_write_bytecode = True
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    selection = Selection(job["tests"])
+    selection = Selection(job["tests"], job.get("durations", {}))
     files = list(dict.fromkeys(test.partition("::")[0] for test in job["tests"]))
     options = [f"--stores={job['stores']}", f"--basetemp={place / 'tests'}", "-q", "--no-header"]
     options += ["-pno:cacheprovider", "-ppytest_timeout", "--tb=short", *(["-x"] if job.get("fault") else [])]
     status = pytest.main([*files, *options], plugins=[selection])
-    answer = {"outcomes": selection.outcomes, "failed": selection.failed}
+    answer = {"outcomes": selection.outcomes, "failed": selection.failed, "durations": selection.durations}
     (place / "answer.json").write_text(json.dumps(answer), "utf-8")
     sys.stdout.flush()
     sys.stderr.flush()
@@ -133,7 +132,8 @@ def run(job, copy, place):
             os.killpg(pid, signal.SIGKILL)
         if timed_out := status is None:
             os.waitpid(pid, 0)
-    found = json.loads(answer.read_text("utf-8")) if answer.exists() else {"outcomes": {}, "failed": ""}
+    found = json.loads(answer.read_text("utf-8")) if answer.exists() else {}
+    found = {"outcomes": {}, "failed": "", "durations": {}} | found
     tail = log.read_text("utf-8", "replace")[-3000:]
     return {"status": status, "timed_out": timed_out, "tail": tail, **found}
 

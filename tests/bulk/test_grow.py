@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 import vecbridge as vb
+from vecbridge.bulk.growth import arrow_types
 
 VECTOR = [1.0, 0.0]
 NOON = datetime(2020, 5, 17, 12, tzinfo=UTC)
@@ -126,3 +127,8 @@ def test_two_runs_that_add_fields_to_one_collection_go_on_beside_each_other() ->
 
         with pytest.raises(vb.SchemaError, match="'size' of type string, not int64"):
             vb.write(mine, clash(), grow=True)
+
+
+def test_a_column_of_a_type_that_no_field_has_becomes_json() -> None:
+    batch = pa.RecordBatch.from_pydict({"place": [{"x": 1}, None], "nothing": pa.nulls(2)})
+    assert arrow_types(batch, ["place", "nothing"]) == {"place": "json"}

@@ -139,3 +139,10 @@ def test_changes_that_do_not_fit_are_named(data: Any, rows: list[int], said: str
     with pytest.raises(vb.InvalidRecordError, match=said) as caught:
         records.changes(data, SPEC)
     assert [failure.row for failure in caught.value.rows] == rows
+
+
+@pytest.mark.parametrize("type", [pa.list_view(pa.float32()), pa.large_list_view(pa.float64())], ids=str)
+def test_vectors_as_views_of_lists_are_taken(type: pa.DataType) -> None:
+    column = pa.array([[1.0, 2.0], [3.0, 4.0]], type)
+    batch = pa.RecordBatch.from_pydict({"id": ["a", "b"], "vector": column})
+    assert records.check(batch, SPEC).column("vector").to_pylist() == [[1.0, 2.0], [3.0, 4.0]]

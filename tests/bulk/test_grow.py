@@ -131,8 +131,9 @@ def test_two_runs_that_add_fields_to_one_collection_go_on_beside_each_other() ->
 
 
 def test_a_column_of_a_type_that_no_field_has_becomes_json() -> None:
-    batch = pa.RecordBatch.from_pydict({"place": [{"x": 1}, None], "nothing": pa.nulls(2)})
-    assert arrow_types(batch, ["place", "nothing"]) == {"place": "json"}
+    spans = pa.array([1, None], pa.duration("s"))
+    batch = pa.RecordBatch.from_pydict({"place": [{"x": 1}, None], "span": spans, "nothing": pa.nulls(2)})
+    assert arrow_types(batch, ["place", "span", "nothing"]) == {"place": "json", "span": "json"}
 
 
 def test_numbers_of_numpy_have_the_types_of_pythons() -> None:

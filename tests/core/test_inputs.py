@@ -146,3 +146,16 @@ def test_vectors_as_views_of_lists_are_taken(type: pa.DataType) -> None:
     column = pa.array([[1.0, 2.0], [3.0, 4.0]], type)
     batch = pa.RecordBatch.from_pydict({"id": ["a", "b"], "vector": column})
     assert records.check(batch, SPEC).column("vector").to_pylist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_a_column_that_the_spec_lacks_refuses_every_row() -> None:
+    batch = pa.RecordBatch.from_pydict({"id": ["a", "b"], "vector": [[1.0, 2.0], [3.0, 4.0]], "yaer": [1, 2]})
+    with pytest.raises(vb.InvalidRecordError, match="yaer") as caught:
+        records.check(batch, SPEC)
+    assert [failure.row for failure in caught.value.rows] == [0, 1]
+
+
+def test_vectors_and_their_numbers_are_never_null() -> None:
+    vector = records.arrow_schema(SPEC).field("vector")
+    assert not vector.nullable
+    assert not vector.type.value_field.nullable

@@ -29,6 +29,7 @@ check test: export PYTHONPYCACHEPREFIX := $(abspath $(VENVS))/bytecode
 EXTRAS_demo := faiss,onnx
 EXTRAS_check := faiss,weaviate,pinecone,onnx,dev
 EXTRAS_test := faiss,milvus,weaviate,pinecone,onnx,clip,dev
+EXTRAS_mutants := faiss,dev,mutation
 EXTRAS_bench := faiss,milvus,weaviate,pinecone,onnx,testing,bench
 EXTRAS_docs := docs
 
@@ -41,7 +42,7 @@ STACK_ENV ?= .env
 STACK = docker compose --env-file $(STACK_ENV) -f docker/milvus/compose.yaml \
 	$(if $(filter 1,$(GPU)),-f docker/milvus/compose.gpu.yaml)
 
-.PHONY: help demo check test planted lint format bench docs stack-up stack-down stack-status stack-needs clean python
+.PHONY: help demo check test planted mutants lint format bench docs stack-up stack-down stack-status stack-needs clean python
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -63,6 +64,14 @@ endif
 
 planted: $(VENVS)/test/.installed ## Plant known faults in copies of the code; the tests must catch each
 	$(VENVS)/test/bin/python tests/mutation/planted.py
+
+# What is mutated, and at how many places: `make mutants M="filters bulk" SAMPLE=100 SEED=1`.
+M := filters records bulk
+SAMPLE := 100
+SEED := 1
+mutants: $(VENVS)/mutants/.installed ## Change code at random places and count what tests catch (takes hours)
+	@for module in $(M); do \
+		echo "== $$module"; $(VENVS)/mutants/bin/python tests/mutation/mutants.py $$module --sample $(SAMPLE) --seed $(SEED) || exit; done
 
 lint: $(VENVS)/check/.installed ## Check style, types, and which module imports which
 	$(VENVS)/check/bin/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 import vecbridge as vb
 from tests.bulk.faults import SPEC, Faulty, ids, rows, sources
 from vecbridge.bulk.appendfile import AppendFile
-from vecbridge.bulk.deadletters import DeadLetterFile, row_values
+from vecbridge.bulk.deadletters import DeadLetterFile, json_values, row_values
 from vecbridge.bulk.journal import Journal
 from vecbridge.errors import BackendError
 from vecbridge.sources.deadletters import DeadLetter
@@ -104,6 +105,12 @@ def test_float32_vectors_survive_the_way_through_json(values: list[float]) -> No
     batch = vb.batch(SPEC, id=["a"], vector=vector)
     line = DeadLetter("a", None, "no", row_values(batch, 0, SPEC)).to_json()
     assert np.array([json.loads(line)["record"]["vector"]], np.float32).tobytes() == vector.tobytes()
+
+
+def test_times_are_text_in_utc_and_one_without_a_zone_stays_without() -> None:
+    east = timezone(timedelta(hours=2))
+    record = {"east": datetime(2020, 1, 1, 2, tzinfo=east), "nowhere": datetime(2020, 1, 1, 2)}
+    assert json_values(record) == {"east": "2020-01-01T00:00:00.000000Z", "nowhere": "2020-01-01T02:00:00"}
 
 
 def test_null_json_and_the_json_null_stay_apart() -> None:

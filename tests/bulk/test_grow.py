@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 import vecbridge as vb
+from vecbridge.bulk.growth import arrow_types, value_types
 
 VECTOR = [1.0, 0.0]
 NOON = datetime(2020, 5, 17, 12, tzinfo=UTC)
@@ -126,3 +128,14 @@ def test_two_runs_that_add_fields_to_one_collection_go_on_beside_each_other() ->
 
         with pytest.raises(vb.SchemaError, match="'size' of type string, not int64"):
             vb.write(mine, clash(), grow=True)
+
+
+def test_a_column_of_a_type_that_no_field_has_becomes_json() -> None:
+    spans = pa.array([1, None], pa.duration("s"))
+    batch = pa.RecordBatch.from_pydict({"place": [{"x": 1}, None], "span": spans, "nothing": pa.nulls(2)})
+    assert arrow_types(batch, ["place", "span", "nothing"]) == {"place": "json", "span": "json"}
+
+
+def test_numbers_of_numpy_have_the_types_of_pythons() -> None:
+    rows = [{"n": np.int32(1), "x": np.float32(0.5), "yes": np.bool_(True)}, {"n": None, "x": 1.5}]
+    assert value_types(rows, ["n", "x", "yes"]) == {"n": "int64", "x": "float64", "yes": "bool"}

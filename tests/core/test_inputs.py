@@ -116,3 +116,49 @@ def test_what_holds_no_records_is_refused(data: Any) -> None:
     assert not records.is_records(data)
     with vb.connect("memory://") as store, pytest.raises(vb.ConfigError, match="list of dicts"):
         store.create(SPEC).upsert(data)
+
+
+def test_changes_are_the_id_and_the_columns_that_are_given_checked_like_whole_records() -> None:
+    changed = records.changes([{"year": 7, "id": "a"}, {"id": "b", "year": None}], SPEC)
+    assert changed.schema.names == ["id", "year"]
+    assert changed.to_pylist() == [{"id": "a", "year": 7}, {"id": "b", "year": None}]
+    table = pa.table({"id": ["a"], "vector": [[1.0, 2.0]]})
+    assert records.changes(table, SPEC).schema.names == ["id", "vector"]
+    assert records.changes([], SPEC).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "rows", "said"),
+    [
+        ([{"id": "a", "year": 1}, {"id": "b"}], [1], "has the columns id, and row 0 id, year"),
+        ([{"id": "a", "yaer": 1}, {"id": "b", "yaer": 2}], [0, 1], "has no column 'yaer'.*'year'"),
+        (pa.table({"id": ["a"], "yaer": [1]}), [0], "has no column 'yaer'.*'year'"),
+        ([{"id": "a", "year": "soon"}], [0], "year"),
+        ([{"id": "a", "vector": [1.0]}], [0], "vector"),
+    ],
+    ids=["other keys", "unknown", "unknown in a table", "a wrong value", "a wrong length"],
+)
+def test_changes_that_do_not_fit_are_named(data: Any, rows: list[int], said: str) -> None:
+    with pytest.raises(vb.InvalidRecordError, match=said) as caught:
+        records.changes(data, SPEC)
+    assert [failure.row for failure in caught.value.rows] == rows
+
+
+@pytest.mark.parametrize("type", [pa.list_view(pa.float32()), pa.large_list_view(pa.float64())], ids=str)
+def test_vectors_as_views_of_lists_are_taken(type: pa.DataType) -> None:
+    column = pa.array([[1.0, 2.0], [3.0, 4.0]], type)
+    batch = pa.RecordBatch.from_pydict({"id": ["a", "b"], "vector": column})
+    assert records.check(batch, SPEC).column("vector").to_pylist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_a_column_that_the_spec_lacks_refuses_every_row() -> None:
+    batch = pa.RecordBatch.from_pydict({"id": ["a", "b"], "vector": [[1.0, 2.0], [3.0, 4.0]], "yaer": [1, 2]})
+    with pytest.raises(vb.InvalidRecordError, match="yaer") as caught:
+        records.check(batch, SPEC)
+    assert [failure.row for failure in caught.value.rows] == [0, 1]
+
+
+def test_vectors_and_their_numbers_are_never_null() -> None:
+    vector = records.arrow_schema(SPEC).field("vector")
+    assert not vector.nullable
+    assert not vector.type.value_field.nullable

@@ -261,8 +261,25 @@ def test_every_fault_of_every_row_is_found_at_once_and_three_are_shown() -> None
         records.batch(COSINE, id=keys, vector=vectors, price=prices)
     assert [(each.row, each.id) for each in caught.value.rows] == [(1, "b"), (2, "a"), (3, "d"), (4, "e")]
     assert {each.outcome for each in caught.value.rows} == {"rejected"}
+    assert caught.value.rows[1].error == "the id stands in row 0 of the same batch too"
     assert "4 bad rows" in str(caught.value)
     assert "and 1 more" in str(caught.value)
+
+
+def test_rows_that_a_batch_cannot_hold_are_named_with_their_reasons() -> None:
+    reasons = {key: f"reason {key}" for key in "abcd"}
+    error = records.unfit_rows(reasons)
+    assert [(each.row, each.id, each.error) for each in error.rows] == [
+        (0, "a", "reason a"),
+        (1, "b", "reason b"),
+        (2, "c", "reason c"),
+        (3, "d", "reason d"),
+    ]
+    assert "4 rows that a batch cannot hold: 'a': reason a; 'b': reason b; 'c': reason c; and 1 more" in str(
+        error
+    )
+    three = records.unfit_rows({key: reasons[key] for key in "abc"})
+    assert "more" not in str(three)
 
 
 def test_huge_and_tiny_vectors_are_vectors() -> None:

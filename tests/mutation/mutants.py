@@ -18,8 +18,9 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def places(module: str) -> list[tuple[Path, int]]:
     return found
 
 
+@cache
 def mutations(path: Path) -> tuple[Any, list[Any]]:
     """The parsed file, and what mutmut would change in it."""
     from mutmut.mutation.file_mutation import create_mutations
@@ -82,14 +84,11 @@ def mutations(path: Path) -> tuple[Any, list[Any]]:
     return parsed, [each for each in found if each.contained_by_top_level_function is not None]
 
 
-def mutants(chosen: Sequence[tuple[Path, int]]) -> Iterator[Mutant]:
-    """The mutants at these places, each with its text."""
-    for path in sorted({path for path, _ in chosen}):
-        before = path.read_text("utf-8")
-        parsed, found = mutations(path)
-        for number in sorted(number for other, number in chosen if other == path):
-            text = parsed.deep_replace(found[number].original_node, found[number].mutated_node).code
-            yield _mutant(str(path.relative_to(ROOT)), before, text)
+def mutant(path: Path, number: int) -> Mutant:
+    """One of them, with its text."""
+    parsed, found = mutations(path)
+    text = parsed.deep_replace(found[number].original_node, found[number].mutated_node).code
+    return _mutant(str(path.relative_to(ROOT)), parsed.code, text)
 
 
 def _mutant(file: str, before: str, text: str) -> Mutant:
@@ -148,7 +147,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     every = places(options.module)
     drawn = random.Random(options.seed).sample(every, min(options.sample or len(every), len(every)))
-    chosen = list(mutants(drawn))
     began = time.monotonic()
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="vecbridge-mutants-", ignore_cleanup_errors=True) as place:
@@ -160,19 +158,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             if clean["status"] != 0:
                 print(clean["tail"], file=sys.stderr)
                 return 2
+            for worker in workers:
+                worker.durations = clean["durations"]
 
-            def run(mutant: Mutant, worker: Worker) -> None:
-                answer = worker.run(TESTS[options.module], "", RUN_SECONDS, mutant)
-                found = {"verdict": verdict(answer), "file": mutant.file, "line": mutant.line}
-                found |= {"change": mutant.change, "message": is_message(mutant), "by": answer["failed"]}
+            def run(place: tuple[Path, int], worker: Worker) -> None:
+                planted = mutant(*place)
+                answer = worker.run(TESTS[options.module], "", RUN_SECONDS, planted)
+                found = {"verdict": verdict(answer), "file": planted.file, "line": planted.line}
+                found |= {"change": planted.change, "message": is_message(planted), "by": answer["failed"]}
                 results.append(found)
-                print(f"{len(results):4} {found['verdict']:9} {mutant.file}:{mutant.line}", flush=True)
+                print(f"{len(results):4} {found['verdict']:9} {planted.file}:{planted.line}", flush=True)
                 if found["verdict"] == "survived":
-                    print(mutant.change, flush=True)
+                    print(planted.change, flush=True)
                 if options.json is not None:
                     options.json.write_text(json.dumps(results, indent=1), "utf-8")
 
-            in_parallel(workers, [lambda worker, mutant=mutant: run(mutant, worker) for mutant in chosen])
+            in_parallel(workers, [lambda worker, place=place: run(place, worker) for place in drawn])
         finally:
             for worker in workers:
                 worker.close()

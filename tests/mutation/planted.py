@@ -119,10 +119,14 @@ class Worker:
     Args:
         place: An empty directory, or one that does not exist yet.
         words: Which libraries are imported beforehand: those of whatever is named here.
+
+    Attributes:
+        durations: Seconds of tests, by their ids: the quick ones run first.
     """
 
     def __init__(self, place: Path, words: str) -> None:
         self.copy = place / "copy"
+        self.durations: dict[str, float] = {}
         self.copy.mkdir(parents=True)
         self._log = (place / "worker.log").open("wb")
         for name in COPIED:
@@ -145,8 +149,9 @@ class Worker:
         )
 
     def run(self, tests: Iterable[str], stores: str, seconds: float, fault: Change | None = None) -> Any:
-        """Runs tests, with a fault or without one; what :mod:`warm` says of it."""
-        job: dict[str, Any] = {"tests": sorted(tests), "stores": stores, "seconds": seconds}
+        """Runs tests or files of tests, with a fault or without one; what :mod:`warm` says of it."""
+        job: dict[str, Any] = {"tests": list(tests), "stores": stores, "seconds": seconds}
+        job["durations"] = self.durations
         if fault is not None:
             job["fault"] = {"file": fault.file, "text": fault.planted()}
         assert self._process.stdin is not None
@@ -200,7 +205,7 @@ def baseline(workers: Sequence[Worker], faults: Iterable[Fault]) -> list[str]:
 
     def run(share: tuple[str, int], tests: set[str], worker: Worker) -> None:
         stores, _ = share
-        answer = worker.run(tests, stores, BASELINE_SECONDS)
+        answer = worker.run(sorted(tests), stores, BASELINE_SECONDS)
         bad = []
         for test in sorted(tests):
             seen = answer["outcomes"].get(test, {})

@@ -2,9 +2,9 @@
 
     python warm.py COPY DIRECTORY WORDS
 
-Each line of the input is a job, ``{"tests": […], "stores": "…", "seconds": …, "fault": {…}}``, and each line
-of the output says what became of it. Nothing of vecbridge is imported before the fork, so that a child meets
-the fault that was written into the copy.
+Each line of the input is a job, ``{"tests": […], "stores": "…", "seconds": …, "fault": {…}}``. Each line of
+the output says what became of it. Nothing of vecbridge is imported before the fork, so that a child meets the
+fault that was written into the copy.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ SOME = {
 class Selection:
     """A pytest plugin: runs the named tests, or files of tests, alone, and notes what became of each."""
 
-    def __init__(self, wanted):
+    def __init__(self, wanted, durations):
         self.wanted = set(wanted)
+        self.known = durations
+        self.durations = {}
         self.outcomes = defaultdict(Counter)
         self.failed = ""
 
@@ -61,12 +63,13 @@ class Selection:
     def pytest_collection_modifyitems(self, config, items):
         chosen = [item for item in items if self.names(item.nodeid)]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
-        # Those of many examples last: most faults are found before them, and the first failure ends the run.
-        items[:] = sorted(chosen, key=lambda item: hasattr(getattr(item, "obj", None), "hypothesis"))
+        # The quick ones first: they find most faults, and a failure ends the run.
+        items[:] = sorted(chosen, key=lambda item: self.known.get(item.nodeid, 0))
 
     def pytest_runtest_logreport(self, report):
         if report.when != "call" and report.outcome == "passed":
             return
+        self.durations[report.nodeid] = round(report.duration, 4)
         for name in self.names(report.nodeid):
             self.outcomes[name][report.outcome] += 1
         if report.failed and not self.failed:
@@ -83,12 +86,12 @@ def child(job, place, log):
     if job.get("fault"):
         sys.dont_write_bytecode = True
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    selection = Selection(job["tests"])
-    files = sorted({test.partition("::")[0] for test in job["tests"]})
+    selection = Selection(job["tests"], job.get("durations", {}))
+    files = list(dict.fromkeys(test.partition("::")[0] for test in job["tests"]))
     options = [f"--stores={job['stores']}", f"--basetemp={place / 'tests'}", "-q", "--no-header"]
     options += ["-pno:cacheprovider", "-ppytest_timeout", "--tb=short", *(["-x"] if job.get("fault") else [])]
     status = pytest.main([*files, *options], plugins=[selection])
-    answer = {"outcomes": selection.outcomes, "failed": selection.failed}
+    answer = {"outcomes": selection.outcomes, "failed": selection.failed, "durations": selection.durations}
     (place / "answer.json").write_text(json.dumps(answer), "utf-8")
     sys.stdout.flush()
     sys.stderr.flush()
@@ -129,7 +132,8 @@ def run(job, copy, place):
             os.killpg(pid, signal.SIGKILL)
         if timed_out := status is None:
             os.waitpid(pid, 0)
-    found = json.loads(answer.read_text("utf-8")) if answer.exists() else {"outcomes": {}, "failed": ""}
+    found = json.loads(answer.read_text("utf-8")) if answer.exists() else {}
+    found = {"outcomes": {}, "failed": "", "durations": {}} | found
     tail = log.read_text("utf-8", "replace")[-3000:]
     return {"status": status, "timed_out": timed_out, "tail": tail, **found}
 

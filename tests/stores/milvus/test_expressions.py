@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pymilvus import DataType
 
 from tests.stores.milvus.helpers import fresh, made, rows, scanned, small
 from vecbridge.errors import UnsupportedError
@@ -130,7 +131,8 @@ def test_null_matches_only_is_null(condition: Filter, text: str) -> None:
 def test_a_typed_field_of_an_older_milvus_has_no_null_and_a_nullable_one_is_asked() -> None:
     columns = {
         "old": Column("old", "old", "int64", dynamic=False, nullable=False),
-        "at": Column("at", "at", "timestamp", dynamic=False),
+        "at": Column("at", "at", "timestamp", dynamic=False, source=DataType.TIMESTAMPTZ),
+        "taken": Column("taken", "taken", "timestamp", dynamic=False, source=DataType.INT64),
         "new": Column("new", "new", "int64", dynamic=False),
         "tags": Column("tags", "tags", "list<string>", dynamic=False, nullable=False),
     }
@@ -142,6 +144,8 @@ def test_a_typed_field_of_an_older_milvus_has_no_null_and_a_nullable_one_is_aske
     assert expressions.compiled(Contains("tags", "a"), typed) == 'array_contains(tags, "a")'
     at = "2020-05-17T10:00:00.000000Z"
     assert expressions.compiled(Cmp("at", "<=", utc(at)), typed) == f"at <= ISO '{at}'"
+    assert expressions.compiled(Cmp("taken", "<=", utc(at)), typed) == "taken <= 1589709600000000"
+    assert expressions.compiled(In("taken", (utc(at),)), typed) == "taken in [1589709600000000]"
     assert expressions.compiled(In("at", (utc(at),)), typed) == f"(at == ISO '{at}')"
     assert expressions.compiled(Cmp("id", "<", INT64_MIN + 9), typed) == f"key < {INT64_MIN + 9}"
 

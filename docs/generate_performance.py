@@ -54,6 +54,7 @@ BACKENDS: Sequence[tuple[str, tuple[str, ...], str]] = (
 )
 TITLES = {
     "faiss_store": "The store beside raw FAISS, raw files and LanceDB",
+    "faiss_store-write-scan": "Writing and scanning, 30,000 rows on a crowded machine",
     "faiss_filters": "Filters of every share",
     "import_cost": "What an import costs",
     "migrate-lite": "milvus-lite and FAISS",

@@ -41,13 +41,16 @@ def draw(lines: list[Line], path: Path) -> None:
         return
     figure, axes = plt.subplots(
         len(panels),
-        figsize=(12, 1.0 * len(panels) + 0.3 * sum(len(some) for some in panels.values())),
+        figsize=(12, 0.5 + 1.0 * len(panels) + 0.34 * sum(len(some) for some in panels.values())),
         height_ratios=[len(some) + 2 for some in panels.values()],
         layout="constrained",
         squeeze=False,
     )
     for place, (title, some) in zip(axes[:, 0], panels.items(), strict=True):
         _bars(place, title, some)
+    figure.suptitle(
+        "Green: the target holds; red: it does not; grey: no target. A stroke is the target.", fontsize=10
+    )
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -108,8 +111,9 @@ def _bars(axes: Axes, title: str, lines: list[Line]) -> None:
         if target is not None:
             low = bar.get_y()
             axes.plot([target, target], [low, low + bar.get_height()], color=MARK, linewidth=2)
-    axes.set_title(title + "; mark: target, grey: none", fontsize=10, loc="left")
-    axes.tick_params(labelsize=8)
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.tick_params(axis="x", labelsize=8)
+    axes.tick_params(axis="y", labelsize=7)
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     if ratios:
@@ -127,11 +131,8 @@ def _bars(axes: Axes, title: str, lines: list[Line]) -> None:
 
 def _label(line: Line) -> str:
     what = line.what.removeprefix("recall@10, ").removeprefix("p50, ")
-    return (
-        f"{what} / {line.against}"
-        if line.against and not _is_figure(line) and line.section != "filter"
-        else what
-    )
+    alone = not line.against or _is_figure(line) or line.section == "filter"
+    return what if alone else f"{what}\nbeside {line.against}"
 
 
 def draw_recall(result: dict[str, Any], server: str, path: Path) -> None:

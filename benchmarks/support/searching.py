@@ -97,6 +97,8 @@ def _first_use(bench: Bench, what: str, condition: Filter) -> Line:
 
 def _with_filter(bench: Bench, what: str, share: float, filter: Filter, queries: FloatArray) -> list[Line]:
     rows = _matches(bench, filter)
+    if not len(rows):
+        raise RuntimeError(f"no row matches the filter that keeps {what}: more --rows are needed")
     for query in queries[:WARM]:
         _asked(bench, query, filter), _asked(bench, query, None)
     plain, narrow = [], []

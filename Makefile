@@ -16,7 +16,7 @@ T :=
 # which worker gets what. In the second, the tests of the suite mostly wait for servers, so six of them run at once.
 LOCAL := memory,faiss,snapshot,milvus-lite,pinecone,pinecone-grpc
 SERVERS := milvus,weaviate
-# The tests of the suite itself, beside these in their folder, run in the first part alone.
+# The tests of the suite itself, beside these in their folder, run in the first pass alone.
 SUITE := tests/conformance/test_conformance.py tests/conformance/test_workers.py
 
 # The tests start hundreds of processes that import the same clients. Their bytecode is kept beside the environment,

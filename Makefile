@@ -11,13 +11,12 @@ PYTEST_ARGS ?=
 # A test file or several: `make test T=tests/core/test_filters.py`.
 T :=
 
-# `make test` has two passes. The first has all tests, with the stores that live in the test's own process; one of
-# its three workers mostly waits for Milvus. In the second, the tests of the suite wait for servers, so six of them
-# run at once; those of milvus-lite, which builds indexes in the background, run one at a time beside them.
-# tests/scheduling.py says which worker gets what.
-LOCAL := memory,faiss,snapshot
-SERVERS := milvus-lite,milvus,weaviate,pinecone,pinecone-grpc,pinecone-delayed
-# The tests of the suite itself, beside these in their folder, run in the first part alone.
+# `make test` has two passes. The first has all tests, with the stores that live in the test's own process: four
+# workers, because one of them mostly waits for Milvus, and the others wait now and then; tests/scheduling.py says
+# which worker gets what. In the second, the tests of the suite mostly wait for servers, so six of them run at once.
+LOCAL := memory,faiss,snapshot,milvus-lite,pinecone,pinecone-grpc,pinecone-delayed
+SERVERS := milvus,weaviate
+# The tests of the suite itself, beside these in their folder, run in the first pass alone.
 SUITE := tests/conformance/test_conformance.py tests/conformance/test_workers.py
 
 # The tests start hundreds of processes that import the same clients. Their bytecode is kept beside the environment,
@@ -56,8 +55,8 @@ check: lint ## What every change must pass, in under two minutes: lint, core tes
 
 test: $(VENVS)/test/.installed ## Run all tests (installs torch); T=FILE runs one file, PYTEST_ARGS="-k WORD" narrows
 ifeq ($(T),)
-	$(VENVS)/test/bin/python -m pytest --stores=$(LOCAL) --numprocesses=3 --dist=loadfile $(PYTEST_ARGS)
-	$(VENVS)/test/bin/python -m pytest $(SUITE) --stores=$(SERVERS) --numprocesses=6 --dist=loadgroup $(PYTEST_ARGS) || [ $$? = 5 ]
+	$(VENVS)/test/bin/python -m pytest --stores=$(LOCAL) --numprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+	$(VENVS)/test/bin/python -m pytest $(SUITE) --stores=$(SERVERS) --numprocesses=6 $(PYTEST_ARGS) || [ $$? = 5 ]
 else
 	$(VENVS)/test/bin/python -m pytest $(T) $(PYTEST_ARGS)
 endif

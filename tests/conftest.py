@@ -125,10 +125,12 @@ def _covers_tests_of(store: str, config: pytest.Config) -> bool:
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Gives workers the longest tests first, and keeps together what must run one after the other."""
-    from tests import scheduling  # needs pytest-xdist
+    """With --dist=loadfile, the longest files come first, and some files stay together."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.scheduling import LongestFirst  # needs pytest-xdist
 
-    return scheduling.scheduler(config, log)
+    return LongestFirst(config, log)
 
 
 @pytest.fixture(scope="session")

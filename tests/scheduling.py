@@ -6,35 +6,38 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFORMANCE = "tests/conformance/test_conformance.py"
 MILVUS, MILVUS_LITE = "milvus", "milvus-lite"
 
-#: Seconds of what takes long for its number of tests, on two cores. Rough figures do.
+#: Seconds of what takes long for its number of tests. Rough figures do.
 SECONDS = {
     MILVUS: 600.0,
-    "tests/examples/test_sqlite_driver.py": 100.0,
-    "tests/conformance/test_plugin.py": 60.0,
-    "tests/conformance/test_workers.py": 40.0,
-    "tests/examples/test_examples.py": 40.0,
-    "tests/testing/pinecone/test_openapi.py": 40.0,
+    MILVUS_LITE: 300.0,
+    "tests/conformance/test_plugin.py": 50.0,
+    "tests/conformance/test_workers.py": 50.0,
+    "tests/examples/test_sqlite_driver.py": 50.0,
     "tests/stores/weaviate/test_crash.py": 40.0,
-    "tests/migration/test_killed.py": 30.0,
-    "tests/migration/test_sync_killed.py": 30.0,
+    "tests/examples/test_examples.py": 30.0,
+    "tests/examples/test_faces.py": 30.0,
     "tests/examples/test_side_by_side.py": 30.0,
-    "tests/front/test_collected.py": 30.0,
+    "tests/stores/faiss/test_indexes.py": 30.0,
+    "tests/testing/pinecone/test_openapi.py": 25.0,
+    "tests/migration/test_verifying.py": 20.0,
+    "tests/core/test_filter_size.py": 20.0,
 }
 #: Seconds of any other test.
 USUAL = 0.1
 
 
-class LongestFirst(LoadScopeScheduling):
+class LongestFirst(LoadFileScheduling):
     """Gives a free worker the unit that takes longest, so that none is alone with a long one at the end.
 
-    A unit is a set of tests that run in one worker, one after the other.
+    A unit is a set of tests that run in one worker, one after the other: those of a file; those of all files
+    that start a Milvus, because only one can run at a time; those of the suite on milvus-lite, which builds
+    indexes in the background. The rest of the suite is one long file: a unit is a class on one store there.
     """
 
     def _assign_work_unit(self, node: Any) -> None:
@@ -42,32 +45,14 @@ class LongestFirst(LoadScopeScheduling):
         self.workqueue.move_to_end(longest, last=False)
         super()._assign_work_unit(node)
 
-
-class Files(LongestFirst):
-    """A unit is a file; all files that start a Milvus are one unit: only one Milvus can run at a time.
-
-    The conformance suite is one long file, so each of its classes is a unit.
-    """
-
     def _split_scope(self, nodeid: str) -> str:
         file, *names = nodeid.split("::")
+        parameters = nodeid.partition("[")[2]
+        if file.startswith("tests/conformance/") and parameters.startswith(MILVUS_LITE):
+            return MILVUS_LITE
         if file == CONFORMANCE:
-            return f"{file}::{names[0]}"
+            return f"{file}::{names[0]}[{parameters.partition('-')[0]}"
         return MILVUS if starts_milvus(file) else file
-
-
-class Servers(LongestFirst):
-    """A unit is a test; all tests of milvus-lite are one unit: it builds indexes in the background."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return MILVUS_LITE if MILVUS_LITE in nodeid.partition("[")[2] else nodeid
-
-
-def scheduler(config: pytest.Config, log: Any) -> LongestFirst | None:
-    """The scheduler for an option ``--dist``; None for one of xdist's own."""
-    kinds = {"loadfile": Files, "loadgroup": Servers}
-    kind = kinds.get(config.getoption("dist"))
-    return kind(config, log) if kind else None
 
 
 @cache

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from vecbridge.testing.cases import CASES
+
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make: install it")
 
 
@@ -63,6 +65,12 @@ def test_test_without_a_file_runs_everything_and_passes_the_arguments_on(root: P
     assert len(passes) == 2
     assert all("-k json" in command for command in passes)
     assert sum("tests/conformance" not in command for command in passes) == 1, "one runs all folders"
+
+
+def test_both_passes_together_run_the_suite_on_every_store(root: Path) -> None:
+    passes = [re.search(r"--stores=(\S+)", command) for command in commands(root, "test")]
+    stores = [store for options in passes if options for store in options[1].split(",")]
+    assert sorted(stores) == sorted([*(case.id for case in CASES), "milvus", "weaviate"])
 
 
 def test_check_runs_every_linter_and_the_core_tests(root: Path) -> None:

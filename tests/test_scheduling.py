@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("xdist", reason="pip install pytest-xdist")
 
-from tests.scheduling import CONFORMANCE, SECONDS, Files, LongestFirst, Servers
+from tests.scheduling import CONFORMANCE, SECONDS, LongestFirst
 
 LONG = "tests/examples/test_sqlite_driver.py"
 
@@ -30,9 +30,9 @@ class Worker:
         self.shutting_down = True
 
 
-def assigned(kind: type[LongestFirst], tests: list[str], pytester: pytest.Pytester) -> list[list[str]]:
+def assigned(tests: list[str], pytester: pytest.Pytester) -> list[list[str]]:
     """The tests of two workers that report each test as done, in the order in which they get them."""
-    scheduler = kind(pytester.parseconfig("--tx=2*popen"), None)
+    scheduler = LongestFirst(pytester.parseconfig("--tx=2*popen"), None)
     workers = [Worker("first"), Worker("second")]
     for worker in workers:
         scheduler.add_node(worker)
@@ -51,7 +51,7 @@ def assigned(kind: type[LongestFirst], tests: list[str], pytester: pytest.Pytest
 def test_every_test_runs_once_and_the_longest_file_begins(pytester: pytest.Pytester) -> None:
     many = [f"tests/core/test_records.py::test_{number}" for number in range(30)]
     few = [f"tests/core/test_urls.py::test_{number}" for number in range(5)]
-    first, second = assigned(Files, [*few, *many, f"{LONG}::test_suite"], pytester)
+    first, second = assigned([*few, *many, f"{LONG}::test_suite"], pytester)
     assert first[0] == f"{LONG}::test_suite"
     assert second[0] == many[0]
     assert sorted(first + second) == sorted([*few, *many, f"{LONG}::test_suite"])
@@ -63,25 +63,33 @@ def test_one_worker_gets_all_files_that_start_a_milvus(pytester: pytest.Pytester
         *(f"tests/migration/test_matrix.py::test_{number}" for number in range(4)),
     ]
     others = [f"tests/core/test_urls.py::test_{number}" for number in range(9)]
-    first, second = assigned(Files, [*milvus[:6], *others, *milvus[6:]], pytester)
+    first, second = assigned([*milvus[:6], *others, *milvus[6:]], pytester)
     assert first[: len(milvus)] == milvus
     assert not set(second) & set(milvus)
 
 
-def test_each_class_of_the_conformance_suite_is_a_unit(pytester: pytest.Pytester) -> None:
-    tests = [f"{CONFORMANCE}::Test{name}::test_{number}" for name in "AB" for number in range(4)]
-    assert assigned(Files, tests, pytester) == [tests[:4], tests[4:]]
+def test_each_class_of_the_conformance_suite_is_a_unit_on_each_store(pytester: pytest.Pytester) -> None:
+    units = [
+        [f"{CONFORMANCE}::Test{name}::test_{number}[{store}-flat]" for number in range(4)]
+        for name in "AB"
+        for store in ("memory", "faiss")
+    ]
+    mixed = [test for tests in zip(*units, strict=True) for test in tests]
+    given = assigned(mixed, pytester)
+    assert given == [[*units[0], *units[2]], [*units[1], *units[3]]]
 
 
-def test_one_worker_gets_all_tests_of_milvus_lite_and_the_others_share_the_rest(
-    pytester: pytest.Pytester,
-) -> None:
-    lite = [f"{CONFORMANCE}::TestA::test_{number}[milvus-lite-flat]" for number in range(5)]
-    servers = [f"{CONFORMANCE}::TestA::test_{number}[milvus-flat]" for number in range(5)]
-    mixed = [test for pair in zip(servers, lite, strict=True) for test in pair]
-    first, second = assigned(Servers, mixed, pytester)
-    assert first[:5] == lite
-    assert set(servers) == {*first[5:], *second}
+def test_one_worker_gets_all_tests_of_milvus_lite(pytester: pytest.Pytester) -> None:
+    workers = "tests/conformance/test_workers.py"
+    lite = [
+        *(f"{CONFORMANCE}::TestA::test_{number}[milvus-lite-flat]" for number in range(4)),
+        *(f"{CONFORMANCE}::TestB::test_{number}[milvus-lite]" for number in range(4)),
+        *(f"{workers}::test_{number}[milvus-lite]" for number in range(2)),
+    ]
+    others = [test.replace("milvus-lite", "memory") for test in lite]
+    first, second = assigned([test for pair in zip(others, lite, strict=True) for test in pair], pytester)
+    assert first[: len(lite)] == lite
+    assert not set(second) & set(lite)
 
 
 def test_what_is_said_to_take_long_exists(root: Path) -> None:

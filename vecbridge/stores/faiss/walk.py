@@ -26,7 +26,7 @@ _OPTIMISM: Final = 2.5  # deviations below the mean at which a list's best row i
 _IMPROBABLE: Final = 5.0  # deviations below the mean at which no row of a list is expected
 _NEAR: Final = 8  # lists around a query that tell how dense the matches are there
 _NEAREST_ROWS: Final = 100  # rows around a query that tell it, too
-_PLAUSIBLE: Final = 1.5  # times k: so many matches are expected within the distance of the k-th best, at most
+_PLAUSIBLE: Final = 2.0  # times k: so many matches are expected within the distance of the k-th best, at most
 
 
 class Walk:

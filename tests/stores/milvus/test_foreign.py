@@ -17,7 +17,7 @@ from tests.stores.milvus.helpers import client_of, contents, fresh, random_vecto
 from vecbridge.driver import Identity
 from vecbridge.errors import NotFoundError, SchemaError, UnsupportedError
 from vecbridge.filters import Filter, field
-from vecbridge.indexes import HNSW, Auto, IndexParams, IVFFlat, Other
+from vecbridge.indexes import HNSW, SCANN, Auto, IndexParams, IVFFlat
 from vecbridge.query import Query
 from vecbridge.records import batch
 from vecbridge.schema import CollectionSpec, Field, Metric, VectorField
@@ -359,7 +359,7 @@ def test_keys_that_the_server_makes_are_read_and_cannot_be_written(store: Store)
 
 
 INDEXES: list[tuple[tuple[str, str, dict[str, int]], IndexParams, Metric]] = [
-    (("SCANN", "L2", {"nlist": 4}), Other("SCANN", {"nlist": "4"}), Metric.L2),
+    (("SCANN", "L2", {"nlist": 4}), SCANN(nlist=4), Metric.L2),
     (("IVF_FLAT", "IP", {"nlist": 4}), IVFFlat(nlist=4), Metric.DOT),
     (("HNSW", "COSINE", {"M": 8, "efConstruction": 64}), HNSW(m=8, ef_construction=64), Metric.COSINE),
     (("AUTOINDEX", "COSINE", {}), Auto(), Metric.COSINE),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -16,6 +16,7 @@ from vecbridge.errors import DeadlineError, TooLargeError
 from vecbridge.filters import field
 from vecbridge.query import Unfit
 from vecbridge.store import Collection, Store
+from vecbridge.stores.milvus import embedded
 from vecbridge.stores.milvus.embedded import Changes
 from vecbridge.stores.milvus.paging import RequestSize, cut
 from vecbridge.stores.milvus.table import Table
@@ -157,7 +158,17 @@ def test_milvus_lite_counts_without_a_request(lite: Store) -> None:
         assert not queries(spy)
 
 
-def test_the_protocol_counts_where_the_engine_has_changed(lite: Store) -> None:
+@pytest.fixture
+def next_engine() -> Iterator[None]:
+    """A later milvus-lite, whose modules may be others."""
+    embedded._known_engine.cache_clear()
+    with mock.patch.object(embedded, "version", return_value="3.3.0"):
+        yield
+    embedded._known_engine.cache_clear()
+
+
+@pytest.mark.usefixtures("next_engine")
+def test_the_protocol_counts_where_the_engine_may_have_changed(lite: Store) -> None:
     spec = small(fresh("count"), fields={"year": "int64"})
     with made(lite, spec) as collection:
         collection.upsert(rows(spec, IDS, year=range(COUNT)))

@@ -6,8 +6,8 @@ each match. Two shortcuts avoid that:
 * Rows by id: a query that is nothing but ``id in [...]``, without a limit, looks the ids up one by one. It is
   not safe beside a write, during which rows move from memory to a file; so its answer counts only if no write
   of this process was under way (:class:`Changes`). Otherwise the rows are asked for by a pass.
-* Counts: the matches are counted in the engine, which does not read the vectors. Where its modules are not as
-  in milvus-lite 3.2, the protocol answers.
+* Counts: the matches are counted in the engine, which does not read the vectors. Its modules are not public,
+  so that this is for milvus-lite 3.2 alone; elsewhere the protocol answers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
 from typing import Any, Final, TypeVar
 
 from vecbridge.driver import Deadline
@@ -92,12 +94,18 @@ class EmbeddedConnection(Connection):
         """How many rows satisfy an expression ("" is all of them); None if the protocol must be asked."""
         from milvus_lite.exceptions import MilvusLiteError
 
+        if not _known_engine():
+            return None
         try:
             return _matches(self._database.get_collection(collection), expression)
-        except (ImportError, AttributeError, TypeError):  # another version
+        except (MilvusLiteError, RuntimeError):  # dropped or closed meanwhile: a request tells what it is
             return None
-        except MilvusLiteError:  # dropped meanwhile, say: a request tells what it is
-            return None
+
+
+@cache
+def _known_engine() -> bool:
+    """Whether the engine's modules are those that :func:`_matches` was written for."""
+    return version("milvus-lite").startswith("3.2.")
 
 
 def _matches(collection: Any, expression: str) -> int:

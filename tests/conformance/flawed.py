@@ -49,7 +49,7 @@ class FiltersAfterTopK(Base):
         ])  # fmt: skip
 
 
-@flaw("test_trees_of_conditions_keep_the_rows_that_the_oracle_keeps")
+@flaw("test_conditions_inside_conditions_keep_what_they_say")
 class DropsNestedOr(Base):
     def _matching(self, condition):
         if isinstance(condition, And):
@@ -124,8 +124,8 @@ class KeepsIntegersAsDoubles(Base):
 
 @flaw("test_the_same_id_is_another_row_in_another_namespace")
 class SharesRowsBetweenNamespaces(Base):
-    def __init__(self, database, table, namespace):
-        super().__init__(database, table, "")
+    def __init__(self, database, table, spec, namespace):
+        super().__init__(database, table, spec, "")
 
 
 @flaw("test_vectors_come_back_bit_by_bit_where_that_is_declared")

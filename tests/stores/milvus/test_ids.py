@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.stores.milvus.helpers import contents, fresh, made, random_vectors, rows, scanned, small
+from tests.stores.milvus.helpers import (
+    contents,
+    fresh,
+    lite_url,
+    made,
+    milvus_store,
+    random_vectors,
+    rows,
+    scanned,
+    small,
+)
 from vecbridge.errors import InvalidRecordError, PartialWriteError
 from vecbridge.filters import field
 from vecbridge.query import Query
@@ -113,11 +125,17 @@ def test_in_a_namespace_the_largest_id_is_kept_like_any(store: Store) -> None:
         assert photos.fetch([2**63 - 1, -(2**63)]).column("id").to_pylist() == [2**63 - 1, -(2**63)]
 
 
+@pytest.mark.parametrize("kind", ["milvus", "milvus-lite"])
 def test_a_row_too_wide_for_the_dynamic_field_is_named_and_its_neighbours_are_not_sent(
-    store: Store,
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     spec = small(fresh("wide"), fields={"s": "string", "t": "string"})
-    with made(store, spec) as photos:
+    with ExitStack() as stack:
+        if kind == "milvus":
+            store = request.getfixturevalue("genuine")
+        else:
+            store = stack.enter_context(milvus_store(lite_url(tmp_path), columns="dynamic"))
+        photos = stack.enter_context(made(store, spec))
         texts = ["a", "é" * 20_000, "b"]
         with pytest.raises(InvalidRecordError) as caught:
             photos.upsert(rows(spec, ["a", "wide", "b"], s=texts, t=texts))

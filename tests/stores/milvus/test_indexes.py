@@ -89,7 +89,7 @@ def test_an_index_that_the_server_refuses_leaves_no_collection_behind(
     genuine: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = small(fresh("refused"), index=HNSW())
-    monkeypatch.setattr(index_params, "to_milvus", lambda _: ("NO_SUCH_INDEX", {}))
+    monkeypatch.setattr(index_params, "to_milvus", lambda *_: ("NO_SUCH_INDEX", {}))
     with pytest.raises(BackendError, match="NO_SUCH_INDEX") as caught:
         genuine.create(spec)
     assert not caught.value.retryable

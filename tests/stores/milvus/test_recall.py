@@ -196,19 +196,23 @@ def test_a_graph_of_several_namespaces_answers_for_one(store: Store) -> None:
 
 def test_knobs_that_are_given_are_taken_and_cut_to_what_the_index_takes() -> None:
     def params(index: IndexParams, k: int = 10, **knobs: Any) -> dict[str, int]:
-        asked: dict[str, Any] = {"ef": None, "nprobe": None, "filtered": False} | knobs
+        asked: dict[str, Any] = {"ef": None, "nprobe": None, "filtered": False, "rows": 1_000_000} | knobs
         return index_params.search_params(index, k, **asked)
 
     for filtered in (False, True):
         assert params(HNSW(), ef=20, filtered=filtered) == {"ef": 20}
         assert params(HNSW(), k=50, ef=20, filtered=filtered) == {"ef": 50}
-        assert params(IVFFlat(nlist=100), nprobe=3, filtered=filtered) == {"nprobe": 3}
+        assert params(IVFFlat(nlist=100), nprobe=3, filtered=filtered) == {"nprobe": 12 if filtered else 3}
         assert params(IVFFlat(nlist=100), nprobe=300, filtered=filtered) == {"nprobe": 100}
         assert params(Flat(), filtered=filtered) == {}
     assert params(HNSW()) == params(Auto()) == {"ef": 128}
     assert params(HNSW(), k=100) == {"ef": 200}
     assert params(HNSW(), filtered=True) == {"ef": 256}
-    assert params(IVFFlat(nlist=100)) == {"nprobe": 40}
+    assert params(IVFFlat(nlist=160)) == {"nprobe": 10}
+    assert params(IVFFlat(nlist=100)) == {"nprobe": 8}
+    assert params(IVFFlat(nlist=100), rows=32_768) == {"nprobe": 50}
+    assert params(IVFFlat(nlist=100), rows=16_000) == {"nprobe": 100}
+    assert params(IVFFlat(nlist=100), rows=0) == {"nprobe": 100}
     assert params(IVFFlat(nlist=5)) == {"nprobe": 5}
     assert params(IVFFlat(nlist=100), filtered=True) == {"nprobe": 100}
 

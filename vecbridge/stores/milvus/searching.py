@@ -29,7 +29,7 @@ from typing import Final
 import numpy as np
 
 from vecbridge.driver import SearchRequest, SearchResult
-from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, Auto, Flat, IVFFlat
+from vecbridge.indexes import HNSW, IVFPQ, IVFSQ8, SCANN, Auto, Flat, IVFFlat
 from vecbridge.query import Hits
 from vecbridge.schema import Metric
 from vecbridge.stores.milvus import index_params
@@ -50,6 +50,7 @@ _PLENTY: Final = 100  # on milvus-lite: a walk has met enough if it met so many,
 _LITE_SHARE: Final = 5  # on milvus-lite: a walk visits one row in so many
 _LITE_LEAST_EF: Final = 1_024
 _TOLERANCE: Final = 1e-5
+_LISTED: Final = IVFFlat | IVFSQ8 | IVFPQ | SCANN
 _RANGED: Final = Auto | HNSW | IVFFlat | IVFSQ8 | IVFPQ
 
 
@@ -94,7 +95,7 @@ class Searcher:
 
     def _usual(self, request: SearchRequest, expression: str) -> SearchResult:
         """One request; what comes back short is asked again with the widest knob; unsure if it stays so."""
-        params = _params(request, filtered=bool(expression))
+        params = self._params(request, filtered=bool(expression))
         hits = self._asker.hits(request, expression, params)
         if min(map(len, hits)) >= request.k:
             return SearchResult(hits)
@@ -134,7 +135,7 @@ class Searcher:
         rows = self._readiness.rows(request.deadline)
         if rows > RANGE_ROWS or not isinstance(request.field.index, _RANGED):
             return usual
-        params = {**_params(request, filtered=False), **index_params.unbounded(request.field.metric)}
+        params = {**self._params(request, filtered=False), **index_params.unbounded(request.field.metric)}
         return surest(request, usual, self._asker.hits(request, expression, params), rows)
 
     def _growing_matches(self, request: SearchRequest, expression: str) -> SearchResult:
@@ -191,13 +192,21 @@ class Searcher:
         """Fills in the hits of the queries that have none yet, where k of the nearest rows match."""
         missing = _absent(found)
         asked = replace(_some(request, missing), ef=max(request.ef or 0, request.k, index_params.DEFAULT_EF))
-        lines = self._asker.lines(asked, {**_params(asked, filtered=False), **range})
+        lines = self._asker.lines(asked, {**self._params(asked, filtered=False), **range})
         everyone = {key for keys, _ in lines for key in keys}
         matching = self._asker.matching(everyone, request.filter, request.deadline)
         for place, (keys, scores) in zip(missing, lines, strict=True):
             kept = [number for number, key in enumerate(keys) if key in matching][:k]
             if len(kept) == k:
                 found[place] = self._asker.bare(([keys[number] for number in kept], scores[kept]))
+
+    def _params(self, request: SearchRequest, *, filtered: bool) -> dict[str, int]:
+        index = request.field.index
+        return index_params.search_params(
+            index, request.k, request.ef, request.nprobe,
+            filtered=filtered,
+            rows=self._readiness.rows(request.deadline) if isinstance(index, _LISTED) else 0,
+        )  # fmt: skip
 
     def _walked(self, request: SearchRequest, expression: str) -> SearchResult:
         """Through a graph of milvus-lite, under a filter.
@@ -249,12 +258,6 @@ def _covers(hits: Hits | None, others: Hits, metric: Metric) -> bool:
     ahead = others.scores - hits.scores[: len(others)]
     ahead = ahead if metric.higher_is_better else -ahead
     return bool(np.all(ahead <= _TOLERANCE * np.maximum(1, np.abs(others.scores))))
-
-
-def _params(request: SearchRequest, *, filtered: bool) -> dict[str, int]:
-    return index_params.search_params(
-        request.field.index, request.k, request.ef, request.nprobe, filtered=filtered
-    )
 
 
 def _some(request: SearchRequest, places: Sequence[int]) -> SearchRequest:

@@ -141,6 +141,17 @@ class TestFilters:
 
         run()
 
+    def test_conditions_inside_conditions_keep_what_they_say(self, make: Maker) -> None:
+        collection = make(fields={"year": "int64"})
+        put(collection, id=list("abcde"), year=[1, 2, 3, 4, 5])
+        year = field("year")
+        assert found(collection, (year < 4) & ((year == 2) | (year == 5))) == {"b"}
+        assert found(collection, (year == 1) | ((year > 2) & (year != 4))) == set("ace")
+        assert found(collection, (year > 1) & ((year == 1) | ((year < 5) & ((year == 3) | (year > 4))))) == {
+            "c"
+        }
+        assert found(collection, ((year < 2) | (year > 4)) & ((year == 5) | (year == 3))) == {"e"}
+
     @pytest.mark.parametrize("operator", EACH_OPERATOR)
     def test_a_declared_operator_filters_and_an_undeclared_one_raises(
         self, store: Store, make: Maker, operator: str

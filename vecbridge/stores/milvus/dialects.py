@@ -63,6 +63,7 @@ SERVER: Final = Dialect(
         id_operators=frozenset({"==", "!=", "in", "<", "<=", ">", ">="}),
         record_bytes=65_536,
         text_bytes=65_000,
+        filter_depth=40,  # 2.3.5 searches with 47 levels and not with 48, while it counts with more than 64
         filter_leaves=3_000,  # half a second, as a balanced tree
         vector_lengths=(1e-18, 1.8e19),  # their squares as float32 neither vanish nor overflow
         knobs=_KNOBS,
@@ -101,6 +102,7 @@ LITE: Final = Dialect(
         quantizers=frozenset({"sq"}),
         knobs={kind: knobs for kind, knobs in _KNOBS.items() if kind in _LITE_INDEXES},
         consistency="strong",
+        filter_depth=64,
         parallel_requests=1,
     ),
     seals=False,

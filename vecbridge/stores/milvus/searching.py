@@ -85,6 +85,8 @@ class Searcher:
     def _way(self, request: SearchRequest, expression: str) -> Callable[[SearchRequest, str], SearchResult]:
         index = request.field.index
         graph = isinstance(index, Auto | HNSW)
+        if index.quantized and not graph and expression:
+            return self._compressed_matches
         if not self._seals:
             return self._walked if graph and expression else self._usual
         if isinstance(index, Flat):
@@ -107,6 +109,12 @@ class Searcher:
             for place, line in zip(short, again, strict=True):
                 hits[place] = max(hits[place], line, key=len)
         return SearchResult(hits, _shorter(hits, wanted))
+
+    def _compressed_matches(self, request: SearchRequest, expression: str) -> SearchResult:
+        """With a filter, through lists of compressed vectors: few matches are compared whole."""
+        if self._asker.count(expression, request.deadline) <= _FEW_ROWS:
+            return SearchResult(self._asker.nothing(request), range(len(request.vectors)))
+        return self._usual(request, expression)
 
     def _wanted(self, request: SearchRequest, expression: str) -> int:
         """How many hits there should be."""

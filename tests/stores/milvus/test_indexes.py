@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -313,8 +314,17 @@ def test_an_index_of_milvus_lite_that_could_not_be_built_is_not_called_ready(
     assert collection.status().index == "ready"
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "faiss::read_index_up: read error (Resource temporarily unavailable)",
+        "No data left in file",
+        "This file contains pickled (object) data.",
+    ],
+    ids=["faiss", "empty", "numpy"],
+)
 def test_an_index_file_that_milvus_lite_is_still_writing_is_read_again(
-    lite: Store, monkeypatch: pytest.MonkeyPatch
+    lite: Store, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
     collection = with_one_row(lite, "half")
     call = Connection.call
@@ -325,11 +335,11 @@ def test_an_index_file_that_milvus_lite_is_still_writing_is_read_again(
         if rpc == "LoadCollection":
             tries.append(rpc)
             if len(tries) <= half_for:
-                raise UnavailableError("faiss::read_index_up: read error (Resource temporarily unavailable)")
+                raise UnavailableError(message)
         return call(self, rpc, *arguments, **fields)
 
     monkeypatch.setattr(Connection, "call", half)
-    with pytest.raises(DeadlineError, match="read error"):
+    with pytest.raises(DeadlineError, match=re.escape(message)):
         collection.wait_ready(timeout=1)
     half_for = len(tries) + 2
     collection.wait_ready()

@@ -43,6 +43,11 @@ SMALLEST_INDEXED: Final = 1024
 _MISSING: Final = "missing: the server has no index, and answers no search before one is created"
 _POLL_SECONDS: Final = 0.5
 _FILE_POLL_SECONDS: Final = 0.1
+#: What FAISS, NumPy (which AUTOINDEX tries after FAISS) and Arrow (scalar indexes) say of half a file.
+_HALF_WRITTEN: Final = (
+    "read_index", "No data left in file", "contains pickled", "EOF: reading", "Not an Arrow file",
+    "File is too small",
+)  # fmt: skip
 _KNOWN_SECONDS: Final = 5.0  # how long it is believed that every row is in an indexed segment, or not
 _SEALED: Final = (common_pb2.SegmentState.Sealed, common_pb2.SegmentState.Flushed)
 
@@ -238,7 +243,7 @@ class Readiness:
                 table.call("LoadCollection", deadline, replica_number=1)
                 break
             except BackendError as exc:  # a flush builds in the background: half of a file is no index yet
-                if "read_index" not in str(exc):
+                if not any(message in str(exc) for message in _HALF_WRITTEN):
                     raise
                 deadline.pause(_FILE_POLL_SECONDS, str(exc))
         table.load(deadline)

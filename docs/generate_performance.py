@@ -69,9 +69,16 @@ TITLES = {
     "milvus_store-lite": "milvus-lite beside pymilvus",
     "milvus_store-server": "A genuine server beside pymilvus",
     "pinecone_store": "Writing, beside Pinecone's client",
+    "recall-faiss": "Recall at default knobs",
+    "recall-faiss-before": "Recall at the defaults of before",
+    "recall-milvus": "Recall at default knobs, a genuine server",
+    "recall-milvus-lite": "Recall at default knobs, milvus-lite",
+    "recall-weaviate": "Recall at default knobs",
+    "recall-weaviate-before": "Recall at default knobs, before other stores changed",
     "weaviate_recall": "Recall, over `ef`",
     "weaviate_store": "A genuine server beside weaviate-client",
 }
+LEAST_RECALL = 0.95
 COLUMNS = ("measured", "vecbridge", "baseline", "ratio", "target")
 TIMES = ("s", "ms", "µs")
 NOT_VERSIONS = ("date", "load_average", "cpu", "cores", "faiss_threads", "system")
@@ -140,6 +147,10 @@ def section(name: str, result: Result, has_picture: bool) -> str:
     elif "curves" in result:
         titles = ("index", "knob", "recall@10", "p50 of a query, ms")
         text += table(titles, map(curve_row, result["curves"].items()))
+    elif "cases" in result:
+        text += "The promise: at least 0.95 of the true ten, for the lower 95 % bound.\n\n"
+        titles = ("rows", "index", "state", "promise", "least recall, lower bound", "p50 unfiltered, ms")
+        text += table(titles, map(case_row, result["cases"]))
     for title, records in flat_tables(result):
         text += f"{title}:\n\n" + table(list(records[0]), (map(cell, each.values()) for each in records))
     if has_picture:
@@ -157,7 +168,7 @@ def circumstances(result: Result) -> str:
         f"Measured on {machine['date']}" if "date" in machine else "No date was recorded",
         *([f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}"] if "cpu" in machine else []),
         *([f"load average {load:.1f}"] if load is not None else []),
-        *([f"server {result['server']}"] if "server" in result else []),
+        *([f"server {result['server']}"] if result.get("server") else []),
     ]
     versions = [f"{key} {value}" for key, value in machine.items() if key not in NOT_VERSIONS]
     sizes = [f"{key} {cell(value)}" for key, value in result.get("parameters", {}).items() if is_plain(value)]
@@ -186,6 +197,20 @@ def curve_row(named: tuple[str, Result]) -> Iterator[str]:
     for key, digits in (("recall", 3), ("p50_ms", 1)):
         span = f"{first[key]:.{digits}f} to {last[key]:.{digits}f}"
         yield span + ("" if default is None else f"; default {default[key]:.{digits}f}")
+
+
+def case_row(case: Result) -> Iterator[str]:
+    """The cells of an index in one state, asked with every filter."""
+    lines = case["lines"]
+    kept = sum(line["bound"] >= LEAST_RECALL for line in lines)
+    least = min(lines, key=lambda line: line["bound"])
+    where = "no filter" if least["where"] == "all" else f"{100 * least['share']:g} % {least['where']}"
+    yield f"{case['data']}, {case['rows']:,}"
+    yield case["index"]
+    yield case["state"]
+    yield f"{kept} of {len(lines)}" + ("" if case["promised"] else ", none made")
+    yield f"{least['recall']:.3f}, {least['bound']:.3f}: {where}"
+    yield f"{next(line['p50_ms'] for line in lines if line['where'] == 'all'):.2f}"
 
 
 def flat_tables(result: Result) -> Iterator[tuple[str, list[dict[str, Any]]]]:

@@ -161,10 +161,10 @@ def test_milvus_lite_counts_without_a_request(lite: Store) -> None:
 @pytest.fixture
 def next_engine() -> Iterator[None]:
     """A later milvus-lite, whose modules may be others."""
-    embedded._known_engine.cache_clear()
+    embedded.known_engine.cache_clear()
     with mock.patch.object(embedded, "version", return_value="3.3.0"):
         yield
-    embedded._known_engine.cache_clear()
+    embedded.known_engine.cache_clear()
 
 
 @pytest.mark.usefixtures("next_engine")

@@ -1,6 +1,6 @@
 """How a query is answered: by the index where that loses nothing, by the rows themselves where it would.
 
-A filter never costs recall. Within each index
+At default knobs the recall under a filter stays at 0.95 or above. Within each index
 
 - up to ``EXACT_ROWS`` matches are compared, every one;
 - the graph is searched for matches where enough of the rows around the query match: ``GRAPH_FROM``;
@@ -31,9 +31,7 @@ from vecbridge.stores.faiss.walk import Walk
 EXACT_ROWS: Final = 4096
 GRAPH_FROM: Final = 0.3  # share of the rows around a query that match, from which the graph finds them
 _SHARES: Final = 8  # queries of the same eighth of that share search the graph together
-_COMPARED_PER_EF: Final = (
-    32  # matches that a walk compares at least for each unit of an ``ef`` that is asked for
-)
+_COMPARED_PER_EF: Final = 32  # matches that a walk compares at least for each unit of an explicit ``ef``
 _AT_ONCE: Final = 256  # queries whose order of the lists is in memory at the same time
 _FETCH_LIMIT: Final = 4096
 _NARROWEST: Final = 0.25  # share of live rows below which no more lists are visited

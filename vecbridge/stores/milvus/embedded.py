@@ -70,7 +70,7 @@ class EmbeddedConnection(Connection):
 
     Args:
         target: "host:port".
-        database: Its ``milvus_lite.db.MilvusLite``.
+        database: Its ``milvus_lite.db.MilvusLite``, or None where its modules are not known.
         changes: Of this milvus-lite, shared by all connections to it.
     """
 
@@ -94,7 +94,7 @@ class EmbeddedConnection(Connection):
         """How many rows satisfy an expression ("" is all of them); None if the protocol must be asked."""
         from milvus_lite.exceptions import MilvusLiteError
 
-        if not _known_engine():
+        if self._database is None or not known_engine():
             return None
         try:
             return _matches(self._database.get_collection(collection), expression)
@@ -103,7 +103,7 @@ class EmbeddedConnection(Connection):
 
 
 @cache
-def _known_engine() -> bool:
+def known_engine() -> bool:
     """Whether the engine's modules are those that :func:`_matches` was written for."""
     return version("milvus-lite").startswith("3.2.")
 

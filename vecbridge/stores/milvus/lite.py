@@ -133,14 +133,14 @@ class _EmbeddedServers:
         """Starts the server of a directory if it is not running.
 
         Returns:
-            Its "host:port", its database, and what is written to it.
+            Its "host:port"; its database, None in a version whose modules are not known; what is written.
 
         Raises:
             StoreLockedError: Another process has the directory.
         """
         from milvus_lite.server_manager import server_manager_instance
 
-        from vecbridge.stores.milvus.embedded import Changes
+        from vecbridge.stores.milvus.embedded import Changes, known_engine
 
         with self._lock:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ class _EmbeddedServers:
                     f"milvus-lite cannot open {path}: is another process using it? One at a time can"
                 )
             self._users[path] = self._users.get(path, 0) + 1
-            _, database, _ = server_manager_instance._servers[path]
+            database = server_manager_instance._servers[path][1] if known_engine() else None
             return str(uri).partition("//")[2], database, self._changes.setdefault(path, Changes())
 
     def leave(self, path: str) -> None:

@@ -23,6 +23,7 @@ from vecbridge.schema import Metric, VectorField
 from vecbridge.stores.faiss import gpu
 from vecbridge.stores.faiss.exact import Candidates
 from vecbridge.stores.faiss.lists import Lists
+from vecbridge.stores.faiss.rows import Mask
 
 AUTO_FROM: Final = 20_000  # rows below which Auto searches exactly: it takes a few milliseconds
 _POINTS_PER_CENTROID: Final = 39  # FAISS warns below that many training points
@@ -139,6 +140,27 @@ def checksum(path: Path) -> int:
     return crc
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Selector:
+    """Which rows of an index FAISS may return.
+
+    Attributes:
+        bitmap: The same as FAISS takes it.
+        bits: The memory that it reads.
+        params: What FAISS is given with a query, by breadth, kept for the next one.
+    """
+
+    bitmap: Any
+    bits: np.ndarray[Any, np.dtype[np.uint8]]
+    params: dict[int, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, allowed: Mask) -> Selector:
+        """The rows that are allowed, of all of an index."""
+        bits = np.packbits(allowed, bitorder="little")
+        return cls(faiss.IDSelectorBitmap(bits), bits)
+
+
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Loaded:
     """An index over rows first to first + rows, open for searching.
@@ -158,20 +180,21 @@ class Loaded:
     lists: Lists | None = None
     _params: dict[int, Any] = dataclasses.field(default_factory=dict)
 
-    def search(self, queries: FloatArray, k: int, breadth: int, selector: Any = None) -> Candidates:
+    def search(
+        self, queries: FloatArray, k: int, breadth: int, selector: Selector | None = None
+    ) -> Candidates:
         """The best k rows that the index finds.
 
         Args:
             queries: As prepared.
             k: How many.
             breadth: ef of a graph, nprobe of lists.
-            selector: Which rows it may return, counted from its first one; None for all.
+            selector: Which rows it may return; None for all.
         """
         breadth = max(breadth, k) if self.is_graph else min(breadth, self.index.nlist)
-        if selector is not None:
-            params = self._parameters(breadth, sel=selector)
-        elif (params := self._params.get(breadth)) is None:
-            params = self._params[breadth] = self._parameters(breadth)
+        known = self._params if selector is None else selector.params
+        if (params := known.get(breadth)) is None:
+            params = known[breadth] = self._parameters(breadth, selector)
         index = self.index
         distances, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         pointers = (faiss.swig_ptr(distances), faiss.swig_ptr(rows))
@@ -184,10 +207,11 @@ class Loaded:
             rows[rows >= 0] += self.first
         return Candidates(rows, distances)
 
-    def _parameters(self, breadth: int, **selector: Any) -> Any:
+    def _parameters(self, breadth: int, selector: Selector | None) -> Any:
+        some = {} if selector is None else {"sel": selector.bitmap}
         if self.is_graph:
-            return faiss.SearchParametersHNSW(efSearch=breadth, **selector)
-        return faiss.SearchParametersIVF(nprobe=breadth, **selector)
+            return faiss.SearchParametersHNSW(efSearch=breadth, **some)
+        return faiss.SearchParametersIVF(nprobe=breadth, **some)
 
     @property
     def is_graph(self) -> bool:

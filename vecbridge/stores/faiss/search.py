@@ -184,26 +184,33 @@ def _by_lists(
     part = selection.within(index)
     assert index.lists is not None
     assert part.starts is not None
-    counts = np.diff(part.starts)
+    assert part.counts is not None
     walks = [Walk(index.lists, stored, query) for query in queries]
-    breadths = np.zeros(len(queries), np.int64)
-    if index.is_graph:
-        shares = np.array([walk.share_nearby(counts) for walk in walks])
-        eighths = np.maximum(np.floor(shares * _SHARES), 1) / _SHARES
-        breadth = index.default_breadth(k) if asked is None else max(asked, k)
-        breadths = np.where(shares >= GRAPH_FROM, np.ceil(breadth / np.sqrt(eighths)), 0).astype(np.int64)
     rows, distances = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), np.inf, np.float32)
-    for breadth in np.unique(breadths[breadths > 0]).tolist():
-        lines = np.flatnonzero(breadths == breadth)
-        found = index.search(np.ascontiguousarray(queries[lines]), k, breadth, selection.selector(index))
+    by_graph: dict[int, list[int]] = {}  # ef: the queries that search the graph with it
+    if index.is_graph:
+        breadth = index.default_breadth(k) if asked is None else max(asked, k)
+        for line, walk in enumerate(walks):
+            share = walk.share_nearby(part.counts)
+            if share >= GRAPH_FROM:
+                eighth = math.floor(share * _SHARES) / _SHARES
+                by_graph.setdefault(math.ceil(breadth / eighth**0.5), []).append(line)
+    to_walk = set(range(len(queries)))
+    for ef, lines in by_graph.items():
+        those = queries if len(lines) == len(queries) else queries[lines]
+        found = index.search(those, k, ef, selection.selector(index))
         rows[lines], distances[lines] = found.rows, found.distances
+        full, worst = (found.rows[:, -1] >= 0).tolist(), found.distances[:, -1].tolist()
+        to_walk -= {
+            line
+            for line, is_full, last in zip(lines, full, worst, strict=True)
+            if is_full and not walks[line].doubts(k, last, part.counts)
+        }
     least = 0
     if asked is not None:
         least = _COMPARED_PER_EF * asked if index.is_graph else index.share(asked, len(part.rows))
-    for line, walk in enumerate(walks):
-        if rows[line, -1] >= 0 and not walk.doubts(k, float(distances[line, -1]), counts):
-            continue
-        found = walk.best(k, part.rows, part.starts, least)
+    for line in to_walk:
+        found = walks[line].best(k, part.rows, part.starts, least)
         rows[line], distances[line] = found.rows[0], found.distances[0]
     return Candidates(rows, distances)
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from weakref import WeakKeyDictionary
 
-import faiss
 import numpy as np
 
 from vecbridge.filters import Filter
 from vecbridge.stores.faiss import masks
-from vecbridge.stores.faiss.indexes import Loaded
+from vecbridge.stores.faiss.indexes import Loaded, Selector
 from vecbridge.stores.faiss.log import Rows
 from vecbridge.stores.faiss.rows import Mask, Snapshot, Version
 
@@ -29,12 +28,14 @@ class Part:
     Attributes:
         rows: Row numbers; list by list where the index has lists, else ascending.
         starts: int64 (lists + 1,), where each list begins in ``rows``; None without lists.
-        selector: What tells FAISS which rows it may return, and the memory that it reads.
+        counts: int64 (lists,), how many matches each list has; None without lists.
+        selector: What tells FAISS which rows it may return.
     """
 
     rows: Rows
-    starts: Rows | None
-    selector: tuple[Any, Any] | None = None
+    starts: Rows | None = None
+    counts: Rows | None = None
+    selector: Selector | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -68,23 +69,22 @@ class Selection:
         if part is None:
             allowed = self.allowed[index.first : index.first + index.rows]
             if index.lists is None:
-                part = Part(np.flatnonzero(allowed) + index.first, None)
+                part = Part(np.flatnonzero(allowed) + index.first)
             else:
                 order = index.lists.order
                 places = np.flatnonzero(allowed[order])
                 starts = np.searchsorted(places, index.lists.starts)
-                part = Part(order[places].astype(np.int64) + index.first, starts)
+                rows = order[places].astype(np.int64) + index.first
+                part = Part(rows, starts, np.diff(starts))
             self.parts[index] = part
         return part
 
-    def selector(self, index: Loaded) -> Any:
+    def selector(self, index: Loaded) -> Selector:
         """The matches among the rows of an index, as FAISS takes them."""
         part = self.within(index)
         if part.selector is None:
-            allowed = self.allowed[index.first : index.first + index.rows]
-            bits = np.packbits(allowed, bitorder="little")
-            part.selector = faiss.IDSelectorBitmap(bits), bits
-        return part.selector[0]
+            part.selector = Selector.of(self.allowed[index.first : index.first + index.rows])
+        return part.selector
 
     def extended(self, filter: Filter, snapshot: Snapshot) -> Selection:
         """The rows that match after some more commits: only the new ones are evaluated."""

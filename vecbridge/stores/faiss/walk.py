@@ -23,7 +23,7 @@ _LEAST_ROWS: Final = 3584  # matches that are compared at least: clusters are no
 _MISSED: Final = 0.04  # share of the k best that may be expected in lists that are left
 _GROWTH: Final = 1.5  # of the number of matches that were compared, from step to step
 _OPTIMISM: Final = 2.5  # deviations below the mean at which a list's best row is expected
-_IMPROBABLE: Final = 5.0  # deviations below the mean at which no row of a list is expected
+_LARGEST_EXPONENT: Final = 700.0  # whose exponential is finite
 _NEAR: Final = 8  # lists around a query that tell how dense the matches are there
 _NEAREST_ROWS: Final = 100  # rows around a query that tell it, too
 _PLAUSIBLE: Final = 2.0  # times k: so many matches are expected within the distance of the k-th best, at most
@@ -42,7 +42,8 @@ class Walk:
         self._lists = lists
         self._stored = stored
         self._query = query
-        self._means, self._deviations = lists.predicted(query, stored.metric)
+        self._means, deviations = lists.predicted(query, stored.metric)
+        self._deviations = np.maximum(deviations, np.finfo(np.float32).tiny)
         self._hopes = self._means - _OPTIMISM * self._deviations  # the least distance to be hoped for
 
     def share_nearby(self, counts: Rows) -> float:
@@ -54,9 +55,13 @@ class Walk:
         hopes = self._hopes
         near = hopes.argpartition(_NEAR)[:_NEAR] if len(hopes) > _NEAR else np.arange(len(hopes))
         near = near[hopes[near].argsort()]
-        sizes = self._lists.sizes[near].cumsum()
-        enough = min(int(sizes.searchsorted(_NEAREST_ROWS)), len(near) - 1)
-        return float((counts[near].cumsum()[enough:] / np.maximum(sizes[enough:], 1)).min())
+        sizes, matches = self._lists.sizes[near].tolist(), counts[near].tolist()
+        least, passed, matching = 1.0, 0, 0
+        for size, count in zip(sizes, matches, strict=True):
+            passed, matching = passed + size, matching + count
+            if passed >= _NEAREST_ROWS:
+                least = min(least, matching / passed)
+        return least if passed >= _NEAREST_ROWS else matching / max(1, passed)
 
     def doubts(self, k: int, worst: float, counts: Rows) -> bool:
         """Whether a search that ended with a k-th best at some distance must have missed better matches.
@@ -66,7 +71,7 @@ class Walk:
             worst: The distance of the last.
             counts: How many rows of each list match.
         """
-        return self._expected(np.flatnonzero(counts), counts, worst) > _PLAUSIBLE * k
+        return _expected(counts, self._means, self._deviations, worst) > _PLAUSIBLE * k
 
     def best(self, k: int, rows: Rows, starts: Rows, least: int = 0) -> Candidates:
         """The best k matches.
@@ -93,16 +98,25 @@ class Walk:
             done = upto
             if done < len(order) and best.rows.shape[1] >= k:
                 worst = float(best.distances[0, k - 1])
-                if self._expected(order[done:], counts, worst) <= _MISSED * k:
+                left = order[done:]
+                expected = _expected(counts[left], self._means[left], self._deviations[left], worst)
+                if expected <= _MISSED * k:
                     break
             wanted = int(ends[done - 1] * _GROWTH) + 1
         return best.first(k)
 
-    def _expected(self, left: Rows, counts: Rows, worst: float) -> float:
-        """How many matches of some lists are expected to be nearer than a distance."""
-        left = left[self._means[left] - _IMPROBABLE * self._deviations[left] < worst]
-        deviations = np.maximum(self._deviations[left], np.finfo(np.float32).tiny)
-        return float((counts[left] * _normal((worst - self._means[left]) / deviations)).sum())
+
+def _expected(counts: Rows, means: Numbers, deviations: Numbers, worst: float) -> float:
+    """How many matches of some lists are expected to be nearer than a distance.
+
+    Args:
+        counts: Matches of each list.
+        means: Of their distances, by list.
+        deviations: Of the same; none is 0.
+        worst: The distance.
+    """
+    chances = _normal((worst - means) / deviations)
+    return float(chances @ counts)
 
 
 def _normal(deviations: Numbers) -> Numbers:
@@ -110,6 +124,11 @@ def _normal(deviations: Numbers) -> Numbers:
 
     Bowling et al. (2009), doi:10.3926/jiem.2009.v2n1.p114-127.
     """
-    bounded = np.clip(deviations, -20, 20)
-    chances: Numbers = 1 / (1 + np.exp(-bounded * (0.07056 * np.square(bounded) + 1.5976)))
-    return chances
+    exponents = np.square(deviations)
+    exponents *= -0.07056
+    exponents -= 1.5976
+    exponents *= deviations
+    np.minimum(exponents, _LARGEST_EXPONENT, out=exponents)
+    np.exp(exponents, out=exponents)
+    exponents += 1
+    return np.reciprocal(exponents, out=exponents)

@@ -135,6 +135,7 @@ def test_one_query_at_a_time_finds_what_many_at_once_find(store: Store) -> None:
 
 def test_a_query_amid_matches_compares_few_of_them(store: Store, taken: dict[str, int]) -> None:
     photos, _ = filled(store, IVFFlat(nlist=16), "l2")
+    taken["compared"] = 0  # making the lists compares some
     queries = clustered(QUERIES, range(CLUSTERS), 8)[0]
     for query in queries:
         found(photos, query, K, filter=field("year") < 500)

@@ -7,11 +7,15 @@ and more than three times as many of 316 lists. The file is derived from the vec
 damaged costs time and nothing else, and the writer makes it again.
 
 A list does not only say where its rows are but how they scatter, so that a search can tell how far the rows
-of a list will be that it has not looked at: the mean of their distances, and the deviation from it.
+of a list will be that it has not looked at: the mean of their distances, and the deviation from it. In a
+large segment fewer rows are near than the normal distribution makes expect; how many times fewer is measured
+when the lists are made.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -25,17 +29,21 @@ import numpy as np
 from vecbridge.errors import CorruptStoreError
 from vecbridge.query import FloatArray
 from vecbridge.schema import Metric
+from vecbridge.stores.faiss import exact
 from vecbridge.stores.faiss.exact import LONGEST, FieldVectors
 from vecbridge.stores.faiss.log import Rows
 
 LISTS_FROM: Final = 8192  # rows below which a segment has no lists: all are compared in half a millisecond
 _LISTS: Final = 3  # times the square root of the rows: so many lists
 _MOST_LISTS: Final = 4096
-_SAMPLE: Final = 20  # rows of a list that k-means looks at
+_SAMPLE: Final = 10  # rows of a list that k-means looks at
 _ITERATIONS: Final = 4
 _RESIDUALS: Final = 128  # rows whose deviation from their centroid stands for that of all
 _BLOCK: Final = 8192
-_MAGIC: Final = b"VBLISTS1"
+_ASKED: Final = 32  # rows from which it is measured how many more rows are expected nearby than there are
+_RANKS: Final = (10, 100)  # where that is measured
+_LARGEST_EXPONENT: Final = 700.0  # whose exponential is finite
+_MAGIC: Final = b"VBLISTS2"
 _HEADER: Final = struct.Struct("<8sIIQQQQ")  # magic, crc of the rest, 0, rows, lists, dim, residuals
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
@@ -53,6 +61,8 @@ class Lists:
             ``squares``.
         starts: int64 (c + 1,), where each list begins in ``order``.
         order: int32 (n,), the rows of the segment, counted from its first one, list by list.
+        excess: float64 (2,), how many times more rows are expected within the distance of the 10th and of the
+            100th best than there are.
     """
 
     centroids: FloatArray
@@ -61,6 +71,7 @@ class Lists:
     residuals: FloatArray
     starts: Rows
     order: np.ndarray[Any, np.dtype[np.int32]]
+    excess: Numbers
 
     @cached_property
     def sizes(self) -> Rows:
@@ -76,6 +87,12 @@ class Lists:
         """Each centroid along each residual, float32 (c, s), and the mean squares of that by list."""
         projected = self.centroids @ self.residuals.T
         return projected, np.square(projected, dtype=np.float64).mean(axis=1)
+
+    def excess_at(self, k: int) -> float:
+        """How many times more rows are expected within the distance of the k-th best than there are."""
+        low, high = _RANKS
+        share = math.log(min(max(k, low), high) / low) / math.log(high / low)
+        return float(self.excess[0] ** (1 - share) * self.excess[1] ** share)
 
     def predicted(self, query: FloatArray, metric: Metric) -> tuple[Numbers, Numbers]:
         """Mean and standard deviation of the distances between a query and the rows of each list.
@@ -98,6 +115,34 @@ class Lists:
         mixed = _products(projected, along).astype(np.float64) / len(along)
         scatter = np.maximum(np.square(along, dtype=np.float64).mean() - 2 * mixed + squares, 0)
         return distances + self.squares, np.sqrt(4 * self.squares * scatter + self.variances)
+
+
+def expected(counts: Rows, means: Numbers, deviations: Numbers, worst: float) -> float:
+    """How many matches of some lists are expected to be nearer than a distance.
+
+    Args:
+        counts: Matches of each list.
+        means: Of their distances, by list.
+        deviations: Of the same; none is 0.
+        worst: The distance.
+    """
+    chances = _normal((worst - means) / deviations)
+    return float(chances @ counts)
+
+
+def _normal(deviations: Numbers) -> Numbers:
+    """The normal distribution function, within 0.0002.
+
+    Bowling et al. (2009), doi:10.3926/jiem.2009.v2n1.p114-127.
+    """
+    exponents = np.square(deviations)
+    exponents *= -0.07056
+    exponents -= 1.5976
+    exponents *= deviations
+    np.minimum(exponents, _LARGEST_EXPONENT, out=exponents)
+    np.exp(exponents, out=exponents)
+    exponents += 1
+    return np.reciprocal(exponents, out=exponents)
 
 
 def _products(vectors: FloatArray, query: FloatArray) -> FloatArray:
@@ -139,7 +184,24 @@ def built(stored: FieldVectors, first: int, stop: int) -> Lists:
     residuals /= spread[labels[sample]][:, None]
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     order = np.argsort(labels, kind="stable").astype(np.int32)
-    return Lists(centroids, squares, variances, residuals, starts, order)
+    made = Lists(centroids, squares, variances, residuals, starts, order, np.ones(len(_RANKS)))
+    asked = first + np.sort(random.choice(rows, min(rows, _ASKED), replace=False))
+    return dataclasses.replace(made, excess=_excess(made, stored, asked, np.arange(first, stop)))
+
+
+def _excess(lists: Lists, stored: FieldVectors, asked: Rows, rows: Rows) -> Numbers:
+    """Measures ``Lists.excess`` from some rows: the median, 1 at least."""
+    queries = stored.prepare(stored.values[asked])
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = exact.search_rows(stored, queries, _RANKS[-1] + 1, rows)  # the row itself is the best
+    times = np.ones((len(queries), len(_RANKS)))
+    for line, query in enumerate(queries):
+        means, deviations = lists.predicted(query, stored.metric)
+        deviations = np.maximum(deviations, np.finfo(np.float32).tiny)
+        for column, rank in enumerate(_RANKS):
+            if rank < found.rows.shape[1] and np.isfinite(worst := float(found.distances[line, rank])):
+                times[line, column] = expected(lists.sizes, means, deviations, worst) / rank
+    return np.maximum(np.nan_to_num(np.median(times, axis=0), nan=1.0), 1.0)
 
 
 def comparable(stored: FieldVectors, vectors: FloatArray) -> FloatArray:
@@ -175,7 +237,8 @@ def _add(sums: Numbers, labels: np.ndarray[Any, Any], block: FloatArray) -> None
 
 def write(lists: Lists, path: Path) -> None:
     """Writes the file, under its own name at once: who calls gives it that name when it is whole."""
-    parts = (lists.centroids, lists.squares, lists.variances, lists.residuals, lists.starts, lists.order)
+    parts = (lists.centroids, lists.squares, lists.variances, lists.residuals)
+    parts = (*parts, lists.starts, lists.order, lists.excess)
     body = b"".join(part.tobytes() for part in parts)
     shape = (len(lists.order), *lists.centroids.shape, len(lists.residuals))
     path.write_bytes(
@@ -214,8 +277,11 @@ def read(path: Path, rows: int, dim: int) -> Lists:
         (residuals * dim, np.float32),
         (count + 1, np.int64),
         (rows, np.int32),
+        (len(_RANKS), np.float64),
     ):
         arrays.append(np.frombuffer(body, kind, length, offset))
         offset += arrays[-1].nbytes
-    centroids, squares, variances, sample, starts, order = arrays
-    return Lists(centroids.reshape(-1, dim), squares, variances, sample.reshape(-1, dim), starts, order)
+    centroids, squares, variances, sample, starts, order, excess = arrays
+    return Lists(
+        centroids.reshape(-1, dim), squares, variances, sample.reshape(-1, dim), starts, order, excess
+    )

@@ -30,7 +30,7 @@ from vecbridge.stores.faiss.walk import Walk
 
 EXACT_ROWS: Final = 4096
 GRAPH_FROM: Final = 0.3  # share of the rows around a query that match, from which the graph finds them
-_SHARES: Final = 8  # queries of the same eighth of that share search the graph together
+_SHARES: Final = 16  # queries of the same sixteenth of that share search the graph together
 _COMPARED_PER_EF: Final = 32  # matches that a walk compares at least for each unit of an explicit ``ef``
 _AT_ONCE: Final = 256  # queries whose order of the lists is in memory at the same time
 _FETCH_LIMIT: Final = 4096
@@ -193,8 +193,8 @@ def _by_lists(
         for line, walk in enumerate(walks):
             share = walk.share_nearby(part.counts)
             if share >= GRAPH_FROM:
-                eighth = math.floor(share * _SHARES) / _SHARES
-                by_graph.setdefault(math.ceil(breadth / eighth**0.5), []).append(line)
+                least_share = math.floor(share * _SHARES) / _SHARES
+                by_graph.setdefault(math.ceil(breadth / least_share**0.5), []).append(line)
     to_walk = set(range(len(queries)))
     for ef, lines in by_graph.items():
         those = queries if len(lines) == len(queries) else queries[lines]

@@ -2,7 +2,7 @@
 
 The rows of a list that match are compared one by one. After each step, what was found is held against what
 the lists that are left should hold: how many of their matches are expected to be nearer than the k-th best
-that was found, by the mean and the deviation of their distances (:meth:`.lists.Lists.predicted`). The search
+that was found, by the mean and the deviation of their distances (:func:`.lists.expected`). The search
 ends when so few are expected that recall does not suffer. So it ends soon where many matches are near the
 query, and goes on where all of them are far, because their distances hardly differ then.
 """
@@ -16,14 +16,14 @@ import numpy as np
 from vecbridge.query import FloatArray
 from vecbridge.stores.faiss import exact
 from vecbridge.stores.faiss.exact import Candidates, FieldVectors
-from vecbridge.stores.faiss.lists import Lists, Numbers
+from vecbridge.stores.faiss.lists import Lists, expected
 from vecbridge.stores.faiss.log import Rows
 
 _LEAST_ROWS: Final = 3584  # matches that are compared at least: clusters are no Gaussians near the query
 _MISSED: Final = 0.04  # share of the k best that may be expected in lists that are left
 _GROWTH: Final = 1.5  # of the number of matches that were compared, from step to step
 _OPTIMISM: Final = 2.5  # deviations below the mean at which a list's best row is expected
-_LARGEST_EXPONENT: Final = 700.0  # whose exponential is finite
+_EXCESS_FAR: Final = 0.5  # exponent: queries far from the rows see less excess than those amid them
 _NEAR: Final = 8  # lists around a query that tell how dense the matches are there
 _NEAREST_ROWS: Final = 100  # rows around a query that tell it, too
 _PLAUSIBLE: Final = 2.0  # times k: so many matches are expected within the distance of the k-th best, at most
@@ -71,7 +71,8 @@ class Walk:
             worst: The distance of the last.
             counts: How many rows of each list match.
         """
-        return _expected(counts, self._means, self._deviations, worst) > _PLAUSIBLE * k
+        some = expected(counts, self._means, self._deviations, worst)
+        return some > _PLAUSIBLE * k * self._lists.excess_at(k)
 
     def best(self, k: int, rows: Rows, starts: Rows, least: int = 0) -> Candidates:
         """The best k matches.
@@ -88,6 +89,7 @@ class Walk:
         ends = counts[order].cumsum()
         begins, stops = starts[order], starts[order + 1]
         best = Candidates.none(1)
+        few = _MISSED * k * self._lists.excess_at(k) ** _EXCESS_FAR
         done, wanted = 0, max(_LEAST_ROWS, least, 2 * k)
         while done < len(order):
             upto = min(int(np.searchsorted(ends, wanted)) + 1, len(order))
@@ -99,36 +101,7 @@ class Walk:
             if done < len(order) and best.rows.shape[1] >= k:
                 worst = float(best.distances[0, k - 1])
                 left = order[done:]
-                expected = _expected(counts[left], self._means[left], self._deviations[left], worst)
-                if expected <= _MISSED * k:
+                if expected(counts[left], self._means[left], self._deviations[left], worst) <= few:
                     break
             wanted = int(ends[done - 1] * _GROWTH) + 1
         return best.first(k)
-
-
-def _expected(counts: Rows, means: Numbers, deviations: Numbers, worst: float) -> float:
-    """How many matches of some lists are expected to be nearer than a distance.
-
-    Args:
-        counts: Matches of each list.
-        means: Of their distances, by list.
-        deviations: Of the same; none is 0.
-        worst: The distance.
-    """
-    chances = _normal((worst - means) / deviations)
-    return float(chances @ counts)
-
-
-def _normal(deviations: Numbers) -> Numbers:
-    """The normal distribution function, within 0.0002.
-
-    Bowling et al. (2009), doi:10.3926/jiem.2009.v2n1.p114-127.
-    """
-    exponents = np.square(deviations)
-    exponents *= -0.07056
-    exponents -= 1.5976
-    exponents *= deviations
-    np.minimum(exponents, _LARGEST_EXPONENT, out=exponents)
-    np.exp(exponents, out=exponents)
-    exponents += 1
-    return np.reciprocal(exponents, out=exponents)

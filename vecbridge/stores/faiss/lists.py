@@ -237,8 +237,8 @@ def _add(sums: Numbers, labels: np.ndarray[Any, Any], block: FloatArray) -> None
 
 def write(lists: Lists, path: Path) -> None:
     """Writes the file, under its own name at once: who calls gives it that name when it is whole."""
-    parts = (lists.centroids, lists.squares, lists.variances, lists.residuals)
-    parts = (*parts, lists.starts, lists.order, lists.excess)
+    some = (lists.centroids, lists.squares, lists.variances, lists.residuals)
+    parts = (*some, lists.starts, lists.order, lists.excess)
     body = b"".join(part.tobytes() for part in parts)
     shape = (len(lists.order), *lists.centroids.shape, len(lists.residuals))
     path.write_bytes(

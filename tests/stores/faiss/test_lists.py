@@ -30,7 +30,7 @@ from vecbridge.records import batch
 from vecbridge.schema import VectorField
 from vecbridge.store import Store
 from vecbridge.stores.faiss import lists, search
-from vecbridge.stores.faiss.exact import FieldVectors
+from vecbridge.stores.faiss.exact import FieldVectors, search_rows
 
 METRICS = ["l2", "cosine", "dot"]
 COUNT = 1500
@@ -112,6 +112,22 @@ class TestWhatTheySay:
         assert abs(np.mean(standard)) < 0.05
         assert 0.8 < np.std(standard) < 1.25
 
+    def test_as_many_rows_are_near_as_the_measured_excess_makes_expect(self, metric: str) -> None:
+        random = np.random.default_rng(6)
+        shrunk = 1 / (1 + 6 * random.random((4100, 1)))  # many rows near the middle: no normal distribution
+        values = (shrunk * random.standard_normal((4100, 24))).astype(np.float32)
+        stored = vectors_of(metric, values[:4000])
+        made = lists.built(stored, 0, 4000)
+        assert (made.excess >= 1).all()
+        for k in (10, 30, 100):
+            near = []
+            for query in stored.prepare(values[4000:]):
+                found = search_rows(stored, query[None], k, np.arange(4000)).distances[0, k - 1]
+                near.append(lists.expected(made.sizes, *made.predicted(query, stored.metric), float(found)))
+            assert np.median(near) / made.excess_at(k) < 1.5 * k
+        assert made.excess_at(1) == made.excess[0]
+        assert made.excess_at(1000) == made.excess[1]
+
 
 class TestTheFile:
     """It is derived: what is lost is made again, and what is damaged is not believed."""
@@ -120,7 +136,7 @@ class TestTheFile:
         made = lists.built(vectors_of("l2", random_vectors(900, 16)), 0, 900)
         lists.write(made, tmp_path / "lists.bin")
         again = lists.read(tmp_path / "lists.bin", 900, 16)
-        for name in ("centroids", "squares", "variances", "residuals", "starts", "order"):
+        for name in ("centroids", "squares", "variances", "residuals", "starts", "order", "excess"):
             assert np.array_equal(getattr(made, name), getattr(again, name)), name
 
     @pytest.mark.parametrize("damage", ["cut", "flipped", "other rows", "empty"])

@@ -42,6 +42,7 @@ _RESIDUALS: Final = 128  # rows whose deviation from their centroid stands for t
 _BLOCK: Final = 8192
 _ASKED: Final = 32  # rows from which it is measured how many more rows are expected nearby than there are
 _RANKS: Final = (10, 100)  # where that is measured
+_LEAST_DEVIATION: Final = float(np.finfo(np.float32).tiny)
 _LARGEST_EXPONENT: Final = 700.0  # whose exponential is finite
 _MAGIC: Final = b"VBLISTS2"
 _HEADER: Final = struct.Struct("<8sIIQQQQ")  # magic, crc of the rest, 0, rows, lists, dim, residuals
@@ -95,7 +96,7 @@ class Lists:
         return float(self.excess[0] ** (1 - share) * self.excess[1] ** share)
 
     def predicted(self, query: FloatArray, metric: Metric) -> tuple[Numbers, Numbers]:
-        """Mean and standard deviation of the distances between a query and the rows of each list.
+        """Mean and standard deviation, never 0, of the distances between a query and the rows of each list.
 
         A row is its centroid and a residual, so that its inner product with the query is that of the centroid
         plus that of the residual, whose deviation the sample of residuals tells.
@@ -106,15 +107,17 @@ class Lists:
         """
         along = _products(self.residuals, query)
         if metric is not Metric.L2:
-            deviation = self._spread * np.sqrt(np.square(along, dtype=np.float64).mean())
-            return -_products(self.centroids, query).astype(np.float64), deviation
+            deviations = self._spread * np.sqrt(np.square(along, dtype=np.float64).mean())
+            means = -_products(self.centroids, query).astype(np.float64)
+            return means, np.maximum(deviations, _LEAST_DEVIATION)
         distances = np.empty(len(self.centroids), np.float32)
         pointers = (faiss.swig_ptr(array) for array in (distances, query, self.centroids))
         faiss.fvec_L2sqr_ny(*pointers, len(query), len(distances))
         projected, squares = self._projected
         mixed = _products(projected, along).astype(np.float64) / len(along)
         scatter = np.maximum(np.square(along, dtype=np.float64).mean() - 2 * mixed + squares, 0)
-        return distances + self.squares, np.sqrt(4 * self.squares * scatter + self.variances)
+        deviations = np.sqrt(4 * self.squares * scatter + self.variances)
+        return distances + self.squares, np.maximum(deviations, _LEAST_DEVIATION)
 
 
 def expected(counts: Rows, means: Numbers, deviations: Numbers, worst: float) -> float:
@@ -197,7 +200,6 @@ def _excess(lists: Lists, stored: FieldVectors, asked: Rows, rows: Rows) -> Numb
     times = np.ones((len(queries), len(_RANKS)))
     for line, query in enumerate(queries):
         means, deviations = lists.predicted(query, stored.metric)
-        deviations = np.maximum(deviations, np.finfo(np.float32).tiny)
         for column, rank in enumerate(_RANKS):
             if rank < found.rows.shape[1] and np.isfinite(worst := float(found.distances[line, rank])):
                 times[line, column] = expected(lists.sizes, means, deviations, worst) / rank

@@ -42,8 +42,7 @@ class Walk:
         self._lists = lists
         self._stored = stored
         self._query = query
-        self._means, deviations = lists.predicted(query, stored.metric)
-        self._deviations = np.maximum(deviations, np.finfo(np.float32).tiny)
+        self._means, self._deviations = lists.predicted(query, stored.metric)
         self._hopes = self._means - _OPTIMISM * self._deviations  # the least distance to be hoped for
 
     def share_nearby(self, counts: Rows) -> float:

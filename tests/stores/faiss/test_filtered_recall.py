@@ -10,7 +10,7 @@ from tests.stores.faiss.test_default_recall import WANTED
 from vecbridge.collection import Collection
 from vecbridge.filters import field
 from vecbridge.indexes import HNSW, IndexParams, IVFFlat
-from vecbridge.query import FloatArray
+from vecbridge.query import FloatArray, Query
 from vecbridge.records import batch
 from vecbridge.store import Store
 from vecbridge.stores.faiss import exact, lists, search
@@ -153,3 +153,26 @@ def test_more_hits_than_a_list_holds(store: Store) -> None:
     assert all(len(each) == 1000 for each in answers)
     shares = [len(set(a) & set(b)) / 1000 for a, b in zip(answers, true, strict=True)]
     assert np.mean(shares) >= WANTED
+
+
+@pytest.mark.parametrize(
+    ("index", "knob", "low", "high"),
+    [(IVFFlat(nlist=16), "nprobe", 1, 16), (HNSW(m=16, ef_construction=100), "ef", 10, 400)],
+)
+def test_a_broader_query_compares_more_matches(
+    store: Store, taken: dict[str, int], index: IndexParams, knob: str, low: int, high: int
+) -> None:
+    photos, _ = filled(store, index, "l2")
+    queries = clustered(QUERIES, range(CLUSTERS // 2, CLUSTERS), 11)[0]
+    condition = field("n") < CLUSTERS // 4
+    compared: list[int] = []
+    for breadth in (low, high):
+        taken["compared"] = 0
+        for query in queries:
+            photos.search(Query(query, K, filter=condition, **{knob: breadth}))
+        compared.append(taken["compared"])
+    assert taken["walk"] == 2 * QUERIES
+    assert compared[1] > 1.2 * compared[0]
+    keep = np.flatnonzero(clustered(COUNT, range(CLUSTERS), 1)[1] < CLUSTERS // 4)
+    if knob == "nprobe":  # all lists
+        assert compared[1] == QUERIES * len(keep)

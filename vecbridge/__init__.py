@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from vecbridge.schema import EmbedderIdentity as EmbedderIdentity
     from vecbridge.schema import Field as Field
     from vecbridge.schema import Metric as Metric
+    from vecbridge.schema import SourceIds as SourceIds
     from vecbridge.schema import VectorField as VectorField
     from vecbridge.store import Collection as Collection
     from vecbridge.store import Store as Store
@@ -82,7 +83,7 @@ _HOMES = {
     "query": "Query Hit Hits Page Status Unfit WriteReport",
     "records": "batch stamp vectors",
     "registry": "connect open register",
-    "schema": "CollectionSpec VectorField Field Metric EmbedderIdentity",
+    "schema": "CollectionSpec VectorField Field Metric EmbedderIdentity SourceIds",
     "store": "Store Collection",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -5,6 +5,7 @@
      ├ MissingDependencyError            (an ImportError too)
      ├ SchemaError ─ DimensionMismatchError, CollectionExistsError, EmbedderMismatchError
      ├ InvalidRecordError                (carries the rows at fault)
+     ├ IdConflictError                   (two files under one id, or one under two)
      ├ NotFoundError
      ├ UnsupportedError                  (backend, feature, hint)
      ├ BackendError                      (says whether a retry can help)
@@ -16,8 +17,8 @@
      ├ JournalError
      └ CursorExpiredError
 
-What the caller did wrong is a ConfigError, SchemaError, InvalidRecordError, NotFoundError or
-UnsupportedError; what happened at the other end is a BackendError.
+What the caller did wrong is a ConfigError, SchemaError, InvalidRecordError, IdConflictError, NotFoundError
+or UnsupportedError; what happened at the other end is a BackendError.
 
 Example:
     >>> import vecbridge as vb
@@ -136,6 +137,10 @@ class InvalidRecordError(VecbridgeError):
     def __init__(self, message: str, rows: Sequence[Failure]) -> None:
         super().__init__(message)
         self.rows: tuple[Failure, ...] = tuple(rows)
+
+
+class IdConflictError(VecbridgeError):
+    """An id would mean two files, or a file would get a second id; nothing of it was written."""
 
 
 class NotFoundError(VecbridgeError):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from dataclasses import field as dataclass_field
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final, Literal, cast, get_args
 
 from vecbridge import indexes, names
@@ -17,6 +18,7 @@ FieldType = Literal[
     "bool", "int64", "float64", "string", "timestamp", "list<string>", "list<int64>", "list<float64>", "json"
 ]
 IdType = Literal["string", "int64"]
+IdKind = Literal["relative", "absolute", "content"]
 
 MAX_DIM: Final = 65_536
 AUTO: Final = Auto()
@@ -67,6 +69,33 @@ class EmbedderIdentity:
     revision: str
     dim: int
     preprocessing: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIds:
+    """How the ids of a collection are made from the files that its records come from.
+
+    Attributes:
+        kind: "relative" (the path below the folder that was given), "absolute" (the whole path) or "content"
+            (the first 32 hex digits of the SHA-256 of the file).
+        prefix: What stands before a relative path.
+
+    Raises:
+        SchemaError: Another kind; a prefix of ids that are not relative.
+
+    Example:
+        >>> SourceIds(prefix="2019/")
+        SourceIds(kind='relative', prefix='2019/')
+    """
+
+    kind: IdKind = "relative"
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(IdKind):
+            raise SchemaError(f"ids of files are {', '.join(get_args(IdKind))}, not {self.kind!r}")
+        if not isinstance(self.prefix, str) or (self.prefix and self.kind != "relative"):
+            raise SchemaError(f"a prefix ({self.prefix!r}) stands before relative ids alone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +189,8 @@ class CollectionSpec:
         fields: The scalar fields.
         id_type: "string" or "int64".
         namespaced: Whether the collection is divided into namespaces.
+        ids: How ids are made from files; None if they are no files'. It is kept with the collection, and no
+            comparison of specs looks at it.
 
     Raises:
         SchemaError: A name, type or combination that no backend takes.
@@ -178,6 +209,7 @@ class CollectionSpec:
     fields: tuple[Field, ...] = ()
     id_type: IdType = "string"
     namespaced: bool = False
+    ids: SourceIds | None = dataclass_field(default=None, kw_only=True, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vectors", tuple(self.vectors))
@@ -204,6 +236,7 @@ class CollectionSpec:
         id_type: IdType = "string",
         namespaced: bool = False,
         embedder: EmbedderIdentity | None = None,
+        ids: SourceIds | None = None,
     ) -> CollectionSpec:
         """A collection with one vector field, called ``vector``.
 
@@ -216,6 +249,7 @@ class CollectionSpec:
             id_type: "string" or "int64".
             namespaced: Whether it is divided into namespaces.
             embedder: Which model makes the vectors.
+            ids: How ids are made from files.
 
         Example:
             >>> CollectionSpec.single("photos", dim=512, fields={"year": "int64"}).vector.metric
@@ -224,7 +258,7 @@ class CollectionSpec:
         if isinstance(fields, Mapping):
             fields = [Field(key, value) for key, value in fields.items()]
         vector = VectorField("vector", dim, _metric(metric), index, embedder)
-        return cls(name, (vector,), tuple(fields), id_type, namespaced)
+        return cls(name, (vector,), tuple(fields), id_type, namespaced, ids=ids)
 
     @classmethod
     def foreign(
@@ -299,7 +333,7 @@ class CollectionSpec:
             ],
             "id_type": self.id_type,
             "namespaced": self.namespaced,
-        }
+        } | ({"ids": asdict(self.ids)} if self.ids else {})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, foreign: bool = False) -> CollectionSpec:
@@ -315,7 +349,8 @@ class CollectionSpec:
         try:
             vectors = [_vector(each) for each in values["vectors"]]
             fields = [Field(**each) for each in values["fields"]]
-            build = cls.foreign if foreign else cls
+            ids = SourceIds(**values["ids"]) if values.get("ids") else None
+            build = cls.foreign if foreign else partial(cls, ids=ids)
             return build(
                 values["name"], tuple(vectors), tuple(fields), values["id_type"],
                 namespaced=values["namespaced"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -11,11 +11,13 @@ from vecbridge.cli import common, output, target, writing
 from vecbridge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vecbridge.schema import CollectionSpec, FieldType
+    from vecbridge.bulk.idcheck import IdCheck
+    from vecbridge.schema import CollectionSpec, FieldType, SourceIds
     from vecbridge.sources.images import ImageSource
     from vecbridge.urls import StoreURL
 
 
+IDS_PANEL: Final = "Ids"
 BATCH_ROWS: Final = 64  # the batch size of a model on a CPU; the progress bar moves once a batch
 
 
@@ -40,6 +42,35 @@ def index(
     ] = None,
     index_kind: target.IndexOption = None,
     metric: target.MetricOption = None,
+    id_kind: Annotated[
+        str | None,
+        typer.Option(
+            "--id",
+            metavar="KIND",
+            help="What an id is: relative (the path below the folder), absolute (the whole path) or content "
+            "(32 hex digits of the file's SHA-256). Default: the collection's, relative for a new one.",
+            rich_help_panel=IDS_PANEL,
+        ),
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            "--prefix",
+            metavar="TEXT",
+            help="Put before relative ids, as in 2019/. Default: the collection's.",
+            rich_help_panel=IDS_PANEL,
+        ),
+    ] = None,
+    on_conflict: Annotated[
+        str,
+        typer.Option(
+            "--on-conflict",
+            metavar="WHAT",
+            help="Where an id stands for another file already, or a file has another id: "
+            "stop, skip or replace.",
+            rich_help_panel=IDS_PANEL,
+        ),
+    ] = "stop",
     hidden: Annotated[bool, typer.Option("--hidden", help="Read names that begin with a dot, too.")] = False,
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Follow links that lead out of the folder.")
@@ -57,18 +88,24 @@ def index(
 
     Creates the collection if it does not exist, with fields from the files and from
     metadata.jsonl beside them. An id is the path below the folder, so that a second
-    run replaces the records.
+    run of the same folder replaces its records. Index another folder with a --prefix.
+
+    Nothing is removed: records of files that are gone stay.
 
     Files that cannot be read are listed in the dead-letter file, and the exit status is 1.
     """
     settings = common.load_settings()
     url = common.collection_url(store, settings)
     params = target.parse_index(index_kind or "auto")
+    from vecbridge.bulk.idcheck import POLICIES, IdCheck
     from vecbridge.embed.pipeline import embed_items
     from vecbridge.registry import connect
     from vecbridge.schema import CollectionSpec
     from vecbridge.sources.images import ImageSource
 
+    policy = next((each for each in POLICIES if each == on_conflict), None)
+    if policy is None:
+        raise ConfigError(f"--on-conflict {on_conflict}: {', '.join(POLICIES)}")
     source = ImageSource(paths, texts=texts, hidden=hidden, follow_links=follow_links)
     _fields(source, fields, None)
     if next(iter(source), None) is None:  # a collection made now would lack the fields of later pictures
@@ -77,6 +114,8 @@ def index(
     with connect(url.without_collection()) as opened:
         existing = target.existing_spec(opened, url)
         recorded = None if existing is None else existing.vector
+        ids = _ids(existing, id_kind, prefix)
+        source = ImageSource(paths, texts=texts, hidden=hidden, follow_links=follow_links, ids=ids)
         with common.load_embedder(recorded, model, runtime, device, settings) as clip:
             common.report_model(clip)
             spec = CollectionSpec.single(
@@ -87,6 +126,7 @@ def index(
                 fields=_fields(source, fields, existing),
                 namespaced=url.namespace is not None,
                 embedder=clip.identity,
+                ids=ids,
             )
             collection, new = target.open_target(
                 opened,
@@ -98,13 +138,18 @@ def index(
             )
             with collection:
                 target.report_target(url, collection.spec, new=new)
+                check = IdCheck(collection, on_conflict=policy)
                 result = writing.write_all(
                     collection,
                     lambda on_dead_letter: embed_items(
-                        source, clip, collection.spec, on_dead_letter=on_dead_letter, batch_rows=BATCH_ROWS
+                        check.items(source),
+                        clip,
+                        collection.spec,
+                        on_dead_letter=on_dead_letter,
+                        batch_rows=BATCH_ROWS,
                     ),
                     label="Indexing",
-                    source=" ".join(paths),
+                    source=_source(paths, ids),
                     dead_letters=dead_letters or writing.DEAD_LETTERS,
                     journal=journal,
                     max_failures=max_failures,
@@ -113,18 +158,63 @@ def index(
                     quiet=quiet,
                 )
     if as_json:
-        about = {"url": str(url), "model": clip.identity.model, "created": new, "skipped": source.skipped}
+        about = {
+            "url": str(url),
+            "model": clip.identity.model,
+            "created": new,
+            "skipped": source.skipped,
+            "conflicts_skipped": check.skipped,
+        }
         output.document(about | result.to_dict())
     else:
-        _print(result, source.skipped, url)
+        _print(result, source.skipped, check, url)
     if result.failed:
         raise typer.Exit(1)
 
 
-def _print(result: writing.IngestResult, skipped: int, url: StoreURL) -> None:
-    output.show(output.pairs(writing.summary(result, "indexed", skipped=skipped)))
+def _print(result: writing.IngestResult, skipped: int, check: IdCheck, url: StoreURL) -> None:
+    lines = writing.summary(result, "indexed", skipped=skipped)
+    if check.skipped:
+        lines.append(("in conflict", f"{check.skipped:,} left as they are in the collection"))
+    output.show(output.pairs(lines))
+    if check.unknown:
+        output.note(
+            f"{output.number(check.unknown, 'record')} had the id of a file that was indexed now, and the "
+            "collection does not tell whether it was the same file: it has no path, or no sha256."
+        )
     if result.written:
         output.note(f'Next: {output.program()} search "…" --store {shlex.quote(str(url))}')
+
+
+def _ids(existing: CollectionSpec | None, kind: str | None, prefix: str | None) -> SourceIds:
+    """How ids are made: as the collection's were, and as the options say where it is new.
+
+    Raises:
+        ConfigError: ``--id`` is no kind, or not that of the collection; ``--prefix`` with other ids.
+    """
+    from vecbridge.errors import SchemaError
+    from vecbridge.schema import SourceIds
+
+    recorded = SourceIds() if existing is None else existing.ids or SourceIds()
+    if existing is not None and kind is not None and kind != recorded.kind:
+        raise ConfigError(
+            f"--id {kind}: the ids of {existing.name!r} are {recorded.kind}: leave --id out, or name another "
+            "collection after #"
+        )
+    chosen: Any = kind or recorded.kind
+    kept = recorded.prefix if chosen == "relative" else ""
+    try:
+        return SourceIds(chosen, kept if prefix is None else prefix)
+    except SchemaError as exc:
+        raise ConfigError(f"--id, --prefix: {exc}") from None
+
+
+def _source(paths: list[str], ids: SourceIds) -> str:
+    """The name of the source in a journal."""
+    options = [] if ids.kind == "relative" else ["--id", ids.kind]
+    if ids.prefix:
+        options += ["--prefix", ids.prefix]
+    return " ".join([*paths, *options])
 
 
 def _fields(

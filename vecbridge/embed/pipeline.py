@@ -18,6 +18,7 @@ from vecbridge.embed.base import Embedder, FloatArray, StagedEmbedder
 from vecbridge.errors import ConfigError, DimensionMismatchError, InvalidRecordError
 from vecbridge.records import require_same_embedder, stamp
 from vecbridge.schema import CollectionSpec, Field
+from vecbridge.sources import digests
 from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter, printable
 from vecbridge.sources.images import Item, PictureItem
 from vecbridge.sources.inference import as_type
@@ -98,6 +99,7 @@ def _reader(embedder: Embedder, spec: CollectionSpec) -> Callable[[Item | DeadLe
     """What the threads do with an item; nothing of it raises for a bad file."""
     staged = embedder if isinstance(embedder, StagedEmbedder) else None
     in_seconds = Field("modified", "int64") in spec.fields
+    with_digest = Field("sha256", "string") in spec.fields
 
     def read(item: Item | DeadLetter) -> _Ready | DeadLetter:
         if isinstance(item, DeadLetter):
@@ -106,16 +108,21 @@ def _reader(embedder: Embedder, spec: CollectionSpec) -> Callable[[Item | DeadLe
             return _text(item)
         try:
             picture = open_picture(item.path)
+            digest = digests.of_file(item.path) if with_digest else None
             content = picture.image if staged is None else staged.prepare(picture.image)
         except InvalidRecordError as exc:
             return DeadLetter(item.id, printable(item.path), exc.rows[0].error)
-        return _Ready(item.id, item.path, content, _picture_columns(item, picture, in_seconds=in_seconds))
+        except OSError as exc:
+            return DeadLetter(item.id, printable(item.path), f"cannot be opened: {exc.strerror}")
+        columns = _picture_columns(item, picture, in_seconds=in_seconds)
+        return _Ready(item.id, item.path, content, columns | {"sha256": digest})
 
     return read
 
 
 def _text(item: TextItem) -> _Ready:
     columns = {"path": item.path, "format": "text", "text": item.text, "line": item.line}
+    columns["sha256"] = digests.of_text(item.text)
     return _Ready(item.id, f"{item.path}:{item.line}", item.text, columns)
 
 

@@ -236,7 +236,8 @@ def _wanted(
     if existing is not None and not namespaced:  # the default namespace is everywhere
         namespaced = existing.spec.namespaced
     id_type = "string" if templated else source.id_type
-    return CollectionSpec(name, vectors, fields, id_type, namespaced)
+    ids = None if templated else source.ids
+    return CollectionSpec(name, vectors, fields, id_type, namespaced, ids=ids)
 
 
 def _as_it_stands(existing: Collection, wanted: CollectionSpec) -> CollectionSpec:

@@ -6,13 +6,14 @@ import glob
 import os
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from vecbridge.errors import ConfigError
 from vecbridge.records import MAX_ID_BYTES
-from vecbridge.schema import CollectionSpec, Field, FieldType
+from vecbridge.schema import CollectionSpec, Field, FieldType, SourceIds
+from vecbridge.sources import digests
 from vecbridge.sources.deadletters import DeadLetter, printable
 from vecbridge.sources.inference import field_types
 from vecbridge.sources.sidecar import Sidecars, is_sidecar, sidecar_prefix
@@ -25,6 +26,8 @@ PICTURE_SUFFIXES: Final = frozenset(
 # Pictures all the same: leaving them out without a word would be a gap.
 OTHER_PICTURE_SUFFIXES: Final = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd"})
 TEXT_SUFFIX: Final = ".txt"
+CONTENT_ID_DIGITS: Final = 32  # of SHA-256: 128 bits
+RELATIVE: Final = SourceIds()
 
 PICTURE_FIELDS: Final[Mapping[str, FieldType]] = {
     "path": "string",
@@ -33,6 +36,7 @@ PICTURE_FIELDS: Final[Mapping[str, FieldType]] = {
     "bytes": "int64",
     "format": "string",
     "modified": "timestamp",
+    "sha256": "string",
 }
 TEXT_FIELDS: Final[Mapping[str, FieldType]] = {"text": "string", "line": "int64"}
 
@@ -42,7 +46,7 @@ class PictureItem:
     """A picture to be read.
 
     Attributes:
-        id: Its path below the root, with ``/``.
+        id: Its id.
         path: Absolute path.
         metadata: Fields from a sidecar, as JSON values.
     """
@@ -64,14 +68,16 @@ class ImageSource:
     a picture whatever it is called.
 
     The ``path`` column is the absolute path: leave it out of the spec where others see the collection.
-    An id is the path below ``root``, which is the folder given, or the deepest one around all that was given.
-    Names that are not UTF-8 and ids longer than 512 bytes become dead letters.
+    A relative id is the path below ``root``, which is the folder given, or the deepest one around all that
+    was given: the same file has another id when the folder above is given. Names that are not UTF-8 and ids
+    longer than 512 bytes become dead letters.
 
     Args:
         paths: Folders, files, globs.
         texts: Also read ``.txt`` files, each line a record.
         follow_links: Also read links that lead out of the folder.
         hidden: Also read names that begin with a dot.
+        ids: How ids are made.
 
     Raises:
         ConfigError: A path that is not there, or a glob without a match.
@@ -92,6 +98,7 @@ class ImageSource:
         texts: bool = False,
         follow_links: bool = False,
         hidden: bool = False,
+        ids: SourceIds = RELATIVE,
     ) -> None:
         given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         if not given:
@@ -100,6 +107,7 @@ class ImageSource:
         self._texts = texts
         self._follow = follow_links
         self._hidden = hidden
+        self._ids = ids
         self._starts, bases = _starts([os.fspath(each) for each in given])
         self.root = os.path.commonpath(bases)
         self._sidecars: Sidecars | None = None
@@ -111,12 +119,14 @@ class ImageSource:
 
         Args:
             existing: The collection that the records go into: its types hold for what sidecars say, and for
-                ``modified``, which was an int64 once.
+                ``modified``, which was an int64 once. A collection without ``sha256`` gets none.
         """
         own = dict(PICTURE_FIELDS) | (dict(TEXT_FIELDS) if self._texts else {})
         found = own | field_types(self._read_sidecars().fields, existing, vectors_chosen=True)
         if existing is not None and Field("modified", "int64") in existing.fields:
             found["modified"] = "int64"
+        if existing is not None and "sha256" not in existing.column_names:
+            del found["sha256"]
         return found
 
     def __iter__(self) -> Iterator[Item | DeadLetter]:
@@ -163,12 +173,45 @@ class ImageSource:
             yield _refused(entry, entry.problem)
         elif not _is_text(entry.relative):
             yield _refused(entry, "the name is not UTF-8: rename the file")
-        elif len(entry.relative.encode()) > MAX_ID_BYTES:
-            yield _refused(entry, f"its id is longer than {MAX_ID_BYTES} bytes")
         elif self._texts and suffix == TEXT_SUFFIX:
-            yield from text_items(entry.path, entry.relative)
+            yield from self._texts_of(entry)
         else:
-            yield from _picture(entry, sidecars)
+            yield from self._picture(entry, sidecars)
+
+    def _texts_of(self, entry: Entry) -> Iterator[Item | DeadLetter]:
+        if self._ids.kind != "content":
+            id = self._id(entry)
+            yield from [_too_long(entry)] if _is_too_long(id) else text_items(entry.path, id)
+            return
+        for item in text_items(entry.path, entry.relative):
+            yield (
+                replace(item, id=digests.of_text(item.text)[:CONTENT_ID_DIGITS])
+                if isinstance(item, TextItem)
+                else item
+            )
+
+    def _picture(self, entry: Entry, sidecars: Sidecars) -> Iterator[Item | DeadLetter]:
+        try:
+            id = self._id(entry)
+        except OSError as exc:
+            yield _refused(entry, f"cannot be opened: {exc.strerror}")
+            return
+        if _is_too_long(id):
+            yield _too_long(entry)
+            return
+        try:
+            yield PictureItem(id, entry.path, sidecars.metadata(entry.relative))
+        except (OSError, ValueError, KeyError) as exc:
+            yield _refused(entry, f"its sidecar changed while it was read: {exc}")
+
+    def _id(self, entry: Entry) -> str:
+        match self._ids.kind:
+            case "content":
+                return digests.of_file(entry.path)[:CONTENT_ID_DIGITS]
+            case "absolute":
+                return Path(entry.path).absolute().as_posix()
+            case "relative":
+                return self._ids.prefix + entry.relative
 
     def _read_sidecars(self) -> Sidecars:
         if self._sidecars is None:
@@ -223,11 +266,12 @@ def _below(path: str, root: str) -> str:
     return "" if relative == "." else relative
 
 
-def _picture(entry: Entry, sidecars: Sidecars) -> Iterator[Item | DeadLetter]:
-    try:
-        yield PictureItem(entry.relative, entry.path, sidecars.metadata(entry.relative))
-    except (OSError, ValueError, KeyError) as exc:
-        yield _refused(entry, f"its sidecar changed while it was read: {exc}")
+def _is_too_long(id: str) -> bool:
+    return len(id.encode()) > MAX_ID_BYTES
+
+
+def _too_long(entry: Entry) -> DeadLetter:
+    return _refused(entry, f"its id is longer than {MAX_ID_BYTES} bytes")
 
 
 def _refused(entry: Entry, error: str) -> DeadLetter:

@@ -272,7 +272,7 @@ class CollectionSpec:
         """
         spec = object.__new__(cls)
         values = {"name": name, "vectors": vectors, "fields": fields, "id_type": id_type}
-        for key, value in {**values, "namespaced": namespaced}.items():
+        for key, value in {**values, "namespaced": namespaced, "ids": None}.items():
             object.__setattr__(spec, key, value)
         return spec
 

@@ -59,6 +59,7 @@ def test_a_clean_folder_is_status_0_and_leaves_no_dead_letter_file(run: Run, pic
         "model": "bundled",
         "created": True,
         "skipped": 1,
+        "conflicts_skipped": 0,
         "written": 10,
         "failed": 0,
         "duplicates": 0,

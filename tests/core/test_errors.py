@@ -16,6 +16,7 @@ TREE = {
         "ConfigError",
         "MissingDependencyError",
         "SchemaError",
+        "IdConflictError",
         "InvalidRecordError",
         "NotFoundError",
         "UnsupportedError",

@@ -103,6 +103,7 @@ def test_the_short_constructor_takes_keywords_and_defaults_as_designed() -> None
         "fields": (),
         "id_type": "string",
         "namespaced": False,
+        "ids": None,
         "embedder": None,
     }
     positional = [name for name, each in parameters.items() if each.kind is not each.KEYWORD_ONLY]

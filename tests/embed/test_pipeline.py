@@ -1,5 +1,6 @@
 """Items to batches: order, dead letters, bounded look-ahead."""
 
+import hashlib
 import json
 import threading
 import time
@@ -79,6 +80,7 @@ def test_rows_come_in_order_with_vectors_columns_and_identity(folder, embedder):
             "id": path.name, "vector": [number + 1, 0, 0], "path": str(path), "width": 10 + number,
             "height": 9, "bytes": path.stat().st_size, "format": "png",
             "modified": datetime.fromtimestamp(int(path.stat().st_mtime), UTC),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         }  # fmt: skip
 
 

@@ -51,10 +51,16 @@ class IdCheck:
         ConfigError: Another policy.
 
     Example:
-        >>> from vecbridge.embed.files import BUNDLED
-        >>> from vecbridge.sources.images import ImageSource
-        >>> check = IdCheck(photos)
-        >>> batches = embed_items(check.items(ImageSource("2020")), embedder, photos.spec)  # doctest: +SKIP
+        >>> import vecbridge as vb
+        >>> from vecbridge.sources.images import PictureItem
+        >>> spec = vb.CollectionSpec.single("photos", dim=2, fields={"path": "string", "sha256": "string"})
+        >>> with vb.connect("memory://") as store:
+        ...     photos = store.create(spec)
+        ...     row = {"path": ["/2019/a.jpg"], "sha256": ["00"]}
+        ...     report = photos.upsert(vb.batch(spec, id=["a.jpg"], vector=[[1, 2]], **row))
+        ...     check = IdCheck(photos)
+        ...     len(list(check.items([PictureItem("b.jpg", "/2019/b.jpg")])))
+        1
     """
 
     def __init__(self, collection: Collection, *, on_conflict: OnConflict = "stop") -> None:

@@ -15,7 +15,8 @@ from vecbridge.errors import ConfigError, EmbedderMismatchError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from vecbridge.schema import CollectionSpec, EmbedderIdentity
+    from vecbridge.identity import EmbedderIdentity
+    from vecbridge.schema import CollectionSpec
     from vecbridge.settings import Settings
     from vecbridge.sources.deadletters import OnDeadLetter
     from vecbridge.sources.inference import SourceSchema
@@ -162,9 +163,16 @@ def _identity(model: str | None, schema: SourceSchema, settings: Settings) -> Em
         return schema.embedder
     with common.load_embedder(None, model, None, None, settings) as clip:
         identity = clip.identity
-    if schema.embedder not in (None, identity):
-        raise EmbedderMismatchError(f"the files say that their vectors are {schema.embedder}, not {identity}")
-    return identity
+    if schema.embedder is None:
+        return identity
+    from vecbridge.identity import embedder_differences, same_embedder
+
+    if not same_embedder(schema.embedder, identity):
+        changed = " and ".join(embedder_differences(schema.embedder, identity))
+        raise EmbedderMismatchError(
+            f"the files hold vectors of {schema.embedder}, and {identity} has another {changed}"
+        )
+    return min(schema.embedder, identity, key=lambda each: each.format)  # no more than is known
 
 
 def _spec(

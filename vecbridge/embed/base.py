@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from vecbridge.schema import EmbedderIdentity
+from vecbridge.identity import EmbedderIdentity
 
 FloatArray = NDArray[np.float32]
 Pixels = NDArray[np.uint8]

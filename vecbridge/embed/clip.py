@@ -61,11 +61,10 @@ class ClipEmbedder(Encoder):
     ) -> None:
         self.device: Any = choose_device(device)
         self.dtype: Any = choose_dtype(dtype, self.device)
-        config = files.config()
         super().__init__(
             files,
             _tokens(files),
-            dim=int(config.get("projection_dim", 512)),
+            dim=files.config().dim,
             batch_size=_default_batch_size(self.device) if batch_size is None else batch_size,
             note=note,
         )
@@ -211,6 +210,12 @@ def _load(files: ModelFiles, dtype: Any, device: Any) -> Any:
         raise ConfigError(f"model {files.model!r}: the weights cannot be loaded: {exc}") from exc
     if report["missing_keys"]:  # transformers would fill them with random numbers
         raise ConfigError(f"model {files.model!r}: the weights lack {min(report['missing_keys'])}")
+    unread = [key for key in report["unexpected_keys"] if ".layers." in key]  # others are of other uses
+    if unread:
+        raise ConfigError(
+            f"model {files.model!r}: the weights have {min(unread)}, a layer beyond those of config.json: "
+            "num_hidden_layers"
+        )
     try:
         return model.eval().to(device)
     except torch.OutOfMemoryError as exc:

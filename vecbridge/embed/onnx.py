@@ -54,10 +54,11 @@ class OnnxEmbedder(Encoder):
         self._text: Any = _session(files, "onnx/text_model.onnx", providers)
         self._image_output = _output(self._vision, _IMAGE_OUTPUTS, files)
         self._text_output = _output(self._text, _TEXT_OUTPUTS, files)
-        dim = int(files.config().get("projection_dim", 512))
+        dim = files.config().dim
         super().__init__(
             files, tokens, dim=dim, batch_size=64 if batch_size is None else batch_size, note=note
         )
+        self._require_shapes(files)
         if _CUDA in providers and self._vision.get_providers()[0] != _CUDA:
             _cuda_failed(device)
         log.info("%s in ONNX Runtime on %s", files.model, self._vision.get_providers()[0])
@@ -65,6 +66,34 @@ class OnnxEmbedder(Encoder):
     def close(self) -> None:
         """Lets go of the model."""
         self._vision = self._text = None
+
+    def _require_shapes(self, files: ModelFiles) -> None:
+        """Refuses graphs that are not of the model that the other files describe."""
+        height, width = self.preprocessing.height_width
+        taken = next((each.shape for each in self._vision.get_inputs() if each.name == "pixel_values"), [])
+        fixed = [number for number in taken[-2:] if isinstance(number, int)]
+        if len(fixed) == 2 and fixed != [height, width]:
+            raise ConfigError(
+                f"model {files.model!r}: onnx/vision_model.onnx takes pictures of {fixed[0]} x {fixed[1]} "
+                f"pixels (height x width), and its preprocessor_config.json makes {height} x {width}"
+            )
+        self._require_dim(files, "text", self._text, self._text_output)
+        self._require_dim(files, "vision", self._vision, self._image_output)
+
+    def _require_dim(self, files: ModelFiles, tower: str, session: Any, output: str) -> None:
+        dim = next(each.shape[-1] for each in session.get_outputs() if each.name == output)
+        if not isinstance(dim, int):  # the graph tells it only where it runs
+            found = (
+                self.embed_texts(["a"])
+                if tower == "text"
+                else self.embed_prepared([np.zeros((3, *self.preprocessing.height_width), np.uint8)])
+            )
+            dim = found.shape[1]
+        if dim != self.dim:
+            raise ConfigError(
+                f"model {files.model!r}: onnx/{tower}_model.onnx gives vectors of {dim} dimensions, and "
+                f"config.json: projection_dim is {self.dim}"
+            )
 
     def _text_features(self, ids: IntArray, mask: IntArray) -> FloatArray:
         inputs = {"input_ids": ids, "attention_mask": mask}

@@ -18,7 +18,7 @@ _LABELS: Final = {
     "revision": "revision",
     "dim": "dimension",
     "preprocessing": "preprocessing of pictures",
-    "config": "values in config.json",
+    "config": "config.json",
     "tokenizer": "tokenizer",
 }
 _told: set[tuple[str, str, int, int]] = set()
@@ -75,8 +75,10 @@ class EmbedderIdentity:
         Raises:
             TypeError: Something is missing, unknown or of the wrong type.
         """
-        if not added:
+        if added is None:
             return cls(**four)
+        if not isinstance(added, Mapping):
+            raise TypeError(f"what an embedder's format adds is {added!r}")
         number, hashes = added.get("format"), {name: added.get(name, "") for name in _HASHES}
         if isinstance(number, bool) or not isinstance(number, int):
             raise TypeError(f"an embedder's format is {number!r}")

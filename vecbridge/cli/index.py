@@ -50,6 +50,7 @@ def index(
     workers: writing.WorkersOption = 4,
     runtime: common.RuntimeOption = None,
     device: common.DeviceOption = None,
+    dtype: common.DtypeOption = None,
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
@@ -77,7 +78,9 @@ def index(
     with connect(url.without_collection()) as opened:
         existing = target.existing_spec(opened, url)
         recorded = None if existing is None else existing.vector
-        with common.load_embedder(recorded, model, runtime, device, settings) as clip:
+        with common.load_embedder(
+            recorded, model, settings, runtime=runtime, device=device, dtype=dtype
+        ) as clip:
             common.report_model(clip)
             spec = CollectionSpec.single(
                 url.collection,

@@ -46,6 +46,8 @@ def load(
             "--model", "-m", metavar="ID", help="The model that made the vectors; stored in the collection."
         ),
     ] = None,
+    device: common.DeviceOption = None,
+    dtype: common.DtypeOption = None,
     grow: Annotated[
         bool,
         typer.Option("--grow", help="Add columns that an existing collection does not have as fields."),
@@ -84,7 +86,8 @@ def load(
         schema = _schema(sources, target.existing_spec(opened, url))
         for column, why in schema.dropped.items():
             output.warn(f"column {column!r} is left out: {why}")
-        spec = _spec(url, schema, _identity(model, schema, settings), index_kind, metric)
+        identity = _identity(model, schema, settings, device, dtype)
+        spec = _spec(url, schema, identity, index_kind, metric)
         collection, new = target.open_target(
             opened,
             spec,
@@ -157,11 +160,13 @@ def _schema(sources: list[TableSource], existing: CollectionSpec | None) -> Sour
     return merged([source.schema(existing) for source in sources])
 
 
-def _identity(model: str | None, schema: SourceSchema, settings: Settings) -> EmbedderIdentity | None:
+def _identity(
+    model: str | None, schema: SourceSchema, settings: Settings, device: str | None, dtype: str | None
+) -> EmbedderIdentity | None:
     """The model that made the vectors, according to the files or ``--model``."""
     if model is None:
         return schema.embedder
-    with common.load_embedder(None, model, None, None, settings) as clip:
+    with common.load_embedder(None, model, settings, device=device, dtype=dtype) as clip:
         identity = clip.identity
     if schema.embedder is None:
         return identity

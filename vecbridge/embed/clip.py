@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from vecbridge.embed.base import FloatArray
+from vecbridge.embed.base import FloatArray, require_dtype
 from vecbridge.embed.encoder import Encoder
 from vecbridge.embed.files import NO_HUB, ModelFiles
 from vecbridge.embed.tokens import IntArray, Tokens
@@ -27,7 +27,6 @@ except ImportError as exc:
 
 log = logging.getLogger(__name__)
 
-DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
 _NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
 _CPU_INFO: Final = Path("/proc/cpuinfo")
 # Instructions that multiply bfloat16; without them PyTorch emulates it, slower than float32
@@ -145,8 +144,7 @@ def choose_dtype(wanted: str, device: Any) -> Any:
     Raises:
         ConfigError: Another name, or float16 on a CPU.
     """
-    if wanted not in DTYPES:
-        raise ConfigError(f"dtype={wanted!r}: one of {', '.join(DTYPES)}")
+    require_dtype(wanted)
     if wanted == "float16" and device.type == "cpu":
         raise ConfigError("dtype='float16' on a CPU is slower than float32: use 'auto'")
     if wanted != "auto":

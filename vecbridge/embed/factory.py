@@ -7,7 +7,7 @@ import logging
 import os
 from typing import Final, Literal, get_args
 
-from vecbridge.embed.base import Embedder
+from vecbridge.embed.base import Embedder, require_dtype
 from vecbridge.embed.files import ModelFiles, locate
 from vecbridge.errors import ConfigError
 
@@ -58,6 +58,7 @@ def embedder(
     """
     if runtime is not None and runtime not in get_args(Runtime):
         raise ConfigError(f"runtime={runtime!r}: 'torch' or 'onnx'")
+    require_dtype(dtype)
     files = locate(os.fspath(model), revision=revision)
     note = BUNDLED_NOTE if files.model == "bundled" else ""
     if note:

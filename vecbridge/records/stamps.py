@@ -60,7 +60,7 @@ def stamped(batch: pa.RecordBatch) -> EmbedderIdentity | None:
             if text
             else None
         )
-    except (ValueError, TypeError, AttributeError) as exc:
+    except (ValueError, TypeError) as exc:
         raise SchemaError(f"the batch's embedder stamp cannot be read: {exc}") from exc
 
 

@@ -127,6 +127,7 @@ def load_embedder(
     runtime: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    lazy: bool = False,
 ) -> Embedder:
     """Loads the model that a collection records, or the one asked for.
 
@@ -137,6 +138,7 @@ def load_embedder(
         runtime: Value of ``--runtime``; None takes that of the settings, as with the next two.
         device: Value of ``--device``.
         dtype: Value of ``--dtype``.
+        lazy: Whether only what embeds texts, or what embeds pictures, will be used.
 
     Raises:
         EmbedderMismatchError: The collection holds vectors of another model.
@@ -163,6 +165,7 @@ def load_embedder(
             runtime=chosen,
             dtype=dtype or settings.dtype,
             revision=revision,
+            lazy=lazy,
         )
     if field is not None:
         try:

@@ -84,7 +84,7 @@ def search(
             # report an error in it before a model is loaded
             collection.capabilities.resolve_filter(condition, collection.spec)
         with common.load_embedder(
-            field, model, settings, runtime=runtime, device=device, dtype=dtype
+            field, model, settings, runtime=runtime, device=device, dtype=dtype, lazy=True
         ) as clip:
             if field.embedder is None:
                 output.warn(

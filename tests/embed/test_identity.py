@@ -175,6 +175,12 @@ def use_a_template(values):
     }  # fmt: skip
 
 
+def write_as_transformers_4(values):
+    values["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = (
+        r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    )
+
+
 def pad_and_decode(values):
     values["padding"] = {"strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None,
                          "pad_id": 0, "pad_type_id": 0, "pad_token": "!"}  # fmt: skip
@@ -183,7 +189,7 @@ def pad_and_decode(values):
 
 @pytest.mark.parametrize(
     "change",
-    [shuffle_vocabulary, write_merges_as_texts, use_a_template, pad_and_decode],
+    [shuffle_vocabulary, write_merges_as_texts, use_a_template, pad_and_decode, write_as_transformers_4],
     ids=lambda each: each.__name__,
 )
 def test_how_a_tokenizer_is_written_does_not_matter(checkpoint, bundled, change):

@@ -248,7 +248,7 @@ def _tokens(files: ModelFiles) -> Tokens:
         tokenizer = transformers.CLIPTokenizerFast.from_pretrained(source, revision=revision)
     except OSError as exc:
         raise ConfigError(f"model {files.model!r} has no tokenizer") from exc
-    return Tokens(tokenizer.backend_tokenizer, files.max_length())
+    return Tokens(tokenizer.backend_tokenizer, files.max_length(), file=f"{source}/vocab.json")
 
 
 def _projected(found: Any) -> FloatArray:

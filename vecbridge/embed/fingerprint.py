@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,7 +18,8 @@ def fingerprint(tokenizer: Any, max_length: int) -> str:
     """16 hex digits that differ where the ids of a text may differ.
 
     Vocabulary, merges, normaliser, division into words, added tokens and the length are in it. Padding and
-    decoding are not, nor how merges are written, which differs between versions of the library.
+    decoding are not, nor what versions of the libraries write in different ways: merges, and the words that
+    transformers 5 adds to CLIP's pattern of a word.
 
     Args:
         tokenizer: A ``tokenizers.Tokenizer``.
@@ -26,13 +28,17 @@ def fingerprint(tokenizer: Any, max_length: int) -> str:
     values = json.loads(tokenizer.to_str())
     model = values["model"]
     before, after = _around(tokenizer)
+    tokens = sorted((_plain(each) for each in values.get("added_tokens") or ()), key=_content)
     meaning = {
         "max_length": max_length,
         "before": before,
         "after": after,
         "normalizer": _steps(values.get("normalizer")),
-        "pre_tokenizer": _steps(values.get("pre_tokenizer")),
-        "added_tokens": sorted((_plain(each) for each in values.get("added_tokens") or ()), key=_content),
+        "pre_tokenizer": [
+            _without_marks(each, [token["content"] for token in tokens])
+            for each in _steps(values.get("pre_tokenizer"))
+        ],
+        "added_tokens": tokens,
         "model": _plain({key: value for key, value in model.items() if key not in ("vocab", "merges")}),
         "vocab": model.get("vocab"),
         "merges": [_pair(each) for each in model.get("merges") or ()],
@@ -58,6 +64,17 @@ def _steps(value: Any) -> list[Any]:
         if value.get("type") == "Sequence" and key in value:
             return [step for each in value[key] for step in _steps(each)]
     return [_plain(value)]
+
+
+def _without_marks(step: dict[str, Any], tokens: list[str]) -> dict[str, Any]:
+    """A pattern without alternatives that spell added tokens, which are taken out of a text before."""
+    if step.get("type") != "Split" or "Regex" not in step.get("pattern", {}):
+        return step
+    alternatives = step["pattern"]["Regex"]
+    leading = re.compile("|".join(re.escape(f"{re.escape(token)}|") for token in tokens) or r"(?!)")
+    while (found := leading.match(alternatives)) is not None:
+        alternatives = alternatives[found.end() :]
+    return {**step, "pattern": {"Regex": alternatives}}
 
 
 def _plain(value: Any) -> Any:

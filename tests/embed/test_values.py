@@ -53,6 +53,20 @@ def test_a_value_of_config_json_that_cannot_be_is_refused_by_its_key(values, wor
     assert str(caught.value).startswith("config.json: ")
 
 
+def test_every_value_is_in_the_hash_and_how_it_is_written_is_not():
+    plain = architecture()
+    seen = {plain.hash, architecture(projection_dim=256).hash}
+    for section, values in (("text_config", plain.text), ("vision_config", plain.vision)):
+        assert architecture(**{section: dict(values), "transformers_version": "4.9"}).hash == plain.hash
+        for key, value in values.items():
+            if key == "num_channels":  # there is no other
+                continue
+            other = f"{value}!" if isinstance(value, str) else value * 2
+            changed = {**values, key: other} | ({"image_size": 448} if key == "patch_size" else {})
+            seen.add(architecture(**{section: changed}).hash)
+    assert len(seen) == 2 + len(plain.text) + len(plain.vision) - 1
+
+
 def test_a_missing_key_has_the_default_of_transformers():
     transformers = pytest.importorskip("transformers")
     found, reference = architecture(), transformers.CLIPConfig()

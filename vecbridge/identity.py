@@ -108,7 +108,7 @@ def same_embedder(stored: EmbedderIdentity, given: EmbedderIdentity) -> bool:
         _told.add(key)
         log.warning(
             "the identity of %s was recorded in format %d and is compared with one of format %d: its "
-            "config.json and tokenizer are not compared (said once)",
+            "config.json and tokenizer are not compared; a collection made now records them (said once)",
             stored, stored.format, given.format,
         )  # fmt: skip
     return True

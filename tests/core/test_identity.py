@@ -92,7 +92,7 @@ def test_two_formats_agree_by_their_four_parts_and_it_is_said_once(caplog: pytes
     [said] = [record.getMessage() for record in caplog.records]
     assert said == (
         "the identity of clip (0123) was recorded in format 1 and is compared with one of format 2: its "
-        "config.json and tokenizer are not compared (said once)"
+        "config.json and tokenizer are not compared; a collection made now records them (said once)"
     )
 
 

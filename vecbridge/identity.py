@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from vecbridge.errors import SchemaError
+
 log = logging.getLogger(__name__)
 
 #: The format of identities made today; it changes whenever the same model would get another hash.
@@ -56,6 +58,12 @@ class EmbedderIdentity:
     config: str = field(default="", kw_only=True)
     tokenizer: str = field(default="", kw_only=True)
     format: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.format == 1 and (self.config or self.tokenizer):
+            raise SchemaError(
+                "an EmbedderIdentity of format 1 has neither config nor tokenizer: give format=2"
+            )
 
     def to_dicts(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The four parts of format 1, and what later formats added; the second is empty in format 1.

@@ -65,6 +65,11 @@ def test_a_damaged_addition_is_a_schema_error(added: object) -> None:
         records.stamped(stamped.replace_schema_metadata(metadata))
 
 
+def test_hashes_need_a_format_that_stores_them() -> None:
+    with pytest.raises(SchemaError, match="format=2"):
+        EmbedderIdentity("clip", "0123", 3, "p", tokenizer="t")
+
+
 def test_a_stamp_of_either_format_is_read_back_and_one_replaces_the_other() -> None:
     batch = records.batch(spec(OLD), id=["a"], vector=[[1, 0, 0]])
     new = records.stamp(batch, NEW)

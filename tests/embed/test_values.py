@@ -29,6 +29,7 @@ def architecture(**values):
         ({"projection_dim": "512"}, 'projection_dim is "512"'),
         ({"projection_dim": True}, "projection_dim is true"),
         ({"projection_dim": 0}, "projection_dim is 0"),
+        ({"text_config": {"max_position_embeddings": 10**30}}, "a whole number up to 2,147,483,647"),
         ({"text_config": [1]}, "text_config is [1]: it must be an object"),
         ({"text_config": {"max_position_embeddings": None}}, "text_config.max_position_embeddings is null"),
         ({"text_config": {"max_position_embeddings": 7.5}}, "text_config.max_position_embeddings is 7.5"),

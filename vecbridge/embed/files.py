@@ -108,7 +108,7 @@ class ModelFiles:
         path = self.find("tokenizer_config.json")
         if path is None:
             return longest
-        return min(longest, self._values(path).whole("model_max_length", longest))
+        return min(longest, self._values(path).whole("model_max_length", longest, most=None))
 
     def _values(self, path: Path) -> Values:
         """A JSON object; errors name the file with its directory, or with the model on the hub."""
@@ -195,7 +195,7 @@ def _from_hub(model: str, name: str, revision: str | None, *, offline_is_absent:
 def _json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise ConfigError(f"{path}: cannot be read: {exc}") from exc
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not a JSON object")

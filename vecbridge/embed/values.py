@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from vecbridge.errors import ConfigError
+
+_MOST: Final = 2**31 - 1  # no size of a model comes near it
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,8 @@ class Values:
     values: Mapping[str, Any]
     prefix: str = ""
 
-    def whole(self, key: str, default: int, *, least: int = 1) -> int:
-        """A whole number.
+    def whole(self, key: str, default: int, *, least: int = 1, most: int | None = _MOST) -> int:
+        """A whole number; ``most`` is None where a huge one means "no limit".
 
         Raises:
             ConfigError: It is none, or too small; the message names file and key, as in every method here.
@@ -36,6 +38,8 @@ class Values:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise self.error(key, f"a whole number, {least} or more")
+        if most is not None and value > most:
+            raise self.error(key, f"a whole number up to {most:,}")
         return value
 
     def number(self, key: str, default: float) -> float:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vecbridge.filters import Filter as Filter
     from vecbridge.filters import everything as everything
     from vecbridge.filters import field as field
+    from vecbridge.identity import EmbedderIdentity as EmbedderIdentity
     from vecbridge.indexes import DISKANN as DISKANN
     from vecbridge.indexes import HNSW as HNSW
     from vecbridge.indexes import IVFPQ as IVFPQ
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from vecbridge.registry import open as open
     from vecbridge.registry import register as register
     from vecbridge.schema import CollectionSpec as CollectionSpec
-    from vecbridge.schema import EmbedderIdentity as EmbedderIdentity
     from vecbridge.schema import Field as Field
     from vecbridge.schema import Metric as Metric
     from vecbridge.schema import SourceIds as SourceIds
@@ -73,6 +73,7 @@ _HOMES = {
         StoreLockedError CorruptStoreError StorageFullError PartialWriteError LossRefusedError JournalError
         CursorExpiredError Failure""",
     "filters": "Filter everything field",
+    "identity": "EmbedderIdentity",
     "migration.copying": "MigrationReport migrate",
     "migration.planning": "plan",
     "migration.plans": "Loss Plan",
@@ -83,7 +84,7 @@ _HOMES = {
     "query": "Query Hit Hits Page Status Unfit WriteReport",
     "records": "batch stamp vectors",
     "registry": "connect open register",
-    "schema": "CollectionSpec VectorField Field Metric EmbedderIdentity SourceIds",
+    "schema": "CollectionSpec VectorField Field Metric SourceIds",
     "store": "Store Collection",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from vecbridge.errors import CollectionExistsError
+from vecbridge.identity import same_embedder
 from vecbridge.schema import CollectionSpec
 
 
@@ -20,7 +21,8 @@ def differences(existing: CollectionSpec, wanted: CollectionSpec) -> list[str]:
     found += _set_differences("field", _by_name(existing.fields), _by_name(wanted.fields))
     mine, theirs = _by_name(existing.vectors), _by_name(wanted.vectors)
     for name in mine.keys() & theirs.keys():
-        if mine[name].embedder is None or theirs[name].embedder is None:
+        stored, asked = mine[name].embedder, theirs[name].embedder
+        if stored is None or asked is None or same_embedder(stored, asked):
             mine[name], theirs[name] = (
                 replace(mine[name], embedder=None),
                 replace(theirs[name], embedder=None),

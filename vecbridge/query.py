@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
+from vecbridge import timestamps
 from vecbridge.errors import Failure, SchemaError
 from vecbridge.filters import AnyFilter
 from vecbridge.indexes import IndexParams
@@ -22,6 +23,7 @@ Include: TypeAlias = "Literal['all'] | Sequence[str]"
 #: The losses of single rows that a batch cannot hold.
 UnfitKind: TypeAlias = Literal["row:no_vector", "row:not_finite", "row:id", "size"]
 Ids: TypeAlias = "list[str] | np.ndarray[Any, np.dtype[np.int64]]"
+_TIMESTAMP: Final = pa.timestamp("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,7 +178,7 @@ class Hits:
         if self.records is None:
             record = None
         else:
-            [record] = self.records.slice(range(len(self))[position], 1).to_pylist()
+            record = _values(self.records, range(len(self))[position])
             for name in self.json_columns:
                 if record[name] is not None:
                     record[name] = json.loads(record[name])
@@ -184,6 +186,18 @@ class Hits:
 
     def __iter__(self) -> Iterator[Hit]:
         return (self[position] for position in range(len(self)))
+
+
+def _values(records: pa.RecordBatch, row: int) -> dict[str, Any]:
+    """One record as Python values; pyarrow would import pandas, if installed, to make a datetime."""
+    values = {}
+    for name, column in zip(records.schema.names, records.columns, strict=True):
+        value = column[row]
+        if column.type == _TIMESTAMP:
+            values[name] = timestamps.of_microseconds(value.value) if value.is_valid else None
+        else:
+            values[name] = value.as_py()
+    return values
 
 
 @dataclass(frozen=True, slots=True)

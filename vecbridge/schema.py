@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, cast, get_args
 
 from vecbridge import indexes, names
 from vecbridge.errors import SchemaError, suggestion
+from vecbridge.identity import EmbedderIdentity as EmbedderIdentity
 from vecbridge.indexes import Auto, IndexParams
 
 FieldType = Literal[
@@ -44,31 +45,6 @@ class Metric(StrEnum):
     def higher_is_better(self) -> bool:
         """The direction of the scores: only L2 is a distance."""
         return self is not Metric.L2
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedderIdentity:
-    """Which model made the vectors.
-
-    Attributes:
-        model: Model id, as given to :func:`vecbridge.embedder`.
-        revision: Revision or content hash of the weights.
-        dim: Length of its vectors.
-        preprocessing: Hash of the preprocessing.
-
-    Example:
-        >>> import vecbridge as vb
-        >>> with vb.embedder("bundled") as model:
-        ...     identity = model.identity
-        >>> spec = vb.CollectionSpec.single("photos", dim=identity.dim, embedder=identity)
-        >>> spec.vector.embedder.model
-        'bundled'
-    """
-
-    model: str
-    revision: str
-    dim: int
-    preprocessing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,16 +293,7 @@ class CollectionSpec:
         """The spec as JSON values; :meth:`from_dict` is the inverse."""
         return {
             "name": self.name,
-            "vectors": [
-                {
-                    "name": each.name,
-                    "dim": each.dim,
-                    "metric": each.metric.value,
-                    "index": indexes.to_dict(each.index),
-                    "embedder": asdict(each.embedder) if each.embedder else None,
-                }
-                for each in self.vectors
-            ],
+            "vectors": [_vector_to_dict(each) for each in self.vectors],
             "fields": [  # "indexed" where it is set alone: other specs keep their bytes
                 {"name": each.name, "type": each.type} | ({"indexed": True} if each.indexed else {})
                 for each in self.fields
@@ -397,10 +364,22 @@ class CollectionSpec:
         return replace(self, name=name)
 
 
+def _vector_to_dict(vector: VectorField) -> dict[str, Any]:
+    values = {
+        "name": vector.name,
+        "dim": vector.dim,
+        "metric": vector.metric.value,
+        "index": indexes.to_dict(vector.index),
+    }
+    four, added = vector.embedder.to_dicts() if vector.embedder else (None, None)
+    # "embedder_added" where there is something alone: other specs keep their bytes
+    return values | {"embedder": four} | ({"embedder_added": added} if added else {})
+
+
 def _vector(values: Mapping[str, Any]) -> VectorField:
     index, embedder = indexes.from_dict(values["index"]), values.get("embedder")
     if embedder:
-        embedder = EmbedderIdentity(**embedder)
+        embedder = EmbedderIdentity.from_dicts(embedder, values.get("embedder_added"))
     return VectorField(values["name"], values["dim"], values["metric"], index, embedder or None)
 
 

@@ -43,6 +43,10 @@ class Settings(EnvironmentSettings):
         default="auto",
         description="Where the model runs: 'auto', 'cpu', 'cuda', 'cuda:0', 'mps'.",
     )
+    dtype: str = Field(
+        default="auto",
+        description="What PyTorch computes in: 'auto', 'float32', 'bfloat16' or 'float16'.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING",
         description="Least severe log lines shown on stderr: DEBUG, INFO, WARNING or ERROR.",

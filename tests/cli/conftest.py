@@ -35,7 +35,7 @@ Run = Callable[..., Ran]
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command in ``tmp_path``, where no setting of the machine reaches it."""
-    for name in ("STORE", "MODEL", "RUNTIME", "DEVICE", "LOG_LEVEL", "DEBUG"):
+    for name in ("STORE", "MODEL", "RUNTIME", "DEVICE", "DTYPE", "LOG_LEVEL", "DEBUG"):
         monkeypatch.delenv(f"VECBRIDGE_{name}", raising=False)
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.chdir(tmp_path)

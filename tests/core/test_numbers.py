@@ -32,16 +32,32 @@ def test_a_slice_of_numbers_is_a_view_of_that_slice(type: pa.DataType) -> None:
     assert records.numbers(array.slice(0, 0)).tolist() == []
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_an_array_of_numbers_is_a_view_of_them(dtype: type) -> None:
+    values = np.arange(20, dtype=dtype)
+    array = records.number_array(values[3:8])
+    assert array.equals(pa.array(values[3:8]))
+    assert array.null_count == 0
+    assert np.shares_memory(records.numbers(array), values)
+    assert records.number_array(values[::2]).to_pylist() == values[::2].tolist()
+    assert records.number_array(values[:0]).equals(pa.array(values[:0]))
+
+
 def test_a_collection_is_opened_and_searched_without_pandas(tmp_path: Path) -> None:
-    spec = vb.CollectionSpec.single("c", dim=2, fields={"n": "int64"})
+    spec = vb.CollectionSpec.single("c", dim=2, fields={"n": "int64", "taken": "timestamp"})
     with vb.connect(f"faiss://{tmp_path}/s") as store:
-        store.create(spec).upsert(vb.batch(spec, id=["a", "b"], vector=np.eye(2, dtype=np.float32), n=[1, 2]))
+        c = store.create(spec)
+        c.upsert(vb.batch(spec, id=["a", "b"], vector=np.eye(2, dtype=np.float32), n=[1, 2]))
+        many = {"id": [f"c{row}" for row in range(500)], "vector": -np.ones((500, 2), np.float32)}
+        c.upsert(vb.batch(spec, **many))
     (tmp_path / "pandas.py").write_text("raise AssertionError('pandas was imported')")
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import numpy as np, vecbridge as vb\n"
         "with vb.open(f'faiss://{sys.argv[1]}/s#c') as c:\n"
         "    assert c.search(vb.Query(np.array([1.0, 0.1]), k=1))[0].ids == ['a']\n"
+        "    [hits] = c.search(vb.Query(np.array([1.0, 0.1]), k=400, include=['n', 'taken', 'vector']))\n"
+        "    assert (hits[0].id, len([hit.record for hit in hits])) == ('a', 400)\n"
         "assert 'pandas' not in sys.modules\n"
     )
     done = subprocess.run(

@@ -72,6 +72,18 @@ def test_a_damaged_graph_is_refused_with_its_path(bundled, tmp_path):
         OnnxEmbedder(locate(str(directory)))
 
 
+def test_a_lazy_embedder_loads_what_is_used_and_finds_damage_then(bundled, tmp_path):
+    directory = shutil.copytree(bundled, tmp_path / "m", ignore=shutil.ignore_patterns("gallery"))
+    (directory / "onnx" / "vision_model.onnx").write_bytes(b"no graph")
+    with OnnxEmbedder(locate(str(directory)), lazy=True) as lazy:
+        assert lazy.embed_texts(TEXTS).shape == (len(TEXTS), lazy.dim)
+        with pytest.raises(ConfigError, match=r"vision_model\.onnx: ONNX Runtime cannot load it"):
+            lazy.embed_images([np.zeros((8, 8, 3), np.uint8)])
+        assert lazy.embed_texts(TEXTS).shape == (len(TEXTS), lazy.dim)
+    with pytest.raises(ConfigError, match="closed"):
+        lazy.embed_texts(TEXTS)
+
+
 @pytest.mark.parametrize("name", ["tokenizer.json", "onnx/vision_model.onnx", "preprocessor_config.json"])
 def test_a_missing_file_is_named(bundled, tmp_path, name):
     directory = shutil.copytree(bundled, tmp_path / "m", ignore=shutil.ignore_patterns("gallery"))

@@ -49,6 +49,15 @@ DeviceOption = Annotated[
         rich_help_panel=MODEL_PANEL,
     ),
 ]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="TYPE",
+        help="What torch computes in: auto, float32, bfloat16 or float16. Default: VECBRIDGE_DTYPE.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
 RuntimeOption = Annotated[
     str | None,
     typer.Option(
@@ -111,16 +120,25 @@ def collection_url(given: str | None, settings: Settings) -> StoreURL:
 
 
 def load_embedder(
-    field: VectorField | None, model: str | None, runtime: str | None, device: str | None, settings: Settings
+    field: VectorField | None,
+    model: str | None,
+    settings: Settings,
+    *,
+    runtime: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    lazy: bool = False,
 ) -> Embedder:
     """Loads the model that a collection records, or the one asked for.
 
     Args:
         field: The collection's vector field; None if the collection does not exist yet.
         model: Value of ``--model``; None takes the collection's model, or else that of the settings.
-        runtime: Value of ``--runtime``.
-        device: Value of ``--device``.
         settings: The settings.
+        runtime: Value of ``--runtime``; None takes that of the settings, as with the next two.
+        device: Value of ``--device``.
+        dtype: Value of ``--dtype``.
+        lazy: Whether only what embeds texts, or what embeds pictures, will be used.
 
     Raises:
         EmbedderMismatchError: The collection holds vectors of another model.
@@ -141,7 +159,14 @@ def load_embedder(
         revision = recorded.revision if _on_hub(name) else None
     chosen: Any = runtime or settings.runtime
     with output.busy(f"Loading {name}"):
-        clip = embedder(name, device=device or settings.device, runtime=chosen, revision=revision)
+        clip = embedder(
+            name,
+            device=device or settings.device,
+            runtime=chosen,
+            dtype=dtype or settings.dtype,
+            revision=revision,
+            lazy=lazy,
+        )
     if field is not None:
         try:
             require_same_embedder(field, clip.identity)

@@ -58,6 +58,8 @@ def demo(
     directory: Annotated[
         Path, typer.Option("--dir", metavar="DIR", help="Directory of the store and of the result.")
     ] = Path("vecbridge-demo"),
+    device: common.DeviceOption = None,
+    dtype: common.DtypeOption = None,
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
@@ -74,7 +76,10 @@ def demo(
     directory.mkdir(parents=True, exist_ok=True)
     url = StoreURL("faiss", path=str(directory / "store"))
     start = time.perf_counter()
-    with connect(url) as store, common.load_embedder(None, "bundled", None, None, settings) as clip:
+    with (
+        connect(url) as store,
+        common.load_embedder(None, "bundled", settings, device=device, dtype=dtype) as clip,
+    ):
         common.report_model(clip)
         source, spec = _source(gallery, clip)
         with store.create(spec, if_exists="replace") as collection:

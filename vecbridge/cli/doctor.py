@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from vecbridge.cli import output
-from vecbridge.cli.common import JsonOption, load_settings
+from vecbridge.cli.common import DeviceOption, DtypeOption, JsonOption, load_settings
 from vecbridge.errors import MissingDependencyError, VecbridgeError
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def doctor(
         list[str] | None,
         typer.Argument(metavar="URL", help="Stores or collections to connect to.", show_default=False),
     ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check the installation, the model, and stores.
@@ -64,6 +66,9 @@ def doctor(
     A model on the Hugging Face hub is not downloaded, and so not checked.
     """
     settings = load_settings()
+    settings = settings.model_copy(
+        update={"device": device or settings.device, "dtype": dtype or settings.dtype}
+    )
     wanted = urls or ([settings.store] if settings.store else [])
     report = {
         "vecbridge": _versions(),
@@ -105,7 +110,7 @@ def _package(name: str, extra: str) -> Check:
 
 
 def _devices(settings: Settings) -> list[Check]:
-    return [_cpu(), *_onnx_device(settings.device), *_torch_device(settings.device)]
+    return [_cpu(), *_onnx_device(settings.device), *_torch_device(settings.device, settings.dtype)]
 
 
 def _cpu() -> Check:
@@ -133,7 +138,7 @@ def _onnx_device(device: str) -> list[Check]:
     return [Check("onnxruntime runs on", "ok", providers[0].removesuffix("ExecutionProvider"))]
 
 
-def _torch_device(device: str) -> list[Check]:
+def _torch_device(device: str, dtype: str) -> list[Check]:
     """The device and the float type that torch uses; an empty list if it is not installed."""
     from importlib.util import find_spec
 
@@ -143,10 +148,10 @@ def _torch_device(device: str) -> list[Check]:
 
     try:
         chosen = choose_device(device)
-        dtype = str(choose_dtype("auto", chosen)).removeprefix("torch.")
+        computed = str(choose_dtype(dtype, chosen)).removeprefix("torch.")
     except VecbridgeError as exc:
         return [Check("torch runs on", "absent", str(exc))]
-    return [Check("torch runs on", "ok", f"{chosen}, in {dtype}")]
+    return [Check("torch runs on", "ok", f"{chosen}, in {computed}")]
 
 
 def _model(settings: Settings) -> Check:
@@ -159,7 +164,7 @@ def _model(settings: Settings) -> Check:
         )
     start = time.perf_counter()
     try:
-        with load_embedder(None, None, None, None, settings) as clip:
+        with load_embedder(None, None, settings) as clip:
             clip.embed_texts(["a test"])
             seconds = time.perf_counter() - start
             note = f"; {output.in_options(clip.note)}" if clip.note else ""

@@ -81,6 +81,7 @@ def index(
     workers: writing.WorkersOption = 4,
     runtime: common.RuntimeOption = None,
     device: common.DeviceOption = None,
+    dtype: common.DtypeOption = None,
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
@@ -116,7 +117,9 @@ def index(
         recorded = None if existing is None else existing.vector
         ids = _ids(existing, id_kind, prefix)
         source = ImageSource(paths, texts=texts, hidden=hidden, follow_links=follow_links, ids=ids)
-        with common.load_embedder(recorded, model, runtime, device, settings) as clip:
+        with common.load_embedder(
+            recorded, model, settings, runtime=runtime, device=device, dtype=dtype
+        ) as clip:
             common.report_model(clip)
             spec = CollectionSpec.single(
                 url.collection,

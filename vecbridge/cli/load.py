@@ -15,7 +15,8 @@ from vecbridge.errors import ConfigError, EmbedderMismatchError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from vecbridge.schema import CollectionSpec, EmbedderIdentity
+    from vecbridge.identity import EmbedderIdentity
+    from vecbridge.schema import CollectionSpec
     from vecbridge.settings import Settings
     from vecbridge.sources.deadletters import OnDeadLetter
     from vecbridge.sources.inference import SourceSchema
@@ -45,6 +46,8 @@ def load(
             "--model", "-m", metavar="ID", help="The model that made the vectors; stored in the collection."
         ),
     ] = None,
+    device: common.DeviceOption = None,
+    dtype: common.DtypeOption = None,
     grow: Annotated[
         bool,
         typer.Option("--grow", help="Add columns that an existing collection does not have as fields."),
@@ -83,7 +86,8 @@ def load(
         schema = _schema(sources, target.existing_spec(opened, url))
         for column, why in schema.dropped.items():
             output.warn(f"column {column!r} is left out: {why}")
-        spec = _spec(url, schema, _identity(model, schema, settings), index_kind, metric)
+        identity = _identity(model, schema, settings, device, dtype)
+        spec = _spec(url, schema, identity, index_kind, metric)
         collection, new = target.open_target(
             opened,
             spec,
@@ -156,15 +160,24 @@ def _schema(sources: list[TableSource], existing: CollectionSpec | None) -> Sour
     return merged([source.schema(existing) for source in sources])
 
 
-def _identity(model: str | None, schema: SourceSchema, settings: Settings) -> EmbedderIdentity | None:
+def _identity(
+    model: str | None, schema: SourceSchema, settings: Settings, device: str | None, dtype: str | None
+) -> EmbedderIdentity | None:
     """The model that made the vectors, according to the files or ``--model``."""
     if model is None:
         return schema.embedder
-    with common.load_embedder(None, model, None, None, settings) as clip:
+    with common.load_embedder(None, model, settings, device=device, dtype=dtype) as clip:
         identity = clip.identity
-    if schema.embedder not in (None, identity):
-        raise EmbedderMismatchError(f"the files say that their vectors are {schema.embedder}, not {identity}")
-    return identity
+    if schema.embedder is None:
+        return identity
+    from vecbridge.identity import embedder_differences, same_embedder
+
+    if not same_embedder(schema.embedder, identity):
+        changed = " and ".join(embedder_differences(schema.embedder, identity))
+        raise EmbedderMismatchError(
+            f"the files hold vectors of {schema.embedder}, and {identity} has another {changed}"
+        )
+    return min(schema.embedder, identity, key=lambda each: each.format)  # no more than is known
 
 
 def _spec(

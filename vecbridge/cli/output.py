@@ -34,6 +34,7 @@ _OPTIONS: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
     (r"\busing=(?![\w'])", "--using"),
     (r"\bdevice='([^']+)'", r"--device \1"),
     (r"\bruntime='([^']+)'", r"--runtime \1"),
+    (r"\bdtype='([^']+)'", r"--dtype \1"),
     (r"\ballow=\['([^\]]+)'\]", lambda match: "--allow " + match[1].replace("', '", ",")),
     (r"\bdead_letters=(?![\w'])", "--dead-letters FILE"),
     (r'\binto="existing"', "--into existing"),

@@ -57,6 +57,7 @@ def search(
     model: common.ModelOption = None,
     runtime: common.RuntimeOption = None,
     device: common.DeviceOption = None,
+    dtype: common.DtypeOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
     """Find the records nearest to a text or a picture.
@@ -82,7 +83,9 @@ def search(
             condition = with_dates(condition, collection.spec)
             # report an error in it before a model is loaded
             collection.capabilities.resolve_filter(condition, collection.spec)
-        with common.load_embedder(field, model, runtime, device, settings) as clip:
+        with common.load_embedder(
+            field, model, settings, runtime=runtime, device=device, dtype=dtype, lazy=True
+        ) as clip:
             if field.embedder is None:
                 output.warn(
                     f"the collection does not record its model: {clip.identity.model} embeds the query"

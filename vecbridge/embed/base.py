@@ -5,17 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Final, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vecbridge.schema import EmbedderIdentity
+from vecbridge.errors import ConfigError
+from vecbridge.identity import EmbedderIdentity
 
 FloatArray = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 # A path, encoded bytes, a PIL.Image.Image, or an array of shape (height, width, 3)
 ImageLike = str | os.PathLike[str] | bytes | Pixels | Any
+
+DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
+
+
+def require_dtype(dtype: str) -> None:
+    """Refuses a misspelt ``dtype``.
+
+    Raises:
+        ConfigError: None of :data:`DTYPES`.
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype={dtype!r}: one of {', '.join(DTYPES)}")
 
 
 class Embedder(Protocol):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from vecbridge.embed.base import FloatArray
+from vecbridge.embed.base import FloatArray, require_dtype
 from vecbridge.embed.encoder import Encoder
 from vecbridge.embed.files import NO_HUB, ModelFiles
 from vecbridge.embed.tokens import IntArray, Tokens
@@ -27,7 +27,6 @@ except ImportError as exc:
 
 log = logging.getLogger(__name__)
 
-DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
 _NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
 _CPU_INFO: Final = Path("/proc/cpuinfo")
 # Instructions that multiply bfloat16; without them PyTorch emulates it, slower than float32
@@ -61,11 +60,10 @@ class ClipEmbedder(Encoder):
     ) -> None:
         self.device: Any = choose_device(device)
         self.dtype: Any = choose_dtype(dtype, self.device)
-        config = files.config()
         super().__init__(
             files,
             _tokens(files),
-            dim=int(config.get("projection_dim", 512)),
+            dim=files.config().dim,
             batch_size=_default_batch_size(self.device) if batch_size is None else batch_size,
             note=note,
         )
@@ -146,8 +144,7 @@ def choose_dtype(wanted: str, device: Any) -> Any:
     Raises:
         ConfigError: Another name, or float16 on a CPU.
     """
-    if wanted not in DTYPES:
-        raise ConfigError(f"dtype={wanted!r}: one of {', '.join(DTYPES)}")
+    require_dtype(wanted)
     if wanted == "float16" and device.type == "cpu":
         raise ConfigError("dtype='float16' on a CPU is slower than float32: use 'auto'")
     if wanted != "auto":
@@ -211,6 +208,12 @@ def _load(files: ModelFiles, dtype: Any, device: Any) -> Any:
         raise ConfigError(f"model {files.model!r}: the weights cannot be loaded: {exc}") from exc
     if report["missing_keys"]:  # transformers would fill them with random numbers
         raise ConfigError(f"model {files.model!r}: the weights lack {min(report['missing_keys'])}")
+    unread = [key for key in report["unexpected_keys"] if ".layers." in key]  # others are of other uses
+    if unread:
+        raise ConfigError(
+            f"model {files.model!r}: the weights have {min(unread)}, a layer beyond those of config.json: "
+            "num_hidden_layers"
+        )
     try:
         return model.eval().to(device)
     except torch.OutOfMemoryError as exc:
@@ -245,7 +248,7 @@ def _tokens(files: ModelFiles) -> Tokens:
         tokenizer = transformers.CLIPTokenizerFast.from_pretrained(source, revision=revision)
     except OSError as exc:
         raise ConfigError(f"model {files.model!r} has no tokenizer") from exc
-    return Tokens(tokenizer.backend_tokenizer, files.max_length())
+    return Tokens(tokenizer.backend_tokenizer, files.max_length(), file=f"{source}/vocab.json")
 
 
 def _projected(found: Any) -> FloatArray:

@@ -16,7 +16,7 @@ from vecbridge.embed.files import ModelFiles
 from vecbridge.embed.preprocess import Preprocessing
 from vecbridge.embed.tokens import IntArray, Tokens
 from vecbridge.errors import BackendError, ConfigError, Failure, InvalidRecordError
-from vecbridge.schema import EmbedderIdentity
+from vecbridge.identity import IDENTITY_FORMAT, EmbedderIdentity
 from vecbridge.sources.deadletters import printable
 
 T = TypeVar("T")
@@ -34,14 +34,24 @@ class Encoder(Closing, ABC):
         note: What users should know about the model.
 
     Raises:
-        ConfigError: ``batch_size`` is not positive.
+        ConfigError: ``batch_size`` is not positive, or the model's files do not fit each other.
     """
 
     def __init__(self, files: ModelFiles, tokens: Tokens, *, dim: int, batch_size: int, note: str) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: at least 1")
+        config = files.config()
         self.preprocessing: Preprocessing = files.preprocessing()
-        self.identity = EmbedderIdentity(files.model, files.revision, dim, self.preprocessing.hash)
+        tokens.require_fit(config)
+        self.identity = EmbedderIdentity(
+            files.model,
+            files.revision,
+            dim,
+            self.preprocessing.hash,
+            config=config.hash,
+            tokenizer=tokens.hash,
+            format=IDENTITY_FORMAT,
+        )
         self.note = note
         self.batch_size = batch_size
         self._tokens = tokens

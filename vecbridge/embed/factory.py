@@ -7,7 +7,7 @@ import logging
 import os
 from typing import Final, Literal, get_args
 
-from vecbridge.embed.base import Embedder
+from vecbridge.embed.base import Embedder, require_dtype
 from vecbridge.embed.files import ModelFiles, locate
 from vecbridge.errors import ConfigError
 
@@ -28,6 +28,7 @@ def embedder(
     dtype: str = "auto",
     batch_size: int | None = None,
     revision: str | None = None,
+    lazy: bool = False,
 ) -> Embedder:
     """Loads a CLIP model.
 
@@ -41,6 +42,8 @@ def embedder(
             ONNX models compute in what they were exported in.
         batch_size: Items that go through the model at a time; None is 64 on a CPU and 256 on a GPU.
         revision: Branch, tag or commit of a model on the hub.
+        lazy: Whether an ONNX model loads what embeds texts, and what embeds pictures, only when it is first
+            used, for a program that needs one of the two: it starts faster, and a damaged file shows later.
 
     Returns:
         An embedder; a context manager. ``embedder.note`` says what to know about the model.
@@ -58,6 +61,7 @@ def embedder(
     """
     if runtime is not None and runtime not in get_args(Runtime):
         raise ConfigError(f"runtime={runtime!r}: 'torch' or 'onnx'")
+    require_dtype(dtype)
     files = locate(os.fspath(model), revision=revision)
     note = BUNDLED_NOTE if files.model == "bundled" else ""
     if note:
@@ -69,7 +73,7 @@ def embedder(
             raise ConfigError(
                 f"dtype={dtype!r}: ONNX models compute in their own; runtime='torch' can choose"
             )
-        return OnnxEmbedder(files, device=device, batch_size=batch_size, note=note)
+        return OnnxEmbedder(files, device=device, batch_size=batch_size, note=note, lazy=lazy)
     from vecbridge.embed.clip import ClipEmbedder
 
     return ClipEmbedder(files, device=device, dtype=dtype, batch_size=batch_size, note=note)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from vecbridge.embed.architecture import Architecture
 from vecbridge.embed.preprocess import Preprocessing
+from vecbridge.embed.values import Values
 from vecbridge.errors import AuthError, ConfigError, MissingDependencyError, UnavailableError
 
 BUNDLED: Final = Path(__file__).parent / "bundled"
@@ -63,36 +65,55 @@ class ModelFiles:
         path = self.directory / name
         return path if path.is_file() else None
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Architecture:
         """``config.json`` of a CLIP model.
 
         Raises:
-            ConfigError: There is none, or it is of another model type.
+            ConfigError: There is none, it is of another model type, or a value cannot be.
         """
-        config = _json(self.need("config.json"))
-        kind = config.get("model_type")
-        if kind != "clip":
-            raise ConfigError(f"model {self.model!r} is of type {kind!r}: only CLIP models ('clip') are read")
-        return config
+        return Architecture.read(self._values(self.need("config.json")))
 
     def preprocessing(self) -> Preprocessing:
-        """From ``preprocessor_config.json``, or ``processor_config.json`` as transformers 5 writes it."""
+        """From ``preprocessor_config.json``, or ``processor_config.json`` as transformers 5 writes it.
+
+        Raises:
+            ConfigError: There is neither, a value cannot be, or pictures do not get the size that the model
+                takes.
+        """
         path = self.find("preprocessor_config.json")
         if path is not None:
-            return Preprocessing.from_config(_json(path))
-        config = _json(self.need("processor_config.json")).get("image_processor")
-        if not isinstance(config, dict):
-            raise ConfigError(f"model {self.model!r} has no preprocessor_config.json")
-        return Preprocessing.from_config(config)
+            values = self._values(path)
+        else:
+            values = self._values(self.need("processor_config.json")).section("image_processor")
+            if not values.values:
+                raise ConfigError(f"model {self.model!r} has no preprocessor_config.json")
+        preprocessing = Preprocessing.from_config(values)
+        config = self.config()
+        taken = config.vision["image_size"]
+        if preprocessing.height_width != (taken, taken):
+            height, width = preprocessing.height_width
+            raise ConfigError(
+                f"{values.file}: pictures become {height} x {width} pixels (height x width), and the model "
+                f"takes {taken} x {taken}: {config.file}: vision_config.image_size"
+            )
+        return preprocessing
 
     def max_length(self) -> int:
-        """Tokens of a text, at most: what the model has positions for, less where its tokenizer says less."""
-        text = self.config().get("text_config") or {}
-        longest = int(text.get("max_position_embeddings", 77))
+        """Tokens of a text, at most: what the model has positions for, less where its tokenizer says less.
+
+        Raises:
+            ConfigError: A file cannot be read, or a length is none.
+        """
+        longest: int = self.config().text["max_position_embeddings"]
         path = self.find("tokenizer_config.json")
-        return (
-            min(longest, int(_json(path).get("model_max_length", longest))) if path is not None else longest
-        )
+        if path is None:
+            return longest
+        return min(longest, self._values(path).whole("model_max_length", longest, most=None))
+
+    def _values(self, path: Path) -> Values:
+        """A JSON object; errors name the file with its directory, or with the model on the hub."""
+        file = path if self.directory is not None else f"{self.model}/{path.name}"
+        return Values(str(file), _json(path))
 
 
 def locate(model: str, *, revision: str | None = None) -> ModelFiles:
@@ -174,7 +195,7 @@ def _from_hub(model: str, name: str, revision: str | None, *, offline_is_absent:
 def _json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise ConfigError(f"{path}: cannot be read: {exc}") from exc
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not a JSON object")

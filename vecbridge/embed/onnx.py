@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -23,8 +24,11 @@ log = logging.getLogger(__name__)
 
 _CUDA: Final = "CUDAExecutionProvider"
 _CPU: Final = "CPUExecutionProvider"
-_IMAGE_OUTPUTS: Final = ("image_embeds", "pooler_output")
-_TEXT_OUTPUTS: Final = ("text_embeds", "pooler_output")
+_Tower = Literal["text", "vision"]
+_OUTPUTS: Final[dict[_Tower, tuple[str, ...]]] = {
+    "text": ("text_embeds", "pooler_output"),
+    "vision": ("image_embeds", "pooler_output"),
+}
 
 
 class OnnxEmbedder(Encoder):
@@ -39,6 +43,7 @@ class OnnxEmbedder(Encoder):
         device: "auto" (CUDA where ONNX Runtime has it, else CPU), "cpu" or "cuda".
         batch_size: Items at a time.
         note: What users should know about the model.
+        lazy: Whether a tower is loaded, and its graph checked, only when it is first used.
 
     Raises:
         MissingDependencyError: onnxruntime or tokenizers is not installed.
@@ -46,41 +51,94 @@ class OnnxEmbedder(Encoder):
     """
 
     def __init__(
-        self, files: ModelFiles, *, device: str = "auto", batch_size: int | None = None, note: str = ""
+        self,
+        files: ModelFiles,
+        *,
+        device: str = "auto",
+        batch_size: int | None = None,
+        note: str = "",
+        lazy: bool = False,
     ) -> None:
-        providers = choose_providers(device)
-        tokens = Tokens.from_file(files.need("tokenizer.json"), files.max_length())
-        self._vision: Any = _session(files, "onnx/vision_model.onnx", providers)
-        self._text: Any = _session(files, "onnx/text_model.onnx", providers)
-        self._image_output = _output(self._vision, _IMAGE_OUTPUTS, files)
-        self._text_output = _output(self._text, _TEXT_OUTPUTS, files)
-        dim = int(files.config().get("projection_dim", 512))
+        self._files = files
+        self._device = device
+        self._providers = choose_providers(device)
+        self._towers: dict[_Tower, tuple[Any, str]] = {}  # session and the name of its output
+        self._loading = threading.Lock()
+        self._closed = False
         super().__init__(
-            files, tokens, dim=dim, batch_size=64 if batch_size is None else batch_size, note=note
+            files,
+            Tokens.from_file(files.need("tokenizer.json"), files.max_length()),
+            dim=files.config().dim,
+            batch_size=64 if batch_size is None else batch_size,
+            note=note,
         )
-        if _CUDA in providers and self._vision.get_providers()[0] != _CUDA:
-            _cuda_failed(device)
-        log.info("%s in ONNX Runtime on %s", files.model, self._vision.get_providers()[0])
+        if not lazy:
+            self._tower("vision")
+            self._tower("text")
 
     def close(self) -> None:
         """Lets go of the model."""
-        self._vision = self._text = None
+        with self._loading:
+            self._closed = True
+            self._towers.clear()
 
     def _text_features(self, ids: IntArray, mask: IntArray) -> FloatArray:
-        inputs = {"input_ids": ids, "attention_mask": mask}
-        return self._run(self._text, self._text_output, inputs)
+        return _run(self._tower("text"), {"input_ids": ids, "attention_mask": mask})
 
     def _image_features(self, pixels: FloatArray) -> FloatArray:
-        return self._run(self._vision, self._image_output, {"pixel_values": pixels})
+        return _run(self._tower("vision"), {"pixel_values": pixels})
 
-    def _run(self, session: Any, output: str, inputs: dict[str, Any]) -> FloatArray:
-        if session is None:
-            raise ConfigError("the embedder is closed")
-        known = {each.name for each in session.get_inputs()}  # some exports leave out attention_mask
-        [features] = session.run([output], {name: value for name, value in inputs.items() if name in known})
-        if features.ndim != 2 or features.shape[1] != self.dim:
-            raise ConfigError(f"{output} has shape {features.shape}, not (n, {self.dim}): is it projected?")
-        return np.asarray(features, np.float32)
+    def _tower(self, name: _Tower) -> tuple[Any, str]:
+        tower = self._towers.get(name)
+        if tower is not None:
+            return tower
+        with self._loading:
+            if self._closed:
+                raise ConfigError("the embedder is closed")
+            if name not in self._towers:
+                self._towers[name] = self._load(name)
+            return self._towers[name]
+
+    def _load(self, name: _Tower) -> tuple[Any, str]:
+        session = _session(self._files, f"onnx/{name}_model.onnx", self._providers)
+        output = _output(session, _OUTPUTS[name], self._files)
+        self._require_shapes(name, session, output)
+        if _CUDA in self._providers and session.get_providers()[0] != _CUDA:
+            _cuda_failed(self._device)
+        log.info("%s (%s) in ONNX Runtime on %s", self._files.model, name, session.get_providers()[0])
+        return session, output
+
+    def _require_shapes(self, name: _Tower, session: Any, output: str) -> None:
+        """Refuses a graph that is not of the model that the other files describe."""
+        file, size = f"model {self._files.model!r}: onnx/{name}_model.onnx", self.preprocessing.height_width
+        taken = next((each.shape for each in session.get_inputs() if each.name == "pixel_values"), [])
+        fixed = [number for number in taken[-2:] if isinstance(number, int)]
+        if len(fixed) == 2 and tuple(fixed) != size:
+            raise ConfigError(
+                f"{file} takes pictures of {fixed[0]} x {fixed[1]} pixels (height x width), and its "
+                f"preprocessor_config.json makes {size[0]} x {size[1]}"
+            )
+        shape = next(each.shape for each in session.get_outputs() if each.name == output)
+        if not isinstance(shape[-1], int):  # told only where it runs
+            shape = _run((session, output), self._sample(name)).shape
+        if len(shape) != 2 or shape[1] != self.dim:
+            raise ConfigError(
+                f"{file} gives {output} of shape {tuple(shape)}, and config.json: projection_dim is "
+                f"{self.dim}: is it of this model, and projected?"
+            )
+
+    def _sample(self, name: _Tower) -> dict[str, Any]:
+        if name == "vision":
+            return {"pixel_values": np.zeros((1, 3, *self.preprocessing.height_width), np.float32)}
+        ids, mask = self._tokens.encode(["a"])
+        return {"input_ids": ids, "attention_mask": mask}
+
+
+def _run(tower: tuple[Any, str], inputs: dict[str, Any]) -> FloatArray:
+    session, output = tower
+    known = {each.name for each in session.get_inputs()}  # some exports leave out attention_mask
+    [features] = session.run([output], {name: value for name, value in inputs.items() if name in known})
+    return np.asarray(features, np.float32)
 
 
 def choose_providers(device: str = "auto") -> list[str]:
@@ -125,5 +183,5 @@ def _cuda_failed(device: str) -> None:
     if device != "auto":
         raise ConfigError(f"device={device!r}: {message}")
     warnings.warn(
-        f"a GPU is there, and the embedder runs on the CPU: {message}", RuntimeWarning, stacklevel=4
+        f"a GPU is there, and the embedder runs on the CPU: {message}", RuntimeWarning, stacklevel=6
     )

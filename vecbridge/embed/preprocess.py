@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from vecbridge.embed.base import FloatArray, ImageLike, Pixels
+from vecbridge.embed.values import Values
 from vecbridge.errors import ConfigError
 from vecbridge.sources.pictures import open_picture, unreadable, upright_rgb
 
@@ -20,6 +21,8 @@ from vecbridge.sources.pictures import open_picture, unreadable, upright_rgb
 CLIP_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Final = (0.26862954, 0.26130258, 0.27577711)
 _BICUBIC: Final = 3  # PIL.Image.Resampling.BICUBIC
+_LAST_FILTER: Final = 5  # PIL.Image.Resampling.HAMMING
+_EDGE: Final = 224
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +48,35 @@ class Preprocessing:
     std: tuple[float, float, float] = CLIP_STD
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
+    def from_config(cls, config: Mapping[str, Any] | Values) -> Preprocessing:
         """Reads a ``preprocessor_config.json``; what it leaves out is CLIP's.
 
         Raises:
-            ConfigError: It does not lead to pictures of one size.
+            ConfigError: A value cannot be, or pictures would not be of one size; it names file and key.
         """
-        try:
-            return cls._from_config(config)
-        except (KeyError, TypeError, ValueError) as exc:
-            raise ConfigError(f"preprocessor_config.json: {exc!r}") from exc
-
-    @classmethod
-    def _from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
-        edge, size = _resize(config) if config.get("do_resize", True) else (None, None)
-        crop = _height_width(config.get("crop_size", 224)) if config.get("do_center_crop", True) else None
+        values = config if isinstance(config, Values) else Values("preprocessor_config.json", config)
+        edge, size = _resize(values) if values.flag("do_resize", True) else (None, None)
+        crop = _height_width(values, "crop_size") if values.flag("do_center_crop", True) else None
         if crop is None and size is None:
-            raise ConfigError(
-                "preprocessor_config.json: neither a crop nor a size: pictures would differ in shape"
-            )
-        normalise = config.get("do_normalize", True)
+            raise ConfigError(f"{values.file}: neither a crop nor a size: pictures would differ in shape")
+        normalise = values.flag("do_normalize", True)
+        rescale = values.flag("do_rescale", True)
         return cls(
             edge,
             size,
             crop,
-            resample=int(config.get("resample", _BICUBIC)),
-            scale=float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0,
-            mean=_channels(config.get("image_mean", CLIP_MEAN)) if normalise else (0.0, 0.0, 0.0),
-            std=_channels(config.get("image_std", CLIP_STD)) if normalise else (1.0, 1.0, 1.0),
+            resample=_resample(values),
+            scale=values.number("rescale_factor", 1 / 255) if rescale else 1.0,
+            mean=values.numbers("image_mean", CLIP_MEAN) if normalise else (0.0, 0.0, 0.0),
+            std=values.numbers("image_std", CLIP_STD, positive=True) if normalise else (1.0, 1.0, 1.0),
         )
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """The size that every picture gets."""
+        found = self.size if self.crop is None else self.crop
+        assert found is not None, "from_config refuses what has neither"
+        return found
 
     @property
     def hash(self) -> str:
@@ -144,22 +147,29 @@ def _centre(pixels: Pixels, height: int, width: int) -> Pixels:
     return pixels[top : top + height, left : left + width]
 
 
-def _resize(config: Mapping[str, Any]) -> tuple[int | None, tuple[int, int] | None]:
+def _resize(values: Values) -> tuple[int | None, tuple[int, int] | None]:
     """(shortest edge, None) or (None, (height, width)); a number means the shortest edge."""
-    size = config.get("size", {"shortest_edge": 224})
-    if isinstance(size, Mapping) and "shortest_edge" not in size:
-        return None, _height_width(size)
-    if isinstance(size, Mapping) and size.get("longest_edge"):
-        raise ValueError("a longest_edge is no part of CLIP's preprocessing")
-    return int(size["shortest_edge"] if isinstance(size, Mapping) else size), None
+    if not isinstance(values.values.get("size"), Mapping):
+        return values.whole("size", _EDGE), None
+    size = values.section("size")
+    if size.values.get("longest_edge"):
+        raise size.error("longest_edge", "left out: it is no part of CLIP's preprocessing")
+    if size.values.get("shortest_edge") is None and "height" in size.values:
+        return None, _height_width(values, "size")
+    return size.whole("shortest_edge", 0), None
 
 
-def _height_width(size: Any) -> tuple[int, int]:
-    if isinstance(size, Mapping):
-        return int(size["height"]), int(size["width"])
-    return int(size), int(size)
+def _height_width(values: Values, key: str) -> tuple[int, int]:
+    """(height, width); a number means both."""
+    if not isinstance(values.values.get(key), Mapping):
+        edge = values.whole(key, _EDGE)
+        return edge, edge
+    size = values.section(key)
+    return size.whole("height", 0), size.whole("width", 0)
 
 
-def _channels(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return float(red), float(green), float(blue)
+def _resample(values: Values) -> int:
+    found = values.whole("resample", _BICUBIC, least=0)
+    if found > _LAST_FILTER:
+        raise values.error("resample", f"a filter of Pillow, 0 to {_LAST_FILTER}")
+    return found

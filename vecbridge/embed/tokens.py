@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vecbridge.embed.architecture import Architecture
+from vecbridge.embed.fingerprint import fingerprint
 from vecbridge.errors import ConfigError, MissingDependencyError
 
 log = logging.getLogger(__name__)
@@ -22,11 +24,27 @@ class Tokens:
     Args:
         tokenizer: A ``tokenizers.Tokenizer`` that adds CLIP's two special tokens.
         max_length: Tokens of a text at most, both special ones included.
+        file: Where it was read from, as errors name it.
+
+    Raises:
+        ConfigError: That leaves no room for a text, or the tokenizer marks no text's end.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, *, file: str = "tokenizer.json") -> None:
+        self._file = file
         own = tokenizer.truncation
         self.max_length = min(max_length, own["max_length"]) if own else max_length
+        marks = tokenizer.num_special_tokens_to_add(False)
+        if not marks:
+            raise ConfigError(
+                f"{file}: post_processor puts no end-of-text token after a text, as CLIP's does"
+            )
+        if self.max_length <= marks:
+            raise ConfigError(
+                f"{file}: texts are cut to {self.max_length} tokens, {marks} of them special ones: see "
+                "truncation there, model_max_length in tokenizer_config.json and "
+                "text_config.max_position_embeddings in config.json"
+            )
         tokenizer.no_padding()
         tokenizer.enable_truncation(self.max_length)
         self._tokenizer = tokenizer
@@ -45,9 +63,35 @@ class Tokens:
         except ImportError as exc:
             raise MissingDependencyError("tokenizers", extra="onnx") from exc
         try:
-            return cls(Tokenizer.from_file(str(path)), max_length)
+            tokenizer = Tokenizer.from_file(str(path))
         except Exception as exc:  # tokenizers raises nothing narrower
             raise ConfigError(f"{path}: not a tokenizer: {exc}") from exc
+        return cls(tokenizer, max_length, file=str(path))
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits that differ where the ids of a text may differ."""
+        return fingerprint(self._tokenizer, self.max_length)
+
+    def require_fit(self, config: Architecture) -> None:
+        """Refuses a tokenizer that is of another model: its ids would lead to no vector, or to a wrong one.
+
+        Raises:
+            ConfigError: Ids beyond the model's vocabulary, or another end-of-text token than the model's.
+        """
+        highest = max(self._tokenizer.get_vocab(True).values(), default=0)
+        known = config.text["vocab_size"]
+        if highest >= known:
+            raise ConfigError(
+                f"{self._file} has ids up to {highest}, and the model knows {known}: "
+                f"{config.file}: text_config.vocab_size"
+            )
+        last = self._tokenizer.encode("a").ids[-1]
+        if config.end_token is not None and last != config.end_token:
+            raise ConfigError(
+                f"{self._file} ends texts with id {last}, and the model looks for {config.end_token}: "
+                f"{config.file}: text_config.eos_token_id"
+            )
 
     def encode(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         """Token ids and attention mask, padded to the longest.

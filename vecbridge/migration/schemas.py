@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vecbridge.errors import ConfigError, SchemaError
+from vecbridge.identity import EmbedderIdentity, embedder_differences, same_embedder
 from vecbridge.indexes import HNSW, Auto, IndexParams, describe
 from vecbridge.migration.plans import Column, NamespacePlan, Plan
 from vecbridge.migration.proof import Finding
@@ -165,10 +166,21 @@ def _vector_findings(planned: VectorField, found: VectorField | None) -> Iterato
     if found.dim != planned.dim:
         detail = f"it has {found.dim} dimensions at the target, and should have {planned.dim}"
         yield Finding("dim", detail, column=name)
-    if planned.embedder is not None and found.embedder != planned.embedder:
-        other = "none" if found.embedder is None else f"{found.embedder.model} {found.embedder.revision}"
-        detail = f"the model is {planned.embedder.model} {planned.embedder.revision}; the target says {other}"
-        yield Finding("embedder", detail, column=name)
+    yield from _embedder_findings(name, planned.embedder, found.embedder)
+
+
+def _embedder_findings(
+    name: str, planned: EmbedderIdentity | None, found: EmbedderIdentity | None
+) -> Iterator[Finding]:
+    if planned is None or (found is not None and same_embedder(planned, found)):
+        return
+    model = f"the model is {planned.model} {planned.revision}"
+    if found is None:
+        detail = f"{model}; the target says none"
+    else:
+        changed = " and ".join(embedder_differences(planned, found))
+        detail = f"{model}; the target says {found.model} {found.revision}, another {changed}"
+    yield Finding("embedder", detail, column=name)
 
 
 def _index_findings(planned: VectorField, found: VectorField) -> list[Finding]:

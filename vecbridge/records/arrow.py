@@ -97,6 +97,16 @@ def numbers(array: pa.Array) -> np.ndarray[Any, Any]:
     return view
 
 
+def number_array(values: np.ndarray[Any, Any]) -> pa.Array:
+    """The inverse of :func:`numbers`: int64 or float32 as an Arrow array, without a copy if contiguous.
+
+    Arrow's own ``pa.array`` imports pandas, too.
+    """
+    type = pa.float32() if values.dtype == np.float32 else pa.int64()
+    flat = np.ascontiguousarray(values, np.float32 if values.dtype == np.float32 else np.int64)
+    return pa.Array.from_buffers(type, len(flat), [None, pa.py_buffer(flat)])
+
+
 def booleans(array: pa.BooleanArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Booleans without nulls, one byte each, ten times as fast as by ``to_numpy``."""
     bits = np.frombuffer(array.buffers()[1] or b"", np.uint8)
@@ -107,7 +117,7 @@ def booleans(array: pa.BooleanArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 def vector_array(values: FloatArray) -> pa.FixedSizeListArray:
     """float32 vectors of shape (n, dim) as an Arrow column, without a copy where they are contiguous."""
-    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
+    flat = number_array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
     item = pa.field("item", pa.float32(), nullable=False)
     return pa.FixedSizeListArray.from_arrays(flat, type=pa.list_(item, values.shape[1]))
 

@@ -8,13 +8,12 @@ from typing import Final
 import pyarrow as pa
 
 from vecbridge.errors import EmbedderMismatchError, SchemaError
+from vecbridge.identity import EmbedderIdentity, embedder_differences, same_embedder
 from vecbridge.records.recognition import Checked, recognise, remember
-from vecbridge.schema import (
-    EmbedderIdentity,
-    VectorField,
-)
+from vecbridge.schema import VectorField
 
 _EMBEDDER_KEY: Final = b"vecbridge.embedder"
+_ADDED_KEY: Final = b"vecbridge.embedder_added"  # what formats after the first added to an identity
 
 
 def stamp(batch: pa.RecordBatch, identity: EmbedderIdentity) -> pa.RecordBatch:
@@ -35,9 +34,11 @@ def stamp(batch: pa.RecordBatch, identity: EmbedderIdentity) -> pa.RecordBatch:
         ...     stamped(vb.stamp(plain, model.identity)).model
         'bundled'
     """
-    values = {"model": identity.model, "revision": identity.revision, "dim": identity.dim}
-    values["preprocessing"] = identity.preprocessing
-    metadata = dict(batch.schema.metadata or {}) | {_EMBEDDER_KEY: json.dumps(values).encode()}
+    four, added = identity.to_dicts()
+    metadata = dict(batch.schema.metadata or {}) | {_EMBEDDER_KEY: json.dumps(four).encode()}
+    metadata.pop(_ADDED_KEY, None)  # of an earlier stamp
+    if added:
+        metadata[_ADDED_KEY] = json.dumps(added).encode()
     stamped_batch = batch.replace_schema_metadata(metadata)
     known = recognise(batch)
     if known is not None:  # the same columns in another object
@@ -51,9 +52,14 @@ def stamped(batch: pa.RecordBatch) -> EmbedderIdentity | None:
     Raises:
         SchemaError: Something else stands in its place.
     """
-    text = (batch.schema.metadata or {}).get(_EMBEDDER_KEY)
+    metadata = batch.schema.metadata or {}
+    text, added = metadata.get(_EMBEDDER_KEY), metadata.get(_ADDED_KEY)
     try:
-        return EmbedderIdentity(**json.loads(text)) if text else None
+        return (
+            EmbedderIdentity.from_dicts(json.loads(text), json.loads(added) if added else None)
+            if text
+            else None
+        )
     except (ValueError, TypeError) as exc:
         raise SchemaError(f"the batch's embedder stamp cannot be read: {exc}") from exc
 
@@ -64,9 +70,13 @@ def require_same_embedder(field: VectorField, identity: EmbedderIdentity | None)
     Raises:
         EmbedderMismatchError: Names both models.
     """
-    if field.embedder is None or identity is None or field.embedder == identity:
+    if field.embedder is None or identity is None or same_embedder(field.embedder, identity):
         return
+    holds = f"vector {field.name!r} holds vectors of {field.embedder}"
+    if str(field.embedder) != str(identity):
+        raise EmbedderMismatchError(f"{holds}, not of {identity}: use that model, or another collection")
+    changed = " and ".join(embedder_differences(field.embedder, identity))
     raise EmbedderMismatchError(
-        f"vector {field.name!r} holds vectors of {field.embedder.model} ({field.embedder.revision[:12]}), "
-        f"not of {identity.model} ({identity.revision[:12]}): use that model, or another collection"
+        f"{holds}, and now that model has another {changed}: bring its files back to what they were, or use "
+        "another collection"
     )

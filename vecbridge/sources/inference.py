@@ -11,8 +11,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from vecbridge.errors import SchemaError
+from vecbridge.identity import EmbedderIdentity, same_embedder
 from vecbridge.indexes import Auto, IndexParams
-from vecbridge.schema import CollectionSpec, EmbedderIdentity, Field, FieldType, IdType, Metric, VectorField
+from vecbridge.schema import CollectionSpec, Field, FieldType, IdType, Metric, VectorField
 
 ID_NAMES: Final = ("id", "_id", "ID", "key", "uuid")
 VECTOR_NAMES: Final = ("vector", "embedding", "embeddings", "emb", "values")
@@ -76,20 +77,27 @@ def merged(schemas: Iterable[SourceSchema]) -> SourceSchema:
     """
     first, *others = schemas
     fields = dict(first.fields)
-    columns, dropped = dict(first.columns), dict(first.dropped)
+    columns, dropped, embedder = dict(first.columns), dict(first.dropped), first.embedder
     for other in others:
         if (other.id_type, other.vectors) != (first.id_type, first.vectors):
             raise SchemaError(
                 f"the files differ: {first.id_type} ids and vectors {dict(first.vectors)}, "
                 f"then {other.id_type} ids and vectors {dict(other.vectors)}"
             )
-        if other.embedder != first.embedder:
-            raise SchemaError("the files hold vectors of different models")
+        embedder = _common_embedder(embedder, other.embedder)
         for name, type in other.fields.items():
             fields[name] = common_type({fields.get(name, type), type})
         columns |= other.columns
         dropped |= other.dropped
-    return SourceSchema(first.id_type, first.vectors, fields, columns, dropped, first.embedder)
+    return SourceSchema(first.id_type, first.vectors, fields, columns, dropped, embedder)
+
+
+def _common_embedder(one: EmbedderIdentity | None, other: EmbedderIdentity | None) -> EmbedderIdentity | None:
+    if one is None and other is None:
+        return None
+    if one is None or other is None or not same_embedder(one, other):
+        raise SchemaError("the files hold vectors of different models")
+    return min(one, other, key=lambda each: each.format)  # what is known of the vectors of both
 
 
 def common_type(types: set[FieldType]) -> FieldType:

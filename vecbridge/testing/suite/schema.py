@@ -24,7 +24,7 @@ from vecbridge.testing.cases import StoreCase
 from vecbridge.testing.checks import INDEXES, examples, ids_of, points, put, query, supported_fields
 from vecbridge.testing.maker import Maker
 
-EMBEDDER = EmbedderIdentity("tiny-clip", "0123abcd", 4, "feed")
+EMBEDDER = EmbedderIdentity("tiny-clip", "0123abcd", 4, "feed", config="c0de", tokenizer="70ce", format=2)
 
 
 class TestSchema:

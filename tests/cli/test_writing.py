@@ -59,6 +59,7 @@ def test_a_clean_folder_is_status_0_and_leaves_no_dead_letter_file(run: Run, pic
         "model": "bundled",
         "created": True,
         "skipped": 1,
+        "read": 10,
         "written": 10,
         "failed": 0,
         "duplicates": 0,
@@ -254,7 +255,7 @@ def test_max_failures_counts_the_rows_that_the_store_refuses(
     command = ("load", "rows.jsonl", "--store", STORE, "--metric", "cosine", "--dead-letters", "bad.jsonl")
     ended = run(*command, "--max-failures", 1)
     assert (ended.code, ended.out) == (1, "")
-    assert "2 not: " in ended.err
+    assert "2 failed, which is more than --max-failures 1; see bad.jsonl: 400: " in ended.err
     assert {json.loads(line)["id"] for line in Path("bad.jsonl").read_text().splitlines()} == bad
     Path("bad.jsonl").unlink()
     went_on = run(*command, "--max-failures", 2, "--json")

@@ -88,20 +88,20 @@ def index(
                 namespaced=url.namespace is not None,
                 embedder=clip.identity,
             )
-            collection, new = target.open_target(
+            with target.choose_target(
                 opened,
                 spec,
                 namespace=url.namespace or "",
                 index=index_kind,
                 metric=metric,
                 remedy="choose --fields, or name another collection after #",
-            )
-            with collection:
-                target.report_target(url, collection.spec, new=new)
+            ) as goal:
+                is_new = goal.collection is None
+                target.report_target(url, goal)
                 result = writing.write_all(
-                    collection,
+                    goal,
                     lambda on_dead_letter: embed_items(
-                        source, clip, collection.spec, on_dead_letter=on_dead_letter, batch_rows=BATCH_ROWS
+                        source, clip, goal.spec, on_dead_letter=on_dead_letter, batch_rows=BATCH_ROWS
                     ),
                     label="Indexing",
                     source=" ".join(paths),
@@ -113,8 +113,8 @@ def index(
                     quiet=quiet,
                 )
     if as_json:
-        about = {"url": str(url), "model": clip.identity.model, "created": new, "skipped": source.skipped}
-        output.document(about | result.to_dict())
+        about = {"url": str(url), "model": clip.identity.model, "created": is_new and result.is_there}
+        output.document(about | {"skipped": source.skipped} | result.to_dict())
     else:
         _print(result, source.skipped, url)
     if result.failed:

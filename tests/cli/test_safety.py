@@ -115,6 +115,15 @@ def test_an_index_that_the_store_cannot_build_ends_the_run_before_a_row_is_read(
     assert collections(run) == []
 
 
+@pytest.mark.parametrize("option", ["--journal", "--dead-letters"])
+def test_a_file_that_cannot_be_written_leaves_no_collection(run: Run, option: str) -> None:
+    jsonl("r.jsonl", {"id": "a"})
+    ran = run("load", "r.jsonl", "--store", STORE, option, "nowhere/file")
+    assert ran.code != 0
+    assert "nowhere/file: No such file" in ran.err
+    assert collections(run) == []
+
+
 def test_a_field_is_added_only_with_a_row_for_it(run: Run) -> None:
     jsonl("first.jsonl", {"id": "a"})
     run("load", "first.jsonl", "--store", STORE)

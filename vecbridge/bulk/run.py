@@ -86,9 +86,8 @@ class Run:
         self._written_ids = WrittenIds()
         self._failures: list[Failure] = []
 
-    @property
-    def _collection(self) -> Collection:
-        """Where the rows go, made where it is not there."""
+    def _open(self) -> Collection:
+        """Where the rows go, made where it is not there, with its journal."""
         if self._opened is None:
             self._opened = self._target.open()
             self._journal = self._open_journal(self._opened)
@@ -105,7 +104,7 @@ class Run:
         with ThreadPoolExecutor(workers, thread_name_prefix="vecbridge-write") as pool:
             try:
                 if not self._target.waits:
-                    _ = self._collection  # the journal of another run is refused before anything is read
+                    self._open()  # the journal of another run is refused before anything is read
                 for number, batch in enumerate(raw_batches(self._read(batches))):
                     self._letters.save()
                     self._start(number, batch, pool, workers)
@@ -149,7 +148,7 @@ class Run:
             if not len(validated.part):
                 self._settle_bad(Batch(number, first_row, raw, validated, "", [], 0))
                 return
-        collection = self._collection
+        collection = self._open()
         fingerprint = ""
         if self._journal is not None:
             fingerprint = raw.digest()
@@ -206,7 +205,7 @@ class Run:
         """
         while self._in_flight:
             self._wait_for_delivery()
-        self._collection.add_fields(added)
+        self._open().add_fields(added)
         self._fields_left -= len(added)
         if validated.part.checked.fits(self._spec):
             return validated
@@ -214,7 +213,7 @@ class Run:
 
     def _parts(self, part: Part) -> Iterator[Part]:
         """Cuts a batch into upserts: each as many requests as the store has in flight at a time."""
-        limits = self._collection.capabilities
+        limits = self._target.capabilities
         at_once = limits.parallel_requests
         ranges = records.ranges(
             part.checked.batch,

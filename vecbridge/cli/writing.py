@@ -160,8 +160,8 @@ def write_all(
             raise
         raise VecbridgeError(_too_many(exc.report, max_failures, dead_letters)) from exc
     except KeyboardInterrupt:
-        state = f"the same command continues from {journal}" if journal else "what was written is kept"
-        output.note(f"Stopped: {state}.")
+        kept = f"the same command continues from {journal}" if journal else "what was written is kept"
+        output.note(f"Stopped: {'nothing was written' if goal.collection is None else kept}.")
         raise
     rows, index = _state(goal, quiet=quiet)
     return IngestResult(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,7 @@ from vecbridge.schema import CollectionSpec
 from vecbridge.sources.deadletters import DeadLetter
 
 LETTERS_AT_ONCE: Final = 100  # of the source, in one write to the disk
+LETTERS_SECONDS: Final = 1.0  # after a write to the disk, in which those of the source wait for others
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +80,7 @@ class DeadLetters:
     def __init__(self, file: DeadLetterFile | None, source: str) -> None:
         self._file, self._source = file, source
         self._waiting: list[DeadLetter] = []
+        self._last_save = float("-inf")
 
     def continue_run(self) -> None:
         """An earlier part of this run was cut off: no row gets a second letter."""
@@ -85,17 +88,20 @@ class DeadLetters:
             self._file.continue_run()
 
     def take(self, letter: DeadLetter) -> None:
-        """Takes one of the source, which is written with others; :meth:`save` writes them at once."""
-        if self._file is not None:
-            self._waiting.append(letter)
-            if len(self._waiting) >= LETTERS_AT_ONCE:
-                self.save()
+        """Writes one of the source: at once, or with others where many come in a short time."""
+        if self._file is None:
+            return
+        self._waiting.append(letter)
+        is_due = time.monotonic() - self._last_save >= LETTERS_SECONDS
+        if is_due or len(self._waiting) >= LETTERS_AT_ONCE:
+            self.save()
 
     def save(self) -> None:
-        """Writes those of the source."""
+        """Writes those of the source that wait."""
         if self._file is not None and self._waiting:
             self._file.append(self._waiting)
             self._waiting = []
+            self._last_save = time.monotonic()
 
     def write(self, batch: Batch, failures: Sequence[Failure], spec: CollectionSpec) -> None:
         """Writes those of some rows of a batch; any thread may."""

@@ -32,6 +32,8 @@ class WrittenIds:
         hashes = np.sort(_hashes(ids))
         known = np.zeros(len(hashes), bool)
         for run in self._runs:
+            if not len(hashes) or hashes[-1] < run[0] or run[-1] < hashes[0]:
+                continue  # as of numbers that run on
             places = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
             known |= run[places] == hashes
         self._append(hashes[~known])

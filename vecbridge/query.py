@@ -208,7 +208,7 @@ class WriteReport:
         written: Rows acknowledged.
         failed: Rows not acknowledged; ``failures`` names them.
         retried: Attempts beyond the first, summed over requests.
-        duplicates: Rows that a later row of the same id replaced within their batch.
+        duplicates: Rows that repeat the id of another row of the same write, of which one counts as written.
         skipped: Rows left out because their ids are there already, as ``on_conflict="skip"`` asks.
         failures: One entry a row that failed (bulk keeps the first; the rest are in its dead letters).
 

@@ -176,14 +176,21 @@ class Store(Closing):
         deadline = self._connection.deadline()
         return sorted(self._connection.call(f"list the namespaces of {name!r}", verb, described, deadline))
 
-    def drop(self, name: str, *, namespace: str | None = None) -> None:
+    def drop(self, name: str, *, namespace: str | None = None, identity: str | None = None) -> None:
         """Removes a collection, or one namespace of it (None is the whole collection).
 
+        Args:
+            name: Its name.
+            namespace: The namespace; None is the whole collection.
+            identity: Only the collection of this :attr:`Collection.identity`, not one that was made anew.
+
         Raises:
-            NotFoundError: The collection does not exist.
+            NotFoundError: The collection does not exist, or is another one than ``identity`` says.
             StoreLockedError: Another process writes to it.
         """
         described = self._describe(name)
+        if identity is not None and described.identity.value != identity:
+            raise NotFoundError(f"collection {name!r} was dropped or replaced: another one has its name")
         self._connection.require_writable()
         if namespace is not None:
             _require_namespace(described, namespace)

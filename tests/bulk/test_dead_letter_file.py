@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 import vecbridge as vb
 from tests.bulk.faults import SPEC, Faulty, ids, rows, sources
+from vecbridge.bulk import batches
 from vecbridge.bulk.appendfile import AppendFile
 from vecbridge.bulk.deadletters import DeadLetterFile, json_values, row_values
 from vecbridge.bulk.journal import Journal
@@ -59,8 +61,10 @@ def test_the_dead_letters_of_a_batch_are_on_the_disk_before_it_is_settled(
     monkeypatch.setattr(AppendFile, "append", noted)
     bad, journal = tmp_path / "bad.jsonl", tmp_path / "run.journal"
     vb.write(Faulty(before=refuse_odd), sources(2), dead_letters=bad, journal=journal)
-    settled = ["bad.jsonl", "run.journal"]
-    assert order == ["run.journal", *settled, *settled, "run.journal"]  # the header, two batches, the end
+    assert order[0] == order[-1] == "run.journal"  # the header, and the end
+    before = [order[:place].count("bad.jsonl") for place in range(1, 5) if order[place] == "run.journal"]
+    assert len(before) == 2
+    assert [count >= batches for batches, count in enumerate(before, start=1)] == [True, True]
 
 
 def test_a_run_cut_off_between_its_dead_letters_and_its_journal_appends_none_twice(
@@ -206,3 +210,88 @@ def _full_after_ten_bytes(write: Any) -> Any:
         return write(descriptor, data[: max(len(data) - 10, 0)])
 
     return limited
+
+
+# ------------------------------------------------------------------------------ what a source cannot read
+
+
+def unread(number: int) -> DeadLetter:
+    return DeadLetter(None, f"rows.jsonl:{number}", "no JSON")
+
+
+def test_what_a_source_cannot_read_is_on_the_disk_while_it_is_still_reading(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    photos = Faulty()
+
+    def read(on_dead_letter: Callable[[DeadLetter], None]) -> Iterator[pa.RecordBatch]:
+        on_dead_letter(unread(1))
+        assert [each["source"] for each in letters(path)] == ["rows.jsonl:1"]
+        for number in range(2, 40):
+            on_dead_letter(unread(number))
+        yield rows(0, 5)
+        assert len(letters(path)) == 39
+
+    assert vb.write(photos, read, dead_letters=path).failed == 39
+
+
+def test_many_in_a_short_time_share_a_write_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sync, calls = tmp_path / "bad.jsonl", os.fsync, 0
+
+    def counted(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        sync(descriptor)
+
+    def read(on_dead_letter: Callable[[DeadLetter], None]) -> Iterator[pa.RecordBatch]:
+        for number in range(5_000):
+            on_dead_letter(unread(number))
+        yield rows(0, 5)
+
+    monkeypatch.setattr(batches, "LETTERS_SECONDS", 60)
+    monkeypatch.setattr(os, "fsync", counted)
+    assert vb.write(Faulty(), read, dead_letters=path).failed == 5_000
+    assert len(letters(path)) == 5_000
+    assert calls <= 60
+
+
+@pytest.mark.parametrize("end", [OSError("gone"), KeyboardInterrupt(), vb.SchemaError("odd")])
+def test_a_source_that_fails_leaves_the_letters_before_it(tmp_path: Path, end: BaseException) -> None:
+    path = tmp_path / "bad.jsonl"
+
+    def read(on_dead_letter: Callable[[DeadLetter], None]) -> Iterator[pa.RecordBatch]:
+        yield rows(0, 5)
+        for number in range(5):
+            on_dead_letter(unread(number))
+        raise end
+
+    with pytest.raises(type(end)):
+        vb.write(Faulty(), read, dead_letters=path)
+    assert len(letters(path)) == 5
+
+
+def test_a_continued_run_knows_a_row_by_its_place_whatever_the_reason_says(tmp_path: Path) -> None:
+    path, journal = tmp_path / "bad.jsonl", tmp_path / "run.journal"
+    reasons = iter(f"400: request {number}" for number in range(1_000))
+
+    def refuse(call: int, batch: pa.RecordBatch) -> None:
+        if any(int(key[1:]) % 2 for key in ids(batch)):
+            raise BackendError(next(reasons))
+
+    photos = Faulty(before=refuse)
+    vb.write(photos, sources(3), dead_letters=path, journal=journal)
+    first = path.read_bytes()
+    entries = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(entries[:2]))  # cut off when the first batch was settled
+    vb.write(photos, sources(3), dead_letters=path, journal=journal)
+    assert path.read_bytes() == first
+
+
+def test_a_file_without_letters_is_not_left_behind_and_an_empty_one_stays(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.jsonl", tmp_path / "old.jsonl"
+    old.touch()
+    for path in (new, old):
+        vb.write(Faulty(), sources(1), dead_letters=path)
+    assert not new.exists()
+    assert old.exists()

@@ -59,12 +59,13 @@ def test_dead_letters_are_on_the_disk_before_the_journal_counts_them(
             raise BackendError(f"400: {sorted(bad)}")
 
     settle, counted = Journal.settle, 0
+    of_batch: list[set[str]] = [{"r3"}, {"r14", "r15"}, set()]
 
     def settles(self: Journal, settled: Settled) -> None:
         nonlocal counted
         counted += settled.failed
-        assert len(lines(letters)) == counted
-        assert disk.keeps(letters)
+        kept = letters.read_bytes()[: disk.kept_bytes(letters)]  # a worker may be writing those of the next
+        assert {json.loads(line)["id"] for line in kept.splitlines()} >= of_batch[settled.batch]
         settle(self, settled)
         assert disk.keeps(journal)
 

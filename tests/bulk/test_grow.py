@@ -78,11 +78,18 @@ def test_a_type_never_changes_and_what_does_not_fit_is_a_dead_letter(
 
 def test_a_run_adds_32_fields_at_most_and_no_impossible_names(photos: vb.Collection) -> None:
     many = {f"f{number}": number for number in range(40)}
-    report = vb.write(photos, [[row("a", **many)], [row("b", **{"no name": 1})], [row("c", f0=1)]], grow=True)
-    assert (report.written, report.failed) == (1, 2)
+    first = [row("a", **many), row("d", f1=1)]
+    report = vb.write(photos, [first, [row("b", **{"no name": 1})], [row("c", f0=1)]], grow=True)
+    assert (report.written, report.failed) == (2, 2)
     assert len(photos.spec.fields) == 1 + 32
     assert "no column 'f32'" in report.failures[0].error
     assert "no column 'no name'" in report.failures[1].error
+
+
+def test_a_batch_without_a_good_row_adds_no_field(photos: vb.Collection) -> None:
+    report = vb.write(photos, [[row("", title="A"), row("b", title="B", vector=[0, 0])]], grow=True)
+    assert (report.written, report.failed) == (0, 2)
+    assert [field.name for field in photos.spec.fields] == ["year"]
 
 
 def test_without_it_a_new_column_is_a_dead_letter_as_before(photos: vb.Collection) -> None:

@@ -14,7 +14,7 @@ import pytest
 import vecbridge as vb
 from tests.bulk.faults import SPEC, Faulty, rows, sources
 from vecbridge import records
-from vecbridge.bulk import Progress, writer
+from vecbridge.bulk import Progress, run
 from vecbridge.records import checking
 
 
@@ -91,7 +91,7 @@ def test_an_upsert_has_ten_thousand_rows_at_most() -> None:
 
 
 def test_an_upsert_is_never_larger_than_what_a_retry_should_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "MAX_PART_ROWS", 8)
+    monkeypatch.setattr(run, "MAX_PART_ROWS", 8)
     photos = Faulty()
     vb.write(photos, sources(1, 20))
     assert [len(sent) for sent in photos.sent] == [8, 8, 4]
@@ -229,7 +229,7 @@ def test_of_repeats_in_several_batches_the_last_wins(parallel: bool) -> None:
 
     photos = Faulty(before=slow_first, parallel_requests=8 if parallel else 1)
     report = vb.write(photos, [with_ids(["a", "b"], [1, 1]), with_ids(["c", "a"], [2, 2])], workers=4)
-    assert report.written == 4
+    assert (report.written, report.duplicates) == (3, 1)
     assert years(photos) == {"a": 2, "b": 1, "c": 2}
 
 
@@ -271,7 +271,7 @@ def test_failures_are_counted_over_the_whole_source_and_only_the_first_are_kept(
     broken = [with_ids([""] * 30, [0] * 30) for _ in range(5)]
     report = vb.write(Faulty(), broken)
     assert report.failed == 150
-    assert [failure.row for failure in report.failures] == list(range(writer.KEPT_FAILURES))
+    assert [failure.row for failure in report.failures] == list(range(run.KEPT_FAILURES))
 
 
 def test_vectors_of_another_model_end_the_write() -> None:

@@ -60,6 +60,7 @@ def test_a_clean_folder_is_status_0_and_leaves_no_dead_letter_file(run: Run, pic
         "created": True,
         "skipped": 1,
         "conflicts_skipped": 0,
+        "read": 10,
         "written": 10,
         "failed": 0,
         "duplicates": 0,
@@ -86,13 +87,26 @@ def test_an_invalid_collection_name_is_refused(run: Run, pictures: Path) -> None
 
 
 def test_an_interrupt_says_how_to_continue(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    upsert, left = Collection.upsert, 0
 
-    monkeypatch.setattr("vecbridge.bulk.write", interrupted)
-    ran = run("index", pictures, "--store", STORE, "--journal", "run.journal")
-    assert (ran.code, ran.out) == (130, "")
-    assert "continues from run.journal" in ran.err
+    def interrupted(self: Collection, data: Any, **options: Any) -> vb.WriteReport:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+        return upsert(self, data, **options)
+
+    monkeypatch.setattr("vecbridge.cli.index.BATCH_ROWS", 4)
+    monkeypatch.setattr(Collection, "upsert", interrupted)
+    command = ("index", pictures, "--store", STORE, "--journal", "run.journal")
+    for calls, says in ((1, "Stopped: nothing was written."), (2, "continues from run.journal")):
+        left = calls
+        ran = run(*command)
+        assert (ran.code, ran.out) == (130, "")
+        assert says in ran.err
+    done = run(*command, "--json").json
+    assert (done["read"], done["written"], done["failed"], done["rows"]) == (11, 10, 1, 10)
+    assert len(letters()) == 1
 
 
 def test_a_second_run_replaces_and_adds_what_is_new(run: Run, pictures: Path) -> None:
@@ -255,7 +269,7 @@ def test_max_failures_counts_the_rows_that_the_store_refuses(
     command = ("load", "rows.jsonl", "--store", STORE, "--metric", "cosine", "--dead-letters", "bad.jsonl")
     ended = run(*command, "--max-failures", 1)
     assert (ended.code, ended.out) == (1, "")
-    assert "2 not: " in ended.err
+    assert "2 failed, which is more than --max-failures 1; see bad.jsonl: 400: " in ended.err
     assert {json.loads(line)["id"] for line in Path("bad.jsonl").read_text().splitlines()} == bad
     Path("bad.jsonl").unlink()
     went_on = run(*command, "--max-failures", 2, "--json")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -27,11 +29,11 @@ _BEGINNING: Final = b'{"id": '
 
 
 class DeadLetterFile(Closing):
-    """A dead-letter file that this process, and no other, appends to.
+    """A dead-letter file that this process, and no other, appends to; its threads may share it.
 
     Args:
-        path: The file; it is created where there is none.
-        continuing: An earlier run was cut off: what stands in the file already is not appended again.
+        path: The file; it is created where there is none, and removed by ``close()`` if it is empty then.
+        continuing: A letter that stands in the file already is not appended again.
 
     Raises:
         ConfigError: The file cannot be opened, holds something else, or is in use.
@@ -39,13 +41,29 @@ class DeadLetterFile(Closing):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, continuing: bool = False) -> None:
+        self._is_new = not os.path.lexists(path)
         self._file = AppendFile(path, ConfigError)
+        self._mutex = threading.Lock()
+        self._known_rows: set[int] = set()
         try:
             self._require_dead_letters()
             self._known = {hash(line) for line in self._file.lines()} if continuing else set()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return str(self._file.path)
+
+    def continue_run(self) -> None:
+        """An earlier part of this run was cut off: a row that stands in the file is not appended again.
+
+        A row is told by its id, its source and its values, because the database may word the reason
+        differently each time.
+        """
+        self._known_rows = {_row_of(json.loads(line)) for line in self._file.lines() if _is_dead_letter(line)}
 
     def append(self, letters: Iterable[DeadLetter]) -> None:
         """Appends dead letters; they are on the disk when this returns.
@@ -55,14 +73,22 @@ class DeadLetterFile(Closing):
             ConfigError: They cannot be written, or the file was opened by the process that this one was
                 forked from.
         """
-        lines = [letter.to_json().encode() for letter in letters]
-        fresh = [line + b"\n" for line in lines if hash(line) not in self._known]
+        fresh = [line.encode() + b"\n" for letter in letters if self._is_fresh(line := letter.to_json())]
         if fresh:
-            self._file.append(b"".join(fresh))
+            with self._mutex:
+                self._file.append(b"".join(fresh))
 
     def close(self) -> None:
-        """Gives the lock back."""
+        """Gives the lock back; removes the file if this object made it and nothing was appended."""
+        with suppress(OSError):  # while it is locked: nobody else can have begun to write there
+            if self._is_new and self._file.held and not self._file.path.stat().st_size:
+                self._file.path.unlink()
         self._file.close()
+
+    def _is_fresh(self, line: str) -> bool:
+        if hash(line.encode()) in self._known:
+            return False
+        return not self._known_rows or _row_of(json.loads(line)) not in self._known_rows
 
     def _require_dead_letters(self) -> None:
         """Refuses other files, since appending removes a torn last line."""
@@ -122,3 +148,9 @@ def _is_dead_letter(line: bytes) -> bool:
     except ValueError:
         return False
     return isinstance(values, dict) and values.keys() == _KEYS
+
+
+def _row_of(letter: Mapping[str, Any]) -> int:
+    """A number for the row that a dead letter is of; for the letter where neither id nor place tells."""
+    what = {**letter, "error": None} if letter["id"] is not None else letter
+    return hash(json.dumps(what, sort_keys=True))

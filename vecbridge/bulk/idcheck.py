@@ -39,7 +39,7 @@ class IdCheck:
     A collection that holds no rows when this is made is not asked at all.
 
     Args:
-        collection: Where the records go.
+        collection: Where the records go; None if it does not exist yet.
         on_conflict: "stop" raises before anything of those thousand items is yielded; "skip" leaves out the
             items in conflict, and counts them; "replace" looks nothing up.
 
@@ -63,16 +63,17 @@ class IdCheck:
         1
     """
 
-    def __init__(self, collection: Collection, *, on_conflict: OnConflict = "stop") -> None:
+    def __init__(self, collection: Collection | None, *, on_conflict: OnConflict = "stop") -> None:
         if on_conflict not in POLICIES:
             raise ConfigError(f"on_conflict={on_conflict!r}: {', '.join(POLICIES)}")
         self.skipped = 0
         self.unknown = 0
-        self._collection = collection
         self._policy = on_conflict
-        self._known = [name for name in _COMPARED if name in collection.spec.column_names]
-        self._by_content = collection.spec.ids is not None and collection.spec.ids.kind == "content"
-        self._needed = on_conflict != "replace" and not self._by_content and collection.count() > 0
+        self._collection: Collection | None = None
+        if collection is not None and on_conflict != "replace":
+            ids = collection.spec.ids
+            if (ids is None or ids.kind != "content") and collection.count() > 0:
+                self._collection = collection
         self._looked_up: Counter[str] = Counter()
 
     def items(self, items: Iterable[Item | DeadLetter]) -> Iterator[Item | DeadLetter]:
@@ -81,20 +82,22 @@ class IdCheck:
         Raises:
             IdConflictError: Names both files, or both ids, and the ways out.
         """
-        if not self._needed:
+        if self._collection is None:
             yield from items
             return
         source = iter(items)
         while some := list(islice(source, ITEMS)):
-            problems = self._problems([each for each in some if not isinstance(each, DeadLetter)])
+            found = [each for each in some if not isinstance(each, DeadLetter)]
+            problems = self._problems(found, self._collection)
             if problems and self._policy == "stop":
                 raise IdConflictError(_all_of(list(problems.values())))
             self.skipped += len(problems)
             yield from (each for each in some if isinstance(each, DeadLetter) or each.id not in problems)
 
-    def _problems(self, items: list[Item]) -> dict[str, str]:
+    def _problems(self, items: list[Item], collection: Collection) -> dict[str, str]:
         """The items in conflict by their id, and why."""
-        found = self._collection.fetch([each.id for each in items], include=self._known).to_pylist()
+        known = [name for name in _COMPARED if name in collection.spec.column_names]
+        found = collection.fetch([each.id for each in items], include=known).to_pylist()
         stored: dict[str, _Row] = {row["id"]: row for row in found}
         problems: dict[str, str] = {}
         new: list[PictureItem] = []
@@ -105,7 +108,7 @@ class IdCheck:
                     problems[item.id] = _other_file(item, row)
             elif not isinstance(item, TextItem):
                 new.append(item)
-        return problems | self._second_ids(new)
+        return problems | (self._second_ids(new, collection) if "path" in known else {})
 
     def _is_another(self, item: Item, row: _Row) -> bool:
         """Whether a row is of another file with another content."""
@@ -115,10 +118,8 @@ class IdCheck:
         self.unknown += same is None
         return same is False
 
-    def _second_ids(self, items: list[PictureItem]) -> dict[str, str]:
+    def _second_ids(self, items: list[PictureItem], collection: Collection) -> dict[str, str]:
         """Files that the collection has under another id."""
-        if "path" not in self._known:
-            return {}
         asked: dict[str, PictureItem] = {}
         for item in items:
             folder = str(Path(item.path).parent)
@@ -128,7 +129,7 @@ class IdCheck:
         if not asked:
             return {}
         problems: dict[str, str] = {}
-        for page in self._collection.scan(include=["path"], filter=field("path").isin(list(asked))):
+        for page in collection.scan(include=["path"], filter=field("path").isin(list(asked))):
             for row in page.batch.to_pylist():
                 item = asked[row["path"]]
                 if row["id"] != item.id:

@@ -51,6 +51,14 @@ class RawBatch(Protocol):
         """One row as JSON values, for a dead letter."""
         ...
 
+    def ids(self) -> pa.Array:
+        """The ids, as they came."""
+        ...
+
+    def origins(self) -> list[str] | None:
+        """Where each row stands, such as ``rows.jsonl:17``; None where the source does not say."""
+        ...
+
     def names(self) -> list[str]:
         """Its columns."""
         ...
@@ -100,7 +108,7 @@ def raw_batches(batches: Any) -> Iterator[RawBatch]:
                 yield DictRows(list(batch))
         else:
             parts = [batch] if isinstance(batch, pa.RecordBatch) else records.as_table(batch).to_batches()
-            yield from (ArrowRows(part) for part in parts if part.num_rows)
+            yield from (ArrowRows(*records.split_origins(part)) for part in parts if part.num_rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +116,7 @@ class ArrowRows:
     """A record batch of the source; see :class:`RawBatch`."""
 
     batch: pa.RecordBatch
+    places: list[str] | None = None
 
     @property
     def rows(self) -> int:
@@ -121,6 +130,14 @@ class ArrowRows:
     def values(self, row: int, spec: CollectionSpec) -> dict[str, Any]:
         """One row."""
         return row_values(self.batch, row, spec)
+
+    def ids(self) -> pa.Array:
+        """The column."""
+        return self.batch.column("id")
+
+    def origins(self) -> list[str] | None:
+        """As the source has noted them."""
+        return self.places
 
     def names(self) -> list[str]:
         """Of the schema."""
@@ -155,6 +172,14 @@ class DictRows:
     def values(self, row: int, spec: CollectionSpec) -> dict[str, Any]:
         """One row."""
         return json_values(self.dicts[row])
+
+    def ids(self) -> pa.Array:
+        """The values."""
+        return pa.array([row.get("id") for row in self.dicts])
+
+    def origins(self) -> list[str] | None:
+        """None: dicts do not say."""
+        return None
 
     def names(self) -> list[str]:
         """The keys of all dicts."""

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ class Settled:
         written: Rows acknowledged.
         failed: Rows that became dead letters.
         retried: Attempts beyond the first.
-        duplicates: Rows that a later row of the same batch replaced.
+        duplicates: Rows that repeat an id: of this batch, or of one that this run had written before.
         skipped: Rows left out because their ids were there.
     """
 
@@ -164,6 +165,13 @@ class Journal(Closing):
                 "write it with a new journal"
             )
         self._file.append(_line({"finished": True}))
+
+    def discard(self) -> None:
+        """Removes the journal of a run that has left nothing behind, unless an earlier part of it has."""
+        if not self.continues and self._file.held:
+            with suppress(OSError):
+                self._file.path.unlink()
+        self.close()
 
     def close(self) -> None:
         """Gives the lock back."""

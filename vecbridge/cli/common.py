@@ -12,6 +12,8 @@ from vecbridge.cli import output
 from vecbridge.errors import ConfigError, EmbedderMismatchError
 
 if TYPE_CHECKING:
+    import logging
+
     from vecbridge.embed.base import Embedder
     from vecbridge.filters import Filter
     from vecbridge.schema import CollectionSpec, VectorField
@@ -84,7 +86,6 @@ def load_settings() -> Settings:
     """
     import logging
     import os
-    import sys
 
     from vecbridge.settings import read_settings
 
@@ -93,7 +94,7 @@ def load_settings() -> Settings:
         output.set_debug(True)
     level = "DEBUG" if output.debugging() else settings.log_level
 
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _handler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("vecbridge")
     logger.handlers = [handler]  # the root logger would also print what other libraries log
@@ -101,6 +102,20 @@ def load_settings() -> Settings:
     if not output.debugging():  # the hub's client would warn of every retry; if they fail, an error says so
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     return settings
+
+
+def _handler() -> logging.Handler:
+    """Prints lines of the log where everything else is printed, so that they do not tear a progress bar."""
+    import logging
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                output.log(self.format(record))
+            except (OSError, ValueError):  # nobody reads, or the stream is closed: no reason to end
+                self.handleError(record)
+
+    return Handler()
 
 
 def collection_url(given: str | None, settings: Settings) -> StoreURL:

@@ -131,23 +131,23 @@ def index(
                 embedder=clip.identity,
                 ids=ids,
             )
-            collection, new = target.open_target(
+            with target.choose_target(
                 opened,
                 spec,
                 namespace=url.namespace or "",
                 index=index_kind,
                 metric=metric,
                 remedy="choose --fields, or name another collection after #",
-            )
-            with collection:
-                target.report_target(url, collection.spec, new=new)
-                check = IdCheck(collection, on_conflict=policy)
+            ) as goal:
+                is_new = goal.collection is None
+                target.report_target(url, goal)
+                check = IdCheck(goal.collection, on_conflict=policy)
                 result = writing.write_all(
-                    collection,
+                    goal,
                     lambda on_dead_letter: embed_items(
                         check.items(source),
                         clip,
-                        collection.spec,
+                        goal.spec,
                         on_dead_letter=on_dead_letter,
                         batch_rows=BATCH_ROWS,
                     ),
@@ -164,7 +164,7 @@ def index(
         about = {
             "url": str(url),
             "model": clip.identity.model,
-            "created": new,
+            "created": is_new and result.is_there,
             "skipped": source.skipped,
             "conflicts_skipped": check.skipped,
         }

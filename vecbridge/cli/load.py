@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vecbridge.cli import common, output, target, writing
-from vecbridge.errors import ConfigError, EmbedderMismatchError
+from vecbridge.errors import ConfigError, EmbedderMismatchError, InvalidRecordError, SchemaError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +70,8 @@ def load(
 ) -> None:
     """Write vectors from files into a collection.
 
-    Creates the collection if it does not exist, with the columns of the files as fields.
+    Creates the collection if it does not exist, with the columns of the files as fields,
+    once a record for it was read; a run that writes none leaves no collection behind.
     If it exists, its types hold; --grow adds fields that it does not have.
 
     Rows that cannot be written go to the dead-letter file, and the exit status is 1.
@@ -88,7 +90,7 @@ def load(
             output.warn(f"column {column!r} is left out: {why}")
         identity = _identity(model, schema, settings, device, dtype)
         spec = _spec(url, schema, identity, index_kind, metric)
-        collection, new = target.open_target(
+        with target.choose_target(
             opened,
             spec,
             namespace=url.namespace or "",
@@ -96,12 +98,12 @@ def load(
             metric=metric,
             grow=grow,
             remedy="--grow adds fields, or name another collection after #",
-        )
-        with collection:
-            target.report_target(url, collection.spec, new=new)
+        ) as goal:
+            is_new = goal.collection is None
+            target.report_target(url, goal)
             result = writing.write_all(
-                collection,
-                _reader(sources, collection.spec),
+                goal,
+                _reader(sources, goal.spec),
                 label="Loading",
                 source=" ".join(map(str, files)),
                 dead_letters=dead_letter_file,
@@ -113,7 +115,7 @@ def load(
                 quiet=quiet,
             )
     if as_json:
-        output.document({"url": str(url), "created": new} | result.to_dict())
+        output.document({"url": str(url), "created": is_new and result.is_there} | result.to_dict())
     else:
         output.show(output.pairs(writing.summary(result, "loaded")))
     if result.failed:
@@ -157,7 +159,11 @@ def _sources(
 def _schema(sources: list[TableSource], existing: CollectionSpec | None) -> SourceSchema:
     from vecbridge.sources.inference import merged
 
-    return merged([source.schema(existing) for source in sources])
+    schemas = []
+    for source in sources:
+        with _naming(source):
+            schemas.append(source.schema(existing))
+    return merged(schemas)
 
 
 def _identity(
@@ -199,9 +205,22 @@ def _reader(
 ) -> Callable[[OnDeadLetter], Iterator[pa.RecordBatch]]:
     def batches(on_dead_letter: OnDeadLetter) -> Iterator[pa.RecordBatch]:
         for source in sources:
-            yield from source.batches(spec, on_dead_letter=on_dead_letter)
+            with _naming(source):
+                yield from source.batches(spec, on_dead_letter=on_dead_letter)
 
     return batches
+
+
+@contextmanager
+def _naming(source: TableSource) -> Iterator[None]:
+    """Puts the file before what is wrong with its columns."""
+    try:
+        yield
+    except (SchemaError, InvalidRecordError) as exc:
+        path = str(getattr(source, "path", ""))
+        if path and path not in str(exc):
+            exc.args = (f"{path}: {exc}", *exc.args[1:])
+        raise
 
 
 def _total(sources: list[TableSource]) -> int | None:

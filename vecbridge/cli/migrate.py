@@ -131,20 +131,16 @@ def _progress(*, quiet: bool) -> Iterator[tuple[Callable[[Copied], None], Callab
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeRemainingColumn,
     )
 
-    console = output.stderr()
     columns = [
         TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[failed]}", style="yellow"),
         TimeRemainingColumn(),
     ]  # fmt: skip
-    with Progress(
-        *columns, console=console, disable=quiet or not console.is_terminal, transient=True, expand=True
-    ) as bar:
+    with output.progress(*columns, quiet=quiet) as bar:
         task = bar.add_task("Planning", total=None, rate="", failed="")
 
         def show_plan(plan: Plan) -> None:

@@ -9,16 +9,19 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from vecbridge import timestamps
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 # C0 and C1 control characters, and the marks that change the direction of text. Printed as they are, they
 # would let data control the terminal.
@@ -43,6 +46,7 @@ _OPTIONS: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
     (r"\bmax_rate=", "--max-rate "),
 )
 _debug = False
+_live: Console | None = None  # on which a progress bar is shown: what is printed meanwhile goes above it
 
 
 def set_debug(on: bool) -> None:
@@ -81,7 +85,9 @@ def stdout() -> Console:
 
 
 def stderr() -> Console:
-    """A console for progress and messages; lines that go into a file are not broken."""
+    """The console for progress and messages; lines that go into a file are not broken."""
+    if _live is not None:
+        return _live
     console = Console(stderr=True, highlight=False)
     console.soft_wrap = not console.is_terminal
     return console
@@ -92,15 +98,48 @@ def note(text: str) -> None:
     stderr().print(Text(safe(text)))
 
 
+def log(text: str) -> None:
+    """Prints a line of the log as it is."""
+    stderr().print(Text(text), soft_wrap=True)
+
+
 @contextmanager
 def busy(what: str, *, quiet: bool = False) -> Iterator[None]:
-    """Shows on stderr what the command is doing; nothing without a terminal."""
+    """Shows on stderr what the command is doing; nothing without a terminal, or beside a progress bar."""
     console = stderr()
-    if quiet or not console.is_terminal:
+    if quiet or not console.is_terminal or _live is not None:
         yield
         return
-    with console.status(Text(f"{safe(what)} …")):
+    with console.status(Text(f"{safe(what)} …")), _on(console):
         yield
+
+
+@contextmanager
+def progress(*columns: ProgressColumn, quiet: bool = False, expand: bool = True) -> Iterator[Progress]:
+    """A progress bar on stderr; nothing is shown without a terminal.
+
+    Warnings, notes and lines of the log that come meanwhile are printed above it.
+    """
+    from rich.progress import Progress
+
+    console = stderr()
+    hidden = quiet or not console.is_terminal
+    with (
+        Progress(*columns, console=console, disable=hidden, transient=True, expand=expand) as bar,
+        nullcontext() if hidden else _on(console),
+    ):
+        yield bar
+
+
+@contextmanager
+def _on(console: Console) -> Iterator[None]:
+    """Has everything printed on the console that shows something live: another one would write across it."""
+    global _live
+    before, _live = _live, console
+    try:
+        yield
+    finally:
+        _live = before
 
 
 def warn(text: str) -> None:

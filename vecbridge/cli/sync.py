@@ -109,12 +109,10 @@ def sync(
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[Synced], None]]:
     """Counts on stderr; nothing without a terminal."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    console = output.stderr()
     columns = [SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()]
-    hidden = quiet or not console.is_terminal
-    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
+    with output.progress(*columns, quiet=quiet, expand=False) as bar:
         task = bar.add_task("Comparing")
 
         def advance(counts: Synced) -> None:

@@ -1,4 +1,4 @@
-"""The collection that ``index`` and ``load`` write to: an existing one that fits, or a new one."""
+"""The collection that ``index`` and ``load`` write to: an existing one that fits, or a new one to be made."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from vecbridge.cli import output
 from vecbridge.errors import CollectionExistsError, ConfigError, SchemaError
 
 if TYPE_CHECKING:
+    from vecbridge.bulk import ExistingCollection, NewCollection
     from vecbridge.indexes import IndexParams
     from vecbridge.schema import CollectionSpec, VectorField
-    from vecbridge.store import Collection, Store
+    from vecbridge.store import Store
     from vecbridge.urls import StoreURL
 
 NEW_PANEL: Final = "A new collection"
@@ -81,7 +82,7 @@ def existing_spec(store: Store, url: StoreURL) -> CollectionSpec | None:
         return collection.spec
 
 
-def open_target(
+def choose_target(
     store: Store,
     spec: CollectionSpec,
     *,
@@ -90,8 +91,8 @@ def open_target(
     metric: str | None,
     grow: bool = False,
     remedy: str = "name another collection after #",
-) -> tuple[Collection, bool]:
-    """Opens the collection if the records fit it; creates it if it does not exist.
+) -> ExistingCollection | NewCollection:
+    """Opens the collection if the records fit it; if it does not exist, it is made with its first record.
 
     Index and metric are compared only if an option names them. A field of the collection that the records
     lack becomes null.
@@ -102,18 +103,18 @@ def open_target(
         namespace: The namespace to write to.
         index: Value of ``--index``.
         metric: Value of ``--metric``.
-        grow: Add the fields that an existing collection lacks.
+        grow: Add the fields that an existing collection lacks, before its first record is written.
         remedy: The end of the error message: what to do if the records do not fit.
-
-    Returns:
-        The collection, and whether it is new.
 
     Raises:
         EmbedderMismatchError: The collection holds vectors of another model.
         CollectionExistsError: The collection differs in something else; every difference is listed.
+        UnsupportedError: The store cannot build it.
     """
+    from vecbridge.bulk import ExistingCollection, NewCollection
+
     if spec.name not in store.collections():
-        return store.create(spec, namespace=namespace), True
+        return NewCollection(store, spec, namespace)
     collection = store.open(spec.name, namespace=namespace)
     try:
         known = set(collection.spec.column_names)
@@ -125,20 +126,18 @@ def open_target(
                 f"collection {spec.name!r} exists and does not take these records: "
                 f"{'; '.join(reasons)}: {remedy}"
             )
-        if new:
-            collection.add_fields(new)
+        return ExistingCollection(collection, new)
     except BaseException:
         collection.close()
         raise
-    return collection, False
 
 
-def report_target(url: StoreURL, spec: CollectionSpec, *, new: bool) -> None:
+def report_target(url: StoreURL, target: ExistingCollection | NewCollection) -> None:
     """Prints which collection is written to, and its dimension, metric and index."""
     from vecbridge.indexes import describe
 
-    vector = spec.vector
-    state = "New collection" if new else "Collection"
+    vector = target.spec.vector
+    state = "New collection" if target.collection is None else "Collection"
     output.note(f"{state}: {url} ({vector.dim} dimensions, {vector.metric}, {describe(vector.index)}).")
 
 

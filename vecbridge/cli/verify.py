@@ -220,12 +220,10 @@ def _findings_table(proof: Proof, *, values: bool) -> Any:
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar on stderr; none without a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    console = output.stderr()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = console.is_terminal and not quiet
-    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+    with output.progress(*columns, quiet=quiet, expand=False) as bar:
         task = bar.add_task("Looking at both sides", total=None)
 
         def advance(step: str, rows: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""Bulk writing for ``index`` and ``load``: a progress bar, dead letters of the source, a summary."""
+"""Bulk writing for ``index`` and ``load``: a progress bar, the dead-letter file, a summary."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from vecbridge.cli import output
-from vecbridge.errors import VecbridgeError
+from vecbridge.errors import PartialWriteError, VecbridgeError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from vecbridge.bulk import Progress
+    from vecbridge.bulk import Progress, Target
+    from vecbridge.query import WriteReport
     from vecbridge.sources.deadletters import DeadLetter
     from vecbridge.store import Collection
 
@@ -68,72 +69,37 @@ class IngestResult:
     """The result of ``index`` or ``load``.
 
     Attributes:
+        read: Records of the source: written + failed + duplicates.
         written: Records acknowledged.
         failed: Records that the source could not read or the store refused.
-        duplicates: Records that a later one of the same id replaced.
+        duplicates: Records of an id that another record of the source has; the last one stays.
         retried: Requests sent again.
         dead_letters: The file that lists the failed records; None if none failed.
         rows: Records in the collection afterwards.
-        index: State of the collection's index.
+        index: State of the collection's index; None if no record was written, and hence no collection made.
     """
 
+    read: int
     written: int
     failed: int
     duplicates: int
     retried: int
     dead_letters: str | None
     rows: int
-    index: str
+    index: str | None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the collection exists."""
+        return self.index is not None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)
 
 
-class SourceFailures:
-    """Collects the dead letters of the source, and appends them to the file after the bulk write.
-
-    The bulk write has the file open until then.
-
-    Args:
-        path: The dead-letter file.
-        limit: More dead letters than this stop the run; None is no limit.
-    """
-
-    def __init__(self, path: Path, limit: int | None) -> None:
-        self.path = path
-        self.count = 0
-        self._limit = limit
-        self._pending: list[DeadLetter] = []
-        self._existed = path.exists()
-
-    def add(self, letter: DeadLetter) -> None:
-        """Collects one dead letter.
-
-        Raises:
-            VecbridgeError: There are more than the limit.
-        """
-        self.count += 1
-        self._pending.append(letter)
-        if self._limit is not None and self.count > self._limit:
-            raise VecbridgeError(
-                f"{self.count} failed, which is more than --max-failures {self._limit}; see {self.path}"
-            )
-
-    def save(self) -> None:
-        """Appends them to the file; removes the file if this run created it and it is empty."""
-        from vecbridge.bulk.deadletters import DeadLetterFile
-
-        if self._pending:
-            with DeadLetterFile(self.path, continuing=True) as file:
-                file.append(self._pending)
-            self._pending = []
-        if not self._existed and self.path.exists() and not self.path.stat().st_size:
-            self.path.unlink()
-
-
 def write_all(
-    collection: Collection,
+    target: Collection | Target,
     batches: Callable[[Callable[[DeadLetter], None]], Iterable[pa.RecordBatch]],
     *,
     label: str,
@@ -149,7 +115,7 @@ def write_all(
     """Writes a source and waits until it can be searched.
 
     Args:
-        collection: The collection to write to.
+        target: Where to write to.
         batches: Called with a callback for dead letters of the source; yields the batches.
         label: Label of the progress bar.
         source: Name of the source in the journal.
@@ -160,43 +126,73 @@ def write_all(
         grow: Add columns that the collection does not have as fields.
         total: Number of records in the source; None if unknown.
         quiet: Show no progress bar.
-    """
-    from vecbridge.bulk import write
 
-    failures = SourceFailures(dead_letters, max_failures)
+    Raises:
+        VecbridgeError: More than ``max_failures`` records failed; or what the store and the files raise.
+    """
+    from vecbridge.bulk import DeadLetterFile, Progress, as_target, write
+
+    goal, last = as_target(target), Progress()
     try:
-        with _progress(label, total, failures, quiet=quiet) as advance:
+        with (
+            DeadLetterFile(dead_letters, continuing=True) as letters,
+            _progress(label, total, quiet=quiet) as show,
+        ):
+
+            def advance(state: Progress) -> None:
+                nonlocal last
+                last = state
+                show(state)
+
             report = write(
-                collection,
-                batches(failures.add),
+                goal,
+                batches,
                 workers=workers,
                 journal=journal,
-                dead_letters=dead_letters,
+                dead_letters=letters,
                 max_failures=max_failures,
                 grow=grow,
                 progress=advance,
                 source=source,
             )
+    except PartialWriteError as exc:
+        if max_failures is None:
+            raise
+        raise VecbridgeError(_too_many(exc.report, max_failures, dead_letters)) from exc
     except KeyboardInterrupt:
-        state = f"the same command continues from {journal}" if journal else "what was written is kept"
-        output.note(f"Stopped: {state}.")
+        kept = f"the same command continues from {journal}" if journal else "what was written is kept"
+        output.note(f"Stopped: {'nothing was written' if goal.collection is None else kept}.")
         raise
-    finally:
-        failures.save()
+    rows, index = _state(goal, quiet=quiet)
+    return IngestResult(
+        last.rows,
+        report.written,
+        report.failed,
+        report.duplicates,
+        report.retried,
+        str(dead_letters) if report.failed else None,
+        rows,
+        index,
+    )
+
+
+def _too_many(report: WriteReport, limit: int | None, dead_letters: Path) -> str:
+    return (
+        f"{report.failed} failed, which is more than --max-failures {limit}; see {dead_letters}: "
+        f"{report.failures[0].error}"
+    )
+
+
+def _state(target: Target, *, quiet: bool) -> tuple[int, str | None]:
+    """Waits until all is written and indexed; how many records there are, and the state of the index."""
+    collection = target.collection
+    if collection is None:
+        return 0, None
     with output.busy("Waiting for the index", quiet=quiet):
         collection.flush()
         collection.wait_ready(READY_SECONDS)
     status = collection.status()
-    failed = report.failed + failures.count
-    return IngestResult(
-        report.written,
-        failed,
-        report.duplicates,
-        report.retried,
-        str(dead_letters) if failed else None,
-        status.rows,
-        status.index,
-    )
+    return status.rows, status.index
 
 
 def summary(result: IngestResult, verb: str, *, skipped: int | None = None) -> list[tuple[str, str]]:
@@ -210,25 +206,22 @@ def summary(result: IngestResult, verb: str, *, skipped: int | None = None) -> l
         lines.append(("replaced", f"{result.duplicates:,} by a later record with the same id"))
     if result.retried:
         lines.append(("retried", output.number(result.retried, "request")))
-    lines.append(("collection", f"{output.number(result.rows, 'record')}, index {result.index}"))
+    there = f"{output.number(result.rows, 'record')}, index {result.index}"
+    lines.append(("collection", there if result.is_there else "none was made, since no record was written"))
     return lines
 
 
 @contextmanager
-def _progress(
-    label: str, total: int | None, failures: SourceFailures, *, quiet: bool
-) -> Iterator[Callable[[Progress], None]]:
+def _progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """A progress bar on stderr; none without a terminal."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
-    console = output.stderr()
     columns = [
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -236,14 +229,10 @@ def _progress(
         TextColumn("{task.fields[failed]}", style="yellow"),
         TimeElapsedColumn() if total is None else TimeRemainingColumn(),
     ]
-    with Progress(
-        *columns, console=console, disable=quiet or not console.is_terminal, transient=True, expand=True
-    ) as bar:
+    with output.progress(*columns, quiet=quiet) as bar:
         task = bar.add_task(label, total=total, failed="")
 
-        def advance(state: Any) -> None:
-            failed = state.failed + failures.count
-            text = f"{failed} failed" if failed else ""
-            bar.update(task, completed=state.done + failures.count, failed=text)
+        def advance(state: Progress) -> None:
+            bar.update(task, completed=state.done, failed=f"{state.failed} failed" if state.failed else "")
 
         yield advance

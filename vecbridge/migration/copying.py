@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Collection as Names
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ from vecbridge.migration.opening import (
     require_state,
     require_still_there,
     require_usable,
+    taken_back,
 )
 from vecbridge.migration.pacing import Pace
 from vecbridge.migration.planning import Transform
@@ -216,12 +217,12 @@ def migrate(
             require_state(state_file, pinned, opened)
         letters = None
         if dead_letters is not None:
-            stack.callback(_remove_if_empty, dead_letters, existed=Path(dead_letters).exists())
             letters = stack.enter_context(DeadLetterFile(dead_letters, continuing=opened.continues))
         resumed = opened.copied.rows
         if not opened.continues:
             opened.begin(pinned, transform, _text(state_file))
-        open_target(pinned, to_side, opened, into)
+        if open_target(pinned, to_side, opened, into):
+            stack.enter_context(taken_back(to_side, opened, state_file))
         writer = None if state_file is None else open_state(state_file, pinned, opened)
         if writer is not None:
             stack.enter_context(writer)
@@ -276,10 +277,3 @@ def _require_allowed(plan: Plan, allowed: frozenset[str]) -> None:
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
-
-
-def _remove_if_empty(path: StrPath, *, existed: bool) -> None:
-    """Removes a file that this run made and left empty."""
-    with suppress(OSError):
-        if not existed and not Path(path).stat().st_size:
-            Path(path).unlink()

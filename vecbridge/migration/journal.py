@@ -223,6 +223,12 @@ class CopyJournal(Closing):
         path = "" if self._file is None else f"{self._file.path}: "
         return JournalError(f"{path}{what}: name another journal, or remove this one to copy from the start")
 
+    def discard(self) -> None:
+        """Removes the journal of a copy that has left nothing behind."""
+        if self._file is not None and self._file.held:
+            with suppress(OSError):
+                self._file.path.unlink()
+
     def close(self) -> None:
         """Gives the lock back; a file that is still empty, because nothing was begun, is removed."""
         if self._file is None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from vecbridge import filters
 from vecbridge.agreement import require_agreement
-from vecbridge.errors import CollectionExistsError, ConfigError, SchemaError, UnsupportedError
+from vecbridge.bulk.targets import remove_empty
+from vecbridge.errors import (
+    CollectionExistsError,
+    ConfigError,
+    SchemaError,
+    UnsupportedError,
+    VecbridgeError,
+)
 from vecbridge.migration.conversion import Converter
 from vecbridge.migration.journal import CopyJournal
 from vecbridge.migration.ledger import require_room
@@ -67,8 +75,11 @@ def require_still_there(plan: Plan, target: Side, journal: CopyJournal) -> None:
         _require_same(plan, target, journal)
 
 
-def open_target(plan: Plan, target: Side, journal: CopyJournal, into: Into) -> None:
+def open_target(plan: Plan, target: Side, journal: CopyJournal, into: Into) -> bool:
     """Creates the target, or lets one pass that the copy may go on writing to.
+
+    Returns:
+        Whether it was created.
 
     Raises:
         CollectionExistsError: It differs from the plan, or has rows that this copy did not write.
@@ -76,8 +87,9 @@ def open_target(plan: Plan, target: Side, journal: CopyJournal, into: Into) -> N
     """
     if journal.target_identity is not None:
         _require_same(plan, target, journal)
-        return
-    if not target.exists():
+        return False
+    made = not target.exists()
+    if made:
         target.store.create(plan.spec).close()
         target.forget()
     else:
@@ -85,6 +97,34 @@ def open_target(plan: Plan, target: Side, journal: CopyJournal, into: Into) -> N
         if into == "empty":
             _require_empty(plan, target)
     journal.note_target(target.collection(target.namespace or "").identity)
+    return made
+
+
+@contextmanager
+def taken_back(target: Side, journal: CopyJournal, state: Path | None) -> Iterator[None]:
+    """Removes a target that was made for a copy that fails before anything of it is settled.
+
+    The journal and the begun state file go with it, so that a corrected command finds all as it was. A
+    target that is another one by now, or has rows, stays.
+
+    Args:
+        target: Which this copy has made.
+        journal: Which it has begun.
+        state: The state file that it is to make.
+    """
+    try:
+        yield
+    except BaseException as exc:
+        if not journal.copied.rows and journal.target_identity is not None:
+            try:
+                if remove_empty(target.store, target.name, journal.target_identity):
+                    target.forget()
+                    journal.discard()
+                    if state is not None:
+                        partial_path(state).unlink(missing_ok=True)
+            except (VecbridgeError, OSError) as left:
+                exc.add_note(f"the empty {target.url} that was made for it could not be removed: {left}")
+        raise
 
 
 def require_usable(plan: Plan, target: Side, journal: CopyJournal, into: Into) -> None:

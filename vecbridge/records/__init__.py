@@ -25,7 +25,7 @@ from vecbridge.records.checking import MAX_ID_BYTES, bad_vectors, check, checked
 from vecbridge.records.inputs import Records, as_batch, as_table, changes, is_records, is_rows, rows_batch
 from vecbridge.records.jsontext import canonical_json
 from vecbridge.records.recognition import Checked
-from vecbridge.records.stamps import require_same_embedder, stamp, stamped
+from vecbridge.records.stamps import require_same_embedder, split_origins, stamp, stamped, with_origins
 from vecbridge.records.unfit import unfit_lengths, unfit_rows
 
 __all__ = [
@@ -56,10 +56,12 @@ __all__ = [
     "row_bytes",
     "rows_batch",
     "split",
+    "split_origins",
     "stamp",
     "stamped",
     "unfit_lengths",
     "unfit_rows",
     "vector_array",
     "vectors",
+    "with_origins",
 ]

@@ -1,8 +1,9 @@
-"""Which model made the vectors of a batch, in its schema metadata."""
+"""What a batch says of itself in its schema metadata: the model of its vectors, and where its rows stand."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from vecbridge.schema import VectorField
 
 _EMBEDDER_KEY: Final = b"vecbridge.embedder"
 _ADDED_KEY: Final = b"vecbridge.embedder_added"  # what formats after the first added to an identity
+_ORIGINS_KEY: Final = b"vecbridge.origins"
 
 
 def stamp(batch: pa.RecordBatch, identity: EmbedderIdentity) -> pa.RecordBatch:
@@ -39,11 +41,7 @@ def stamp(batch: pa.RecordBatch, identity: EmbedderIdentity) -> pa.RecordBatch:
     metadata.pop(_ADDED_KEY, None)  # of an earlier stamp
     if added:
         metadata[_ADDED_KEY] = json.dumps(added).encode()
-    stamped_batch = batch.replace_schema_metadata(metadata)
-    known = recognise(batch)
-    if known is not None:  # the same columns in another object
-        remember(Checked(stamped_batch, known.spec))
-    return stamped_batch
+    return _with_metadata(batch, metadata)
 
 
 def stamped(batch: pa.RecordBatch) -> EmbedderIdentity | None:
@@ -80,3 +78,31 @@ def require_same_embedder(field: VectorField, identity: EmbedderIdentity | None)
         f"{holds}, and now that model has another {changed}: bring its files back to what they were, or use "
         "another collection"
     )
+
+
+def with_origins(batch: pa.RecordBatch, origins: Sequence[str | None]) -> pa.RecordBatch:
+    """The batch with the place of each row, such as ``rows.jsonl:17``, for dead letters of a bulk write."""
+    text = "\0".join(origin or "" for origin in origins).encode("utf-8", "surrogatepass")
+    return _with_metadata(batch, dict(batch.schema.metadata or {}) | {_ORIGINS_KEY: text})
+
+
+def split_origins(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[str] | None]:
+    """The batch without the places of its rows, and these; None where :func:`with_origins` noted none.
+
+    A batch that was cut since has more places than rows: they are dropped.
+    """
+    metadata = dict(batch.schema.metadata or {})
+    text = metadata.pop(_ORIGINS_KEY, None)
+    if text is None:
+        return batch, None
+    origins = text.decode("utf-8", "surrogatepass").split("\0")
+    plain = _with_metadata(batch, metadata)
+    return plain, origins if len(origins) == batch.num_rows else None
+
+
+def _with_metadata(batch: pa.RecordBatch, metadata: dict[bytes, bytes]) -> pa.RecordBatch:
+    changed = batch.replace_schema_metadata(metadata)
+    known = recognise(batch)
+    if known is not None:  # the same columns in another object
+        remember(Checked(changed, known.spec))
+    return changed

@@ -170,7 +170,8 @@ class ParquetSource:
     ) -> Iterator[pa.RecordBatch]:
         origins: list[str | None] = [f"{self.path}:{start + row}" for row in range(part.num_rows)]
         problems: dict[int, str] = {}
-        columns: dict[str, Any] = {"id": _ids(part.column("id"), spec.id_type, problems)}
+        named = choose_id(self._arrow.names, self._id_column)
+        columns: dict[str, Any] = {"id": _ids(part.column("id"), spec.id_type, problems, named, start)}
         for vector in spec.vectors:
             if vector.name in part.schema.names:
                 columns[vector.name] = _vectors(part.column(vector.name), vector, problems)
@@ -215,14 +216,17 @@ def _field_type(type: pa.DataType) -> FieldType | None:
     return "string" if is_text else None
 
 
-def _ids(column: pa.Array, id_type: str, problems: dict[int, str]) -> pa.Array:
+def _ids(column: pa.Array, id_type: str, problems: dict[int, str], name: str, start: int) -> pa.Array:
     column = _decoded(column)
     wanted = pa.int64() if id_type == "int64" else pa.string()
     if column.type == pa.uint64() and id_type == "int64":
         return _narrowed(column, problems, "the id")
     same = pa.types.is_integer(column.type) if id_type == "int64" else is_text(column.type)
     if not same:
-        raise SchemaError(f"the ids are {column.type}, and the collection's {id_type}")
+        usual = pa.types.is_integer(column.type) or is_text(column.type)
+        wanted_type = f"the collection's are {id_type}" if usual else "text or whole numbers are wanted"
+        first = f"row {start} has {column[0].as_py()!r}"
+        raise SchemaError(f"column {name!r}: the ids are {column.type}, and {wanted_type}: {first}")
     return column.cast(wanted)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from vecbridge.errors import InvalidRecordError
-from vecbridge.records import batch
+from vecbridge.records import batch, with_origins
 from vecbridge.schema import CollectionSpec, FieldType
 from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
 
@@ -31,7 +31,8 @@ def checked(
 
     Yields:
         One batch, or none where nothing is good; more where an id comes again, because a batch holds an id
-        once: the later row comes in the later batch, so that it is the one that stays.
+        once: the later row comes in the later batch, so that it is the one that stays. Each says where its
+        rows stand, for the dead letters of those that the store refuses.
     """
     for rows in _rounds(columns["id"]):
         part, places = (
@@ -47,7 +48,7 @@ def _good_rows(
 ) -> pa.RecordBatch | None:
     while origins:
         try:
-            return batch(spec, **columns)
+            return with_origins(batch(spec, **columns), origins)
         except InvalidRecordError as exc:
             if not exc.rows:
                 raise

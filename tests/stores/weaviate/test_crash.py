@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.stores.weaviate import server
 from tests.stores.weaviate.helpers import missed, random_vectors, rows, scanned, weaviate_store
 from vecbridge import records
-from vecbridge.bulk.writer import Progress
+from vecbridge.bulk import Progress
 from vecbridge.collection import Collection
 from vecbridge.driver import Deadline
 from vecbridge.errors import DeadlineError, PartialWriteError

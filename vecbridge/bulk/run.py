@@ -1,0 +1,329 @@
+"""One run of a bulk write: reads the source, keeps upserts in flight, records what became of each row."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from vecbridge import records
+from vecbridge.bulk.batches import Batch, DeadLetters
+from vecbridge.bulk.delivery import Delivery, Part, deliver
+from vecbridge.bulk.intake import RawBatch, Validated, raw_batches
+from vecbridge.bulk.journal import Journal, Settled
+from vecbridge.bulk.progress import Progress
+from vecbridge.bulk.repeats import WrittenIds
+from vecbridge.bulk.targets import Target
+from vecbridge.errors import Failure, PartialWriteError, VecbridgeError
+from vecbridge.front.arguments import OnConflict
+from vecbridge.names import is_field_name
+from vecbridge.query import WriteReport
+from vecbridge.schema import CollectionSpec, Field, FieldType
+from vecbridge.sources.deadletters import DeadLetter
+from vecbridge.store import Collection
+
+MAX_PART_ROWS: Final = 10_000  # rows that a retry sends again, at most
+MAX_NEW_FIELDS: Final = 32  # that one run adds to a collection
+KEPT_FAILURES: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a run does with rows that do not simply fit.
+
+    Attributes:
+        on_conflict: With those whose ids are there.
+        grow: Whether columns that the collection does not have become fields.
+        max_failures: Failed rows that end the run, if there are more.
+    """
+
+    on_conflict: OnConflict
+    grow: bool
+    max_failures: int | None
+
+
+def _no_progress(progress: Progress) -> None:
+    """Default progress callback: does nothing."""
+
+
+class Run:
+    """One call of :func:`vecbridge.write`: workers only deliver; all else happens in the caller's thread.
+
+    Args:
+        target: Where the rows go.
+        open_journal: Opens the journal of a collection; None without one.
+        letters: Takes the rows that cannot be read or written.
+        policy: What becomes of rows that do not simply fit.
+        progress: Is called as rows are settled.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        open_journal: Callable[[Collection], Journal | None],
+        letters: DeadLetters,
+        policy: Policy,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._target = target
+        self._open_journal = open_journal
+        self._letters = letters
+        self._policy = policy
+        self._fields_left = MAX_NEW_FIELDS
+        self._report_progress = progress or _no_progress
+        self._opened: Collection | None = None
+        self._journal: Journal | None = None
+        self._stop = threading.Event()
+        self._in_flight: dict[Future[bool], tuple[Batch, Delivery]] = {}
+        self._progress = Progress()
+        self._next_row = 0  # of the source's batches
+        self._written_ids = WrittenIds()
+        self._failures: list[Failure] = []
+
+    def _open(self) -> Collection:
+        """Where the rows go, made where it is not there, with its journal."""
+        if self._opened is None:
+            self._opened = self._target.open()
+            self._journal = self._open_journal(self._opened)
+            if self._journal is not None and self._journal.continues:
+                self._letters.continue_run()
+        return self._opened
+
+    @property
+    def _spec(self) -> CollectionSpec:
+        return self._target.spec if self._opened is None else self._opened.spec
+
+    def write(self, batches: Any, workers: int) -> WriteReport:
+        """Reads and writes everything; with that many workers."""
+        with ThreadPoolExecutor(workers, thread_name_prefix="vecbridge-write") as pool:
+            try:
+                if not self._target.waits:
+                    self._open()  # the journal of another run is refused before anything is read
+                for number, batch in enumerate(raw_batches(self._read(batches))):
+                    self._letters.save()
+                    self._start(number, batch, pool, workers)
+                    self._report_progress(self._progress)
+                self._letters.save()
+                while self._in_flight:
+                    self._wait_for_delivery()
+            except BaseException as exc:
+                if not isinstance(exc, Exception):  # Ctrl-C: no further attempts
+                    self._stop.set()
+                self._drain()
+                exc.add_note(f"{self._progress.written} rows were acknowledged until then")
+                if left := self._abandon():
+                    exc.add_note(left)
+                raise
+        self._report_progress(self._progress)
+        self._abandon()
+        if self._journal is not None:
+            self._journal.finish()
+        return self._report()
+
+    def _read(self, batches: Any) -> Any:
+        """The batches of a source; where it is a function, with what it cannot read counted as failed."""
+        return batches(self._take) if callable(batches) else batches
+
+    def _take(self, letter: DeadLetter) -> None:
+        """A record that the source could not read."""
+        where = f"{letter.source}: " if letter.source else ""
+        self._keep([Failure(self._progress.rows, letter.id, f"{where}{letter.error}")])
+        self._count(rows=1, failed=1)
+        self._letters.take(letter)
+        self._require_few_failures()
+
+    def _start(self, number: int, raw: RawBatch, pool: ThreadPoolExecutor, workers: int) -> None:
+        """Validates a batch of the source and hands its parts to the workers."""
+        first_row = self._next_row
+        self._next_row += raw.rows
+        self._count(rows=raw.rows)
+        if self._opened is None:
+            validated, _ = self._validate(raw)
+            if not len(validated.part):
+                self._settle_bad(Batch(number, first_row, raw, validated, "", [], 0))
+                return
+        collection = self._open()
+        fingerprint = ""
+        if self._journal is not None:
+            fingerprint = raw.digest()
+            settled = self._journal.recall(number, raw.rows, fingerprint)
+            if settled is not None:
+                self._skip(settled, raw)
+                return
+        validated, added = self._validate(raw)
+        if added and len(validated.part):
+            validated = self._grow(raw, validated, added)
+        whole = replace(validated.part, on_conflict=self._policy.on_conflict)
+        deliveries = [Delivery(part) for part in self._parts(whole)]
+        batch = Batch(number, first_row, raw, validated, fingerprint, deliveries, len(deliveries))
+        if not deliveries:
+            self._settle_bad(batch)
+            return
+        self._letters.write(batch, validated.failures, self._spec)
+        if workers > 1:  # a single worker keeps the order by itself
+            self._wait_for_conflicts(validated.part)
+        for delivery in deliveries:
+            self._in_flight[pool.submit(self._deliver, collection, batch, delivery)] = batch, delivery
+            while len(self._in_flight) > workers:
+                self._wait_for_delivery()
+
+    def _deliver(self, collection: Collection, batch: Batch, delivery: Delivery) -> bool:
+        """What a worker does: the dead letters of a part are on the disk before it begins another one."""
+        try:
+            return deliver(collection, delivery, self._stop, grow=self._policy.grow)
+        finally:
+            try:
+                self._letters.write(batch, delivery.failures, collection.spec)
+            except BaseException:
+                self._stop.set()
+                raise
+
+    def _validate(self, raw: RawBatch) -> tuple[Validated, dict[str, FieldType]]:
+        """The good and the bad rows of a batch, and the fields that the collection lacks for the good ones.
+
+        New columns that hold nothing but null, so far, are left out.
+        """
+        spec = self._spec
+        new = [name for name in raw.names() if name not in spec.column_names] if self._policy.grow else []
+        if not new:
+            return raw.validate(spec), {}
+        types = raw.types(new)
+        added = {name: types[name] for name in list(types)[: self._fields_left] if is_field_name(name)}
+        grown = spec.grown(Field(name, type) for name, type in added.items()) or spec
+        return raw.validate(grown, [name for name in new if name not in types]), added
+
+    def _grow(self, raw: RawBatch, validated: Validated, added: Mapping[str, FieldType]) -> Validated:
+        """Adds fields to the collection, now that there is a good row for them.
+
+        Nothing is in flight meanwhile: a write that began before would be refused after.
+        """
+        while self._in_flight:
+            self._wait_for_delivery()
+        self._open().add_fields(added)
+        self._fields_left -= len(added)
+        if validated.part.checked.fits(self._spec):
+            return validated
+        return self._validate(raw)[0]  # somebody else added fields, too
+
+    def _parts(self, part: Part) -> Iterator[Part]:
+        """Cuts a batch into upserts: each as many requests as the store has in flight at a time."""
+        limits = self._target.capabilities
+        at_once = limits.parallel_requests
+        ranges = records.ranges(
+            part.checked.batch,
+            max_rows=min(limits.request_rows * at_once, MAX_PART_ROWS),
+            max_bytes=None if limits.request_bytes is None else limits.request_bytes * at_once,
+        )
+        return (part.slice(rows.start, len(rows)) for rows in ranges)
+
+    def _wait_for_conflicts(self, part: Part) -> None:
+        """Waits until no request in flight holds any of these ids, so that the last write wins."""
+        while any(batch.overlaps(part.ids) for batch in {batch for batch, _ in self._in_flight.values()}):
+            self._wait_for_delivery()
+
+    def _wait_for_delivery(self) -> None:
+        """Waits until at least one part is delivered; settles the batches that this completes."""
+        done, _ = wait(self._in_flight, return_when=FIRST_COMPLETED)
+        for future in [future for future in self._in_flight if future in done]:  # in the order of the source
+            future.result()
+            self._complete(future)
+            self._report_progress(self._progress)
+
+    def _complete(self, future: Future[bool]) -> None:
+        batch, delivery = self._in_flight.pop(future)
+        self._count(retried=delivery.retried, skipped=delivery.skipped)
+        if future.exception() is not None or not future.result():
+            self._count(written=delivery.written)
+            return
+        repeats = self._repeats(delivery)
+        batch.repeats += repeats
+        self._count(
+            written=delivery.written - repeats, duplicates=repeats, failed=len(delivery.failures)
+        )  # fmt: skip
+        batch.unfinished -= 1
+        if not batch.unfinished:
+            self._settle(batch)
+
+    def _repeats(self, delivery: Delivery) -> int:
+        """Rows that were acknowledged, and whose ids this run had written before; it has all of them now."""
+        if self._policy.on_conflict != "replace":
+            return 0  # the store has skipped or refused them
+        failed = [failure.row for failure in delivery.failures]
+        ids = delivery.part.ids
+        if failed:
+            ids = ids.filter(pa.array(np.isin(delivery.part.rows, failed, invert=True)))
+        return self._written_ids.add(ids)
+
+    def _settle_bad(self, batch: Batch) -> None:
+        """Settles a batch without a good row."""
+        self._letters.write(batch, batch.validated.failures, self._spec)
+        self._settle(batch)
+
+    def _settle(self, batch: Batch) -> None:
+        """Notes in the journal what became of a batch; its dead letters are on the disk already."""
+        self._count(failed=len(batch.validated.failures), duplicates=batch.validated.duplicates)
+        failures = batch.failures()
+        self._keep([replace(failure, row=batch.first_row + failure.row) for failure in failures])
+        if self._journal is not None:
+            self._journal.settle(batch.settled())
+        self._require_few_failures()
+
+    def _skip(self, settled: Settled, raw: RawBatch) -> None:
+        """Counts a batch that an earlier part of this run has settled."""
+        self._count(
+            written=settled.written,
+            failed=settled.failed,
+            retried=settled.retried,
+            duplicates=settled.duplicates,
+            skipped=settled.skipped,
+            recalled=settled.rows,
+        )
+        if self._policy.on_conflict == "replace":
+            self._written_ids.add(raw.validate(self._spec).part.ids if settled.failed else raw.ids())
+        self._require_few_failures()
+
+    def _keep(self, failures: Sequence[Failure]) -> None:
+        self._failures += failures[: max(KEPT_FAILURES - len(self._failures), 0)]
+
+    def _require_few_failures(self) -> None:
+        most = self._policy.max_failures
+        if most is not None and self._progress.failed > most:
+            raise PartialWriteError(self._report())
+
+    def _drain(self) -> None:
+        """After an error: waits for the deliveries in flight, and records what they have settled."""
+        wait(self._in_flight)
+        with suppress(VecbridgeError):  # such as a full disk: the first error says so already
+            self._letters.save()
+        for future in list(self._in_flight):
+            with suppress(VecbridgeError):
+                self._complete(future)
+
+    def _abandon(self) -> str | None:
+        """Has the target removed that this run made, with the journal, if no row was acknowledged.
+
+        Returns:
+            What could not be removed, in a sentence.
+        """
+        if self._opened is None or self._progress.written or self._progress.skipped:
+            return None
+        left = self._target.abandon()
+        if self._target.collection is None and self._journal is not None:
+            self._journal.discard()
+            self._journal = None
+        return left
+
+    def _count(self, **more: int) -> None:
+        counts = {name: getattr(self._progress, name) + number for name, number in more.items()}
+        self._progress = replace(self._progress, **counts)
+
+    def _report(self) -> WriteReport:
+        now = self._progress
+        failures = tuple(sorted(self._failures, key=lambda failure: failure.row))
+        return WriteReport(now.written, now.failed, now.retried, now.duplicates, now.skipped, failures)

@@ -65,7 +65,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         (vb.Store.open, "(name, *, namespace='')"),
         (vb.Store.collections, "()"),
         (vb.Store.namespaces, "(name)"),
-        (vb.Store.drop, "(name, *, namespace=None, identity=None)"),
+        (vb.Store.drop, "(name, *, namespace=None)"),
         (vb.Store.close, "()"),
         (vb.Collection.upsert, "(data, *, on_conflict='replace')"),
         (vb.Collection.update, "(data)"),

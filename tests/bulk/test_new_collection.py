@@ -171,8 +171,8 @@ def test_what_the_store_cannot_build_is_refused_before_anything_is_read(tmp_path
 def test_a_drop_by_identity_takes_no_other_collection(store: Store) -> None:
     with store.create(SPEC) as first:
         identity = first.identity
-    store.drop("photos", identity=identity)
+    store.drop_exactly("photos", identity)
     store.create(SPEC).close()
     with pytest.raises(vb.NotFoundError, match="another one has its name"):
-        store.drop("photos", identity=identity)
+        store.drop_exactly("photos", identity)
     assert store.collections() == ["photos"]

@@ -127,7 +127,7 @@ def drop(store: URLArgument, yes: YesOption = False, as_json: common.JsonOption 
         records = _rows(opened, url)
         counted = "its records" if records is None else output.number(records, "record")
         _ask(f"Remove {url} with {counted}?", yes=yes)
-        opened.drop(name, namespace=url.namespace, identity=identity)
+        opened.drop_exactly(name, identity, namespace=url.namespace)
     if as_json:
         output.document({"url": str(url), "dropped": True, "records": records})
     else:

@@ -176,28 +176,31 @@ class Store(Closing):
         deadline = self._connection.deadline()
         return sorted(self._connection.call(f"list the namespaces of {name!r}", verb, described, deadline))
 
-    def drop(self, name: str, *, namespace: str | None = None, identity: str | None = None) -> None:
+    def drop(self, name: str, *, namespace: str | None = None) -> None:
         """Removes a collection, or one namespace of it (None is the whole collection).
+
+        Raises:
+            NotFoundError: The collection does not exist.
+            StoreLockedError: Another process writes to it.
+        """
+        self._drop(self._describe(name), namespace)
+
+    def drop_exactly(self, name: str, identity: str, *, namespace: str | None = None) -> None:
+        """Removes a collection, or one namespace of it, unless another one has taken its name.
 
         Args:
             name: Its name.
+            identity: Its :attr:`Collection.identity`, as it was when somebody decided to remove it.
             namespace: The namespace; None is the whole collection.
-            identity: Only the collection of this :attr:`Collection.identity`, not one that was made anew.
 
         Raises:
-            NotFoundError: The collection does not exist, or is another one than ``identity`` says.
+            NotFoundError: The collection does not exist, or was made anew.
             StoreLockedError: Another process writes to it.
         """
         described = self._describe(name)
-        if identity is not None and described.identity.value != identity:
+        if described.identity.value != identity:
             raise NotFoundError(f"collection {name!r} was dropped or replaced: another one has its name")
-        self._connection.require_writable()
-        if namespace is not None:
-            _require_namespace(described, namespace)
-        verb = self._connection.driver.drop
-        self._connection.call(f"drop {name!r}", verb, described, namespace, Deadline.after(_DROP_SECONDS))
-        if namespace is None:
-            self._note_dropped(described)
+        self._drop(described, namespace)
 
     def close(self) -> None:
         """Releases connections, files and locks; a second call does nothing."""
@@ -232,6 +235,17 @@ class Store(Closing):
         if existing is not None:
             self._note_dropped(existing)
         return described
+
+    def _drop(self, described: Described, namespace: str | None) -> None:
+        self._connection.require_writable()
+        if namespace is not None:
+            _require_namespace(described, namespace)
+        verb = self._connection.driver.drop
+        self._connection.call(
+            f"drop {described.name!r}", verb, described, namespace, Deadline.after(_DROP_SECONDS)
+        )
+        if namespace is None:
+            self._note_dropped(described)
 
     def _note_dropped(self, described: Described) -> None:
         if described.identity.certain:

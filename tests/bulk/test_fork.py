@@ -178,7 +178,8 @@ def test_workers_forked_by_the_source_do_not_disturb_a_write(start: Any, path: P
         import vecbridge as vb
 
         file.close()
-        os.unlink(path)
+        if kind == "journal":  # an empty file of dead letters is gone already
+            os.unlink(path)
 
         def source():
             for batch in sources(5):

@@ -13,7 +13,9 @@ from vecbridge.bulk import NewCollection
 from vecbridge.collection import Collection
 from vecbridge.errors import BackendError
 from vecbridge.store import Store
+from vecbridge.testing.cases import CASES, StoreCase
 
+BACKENDS = [case for case in CASES if case.id in ("snapshot", "milvus-lite", "pinecone")]
 SPEC = vb.CollectionSpec.single("photos", dim=2, fields={"year": "int64"})
 GOOD = [{"id": "a", "vector": [1, 0], "year": 1}, {"id": "b", "vector": [0, 1]}]
 BAD = [{"id": "", "vector": [1, 0]}, {"id": "c", "vector": [0, 0]}]
@@ -171,8 +173,28 @@ def test_what_the_store_cannot_build_is_refused_before_anything_is_read(tmp_path
 def test_a_drop_by_identity_takes_no_other_collection(store: Store) -> None:
     with store.create(SPEC) as first:
         identity = first.identity
-    store.drop("photos", identity=identity)
+    store.drop_exactly("photos", identity)
     store.create(SPEC).close()
     with pytest.raises(vb.NotFoundError, match="another one has its name"):
-        store.drop("photos", identity=identity)
+        store.drop_exactly("photos", identity)
     assert store.collections() == ["photos"]
+
+
+@pytest.mark.parametrize("case", BACKENDS, ids=lambda case: case.label)
+def test_it_is_removed_again_on_each_backend(
+    case: StoreCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (absent := case.missing()) is not None:
+        pytest.skip(absent)
+    spec = vb.CollectionSpec.single("fleeting", dim=2, fields={"year": "int64"})
+    other = vb.CollectionSpec.single("fleeting", dim=3, fields={"year": "string"}, id_type="int64")
+    with vb.connect(case.url(tmp_path), **case.options) as store:
+        with monkeypatch.context() as patch, NewCollection(store, spec) as photos:
+            patch.setattr(Collection, "upsert", fails(vb.AuthError("no")))
+            with pytest.raises(vb.AuthError):
+                vb.write(photos, [GOOD])
+        assert "fleeting" not in store.collections()
+        with NewCollection(store, other) as photos:
+            report = vb.write(photos, [[{"id": 1, "vector": [1, 0, 0], "year": "x"}]])
+        assert report.written == 1
+        store.drop("fleeting")

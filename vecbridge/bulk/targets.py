@@ -187,7 +187,7 @@ def remove_empty(store: Store, name: str, identity: str) -> bool:
                     return True  # it was dropped and made anew: the one that this run made is gone
                 if opened.count():
                     return False
-        store.drop(name, identity=identity)
+        store.drop_exactly(name, identity)
     except NotFoundError:
         pass
     return True

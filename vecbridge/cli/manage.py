@@ -41,7 +41,7 @@ def count(
     filter_json: FilterOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Count the records of a collection, or those that match a condition.
+    """Count the records, or those that match a condition.
 
     Without ?namespace= in the URL, the records of all namespaces are counted.
     """
@@ -65,14 +65,14 @@ def delete(
     store: URLArgument,
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", help="Ids of the records to delete.", show_default=False),
+        typer.Argument(metavar="ID", help="Ids of the records to delete.", show_default=False),
     ] = None,
     where: WhereOption = None,
     filter_json: FilterOption = None,
     yes: YesOption = False,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Delete the records with some ids, or those that match a condition.
+    """Delete records by id, or those that match a condition.
 
     Says how many there are and asks first. In a collection with namespaces, the URL names one of them.
     """
@@ -110,9 +110,10 @@ def delete(
 
 
 def drop(store: URLArgument, yes: YesOption = False, as_json: common.JsonOption = False) -> None:
-    """Remove a collection with all its records, or the namespace that the URL names.
+    """Remove a collection, or one namespace of it.
 
-    Says how many records there are and asks first.
+    Removes the collection with all its records, or the namespace that the URL names. Says how many records
+    there are and asks first.
     """
     common.load_settings()
     from vecbridge.registry import connect
@@ -127,7 +128,7 @@ def drop(store: URLArgument, yes: YesOption = False, as_json: common.JsonOption 
         records = _rows(opened, url)
         counted = "its records" if records is None else output.number(records, "record")
         _ask(f"Remove {url} with {counted}?", yes=yes)
-        opened.drop(name, namespace=url.namespace, identity=identity)
+        opened.drop_exactly(name, identity, namespace=url.namespace)
     if as_json:
         output.document({"url": str(url), "dropped": True, "records": records})
     else:

@@ -1,6 +1,8 @@
 """CLIP in ONNX Runtime."""
 
+import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from vecbridge.embed.files import locate
 from vecbridge.embed.onnx import OnnxEmbedder, choose_providers
 from vecbridge.errors import ConfigError
 
+SESSION = onnx.onnxruntime.InferenceSession
 TEXTS = ["a red heart", "un perro", "", "sunset over mountains", "x" * 300]
 
 
@@ -47,8 +50,6 @@ def test_vectors_are_float32_of_unit_length(embedder, pictures):
 
 
 def test_a_caption_finds_its_picture_among_others(embedder, bundled):
-    import json
-
     lines = (bundled / "gallery" / "gallery.jsonl").read_text("utf-8").splitlines()[:60]
     rows = [json.loads(line) for line in lines]
     scores = (
@@ -96,6 +97,33 @@ def test_a_graph_with_other_outputs_is_refused(bundled, tmp_path):
     directory = shutil.copytree(bundled, tmp_path / "m", ignore=shutil.ignore_patterns("gallery"))
     shutil.copy(directory / "onnx" / "text_model.onnx", directory / "onnx" / "vision_model.onnx")
     with pytest.raises(ConfigError, match="none of image_embeds"):
+        OnnxEmbedder(locate(str(directory)))
+
+
+class Symbolic:
+    """A session whose graph does not tell its sizes, as exports with dynamic axes."""
+
+    def __init__(self, path, **options):
+        self._session = SESSION(path, **options)
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def get_inputs(self):
+        return [SimpleNamespace(name=each.name, shape=["n"] * 4) for each in self._session.get_inputs()]
+
+    def get_outputs(self):
+        return [SimpleNamespace(name=each.name, shape=["n", "dim"]) for each in self._session.get_outputs()]
+
+
+def test_a_graph_that_does_not_tell_its_sizes_is_run_once_to_see_them(bundled, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx.onnxruntime, "InferenceSession", Symbolic)
+    with OnnxEmbedder(locate("bundled")) as made:
+        assert made.embed_texts(TEXTS).shape == (len(TEXTS), 256)
+    directory = shutil.copytree(bundled, tmp_path / "m", ignore=shutil.ignore_patterns("gallery"))
+    config = json.loads((directory / "config.json").read_text("utf-8"))
+    (directory / "config.json").write_text(json.dumps(config | {"projection_dim": 128}), "utf-8")
+    with pytest.raises(ConfigError, match=r"gives image_embeds of shape \(1, 256\).*projection_dim is 128"):
         OnnxEmbedder(locate(str(directory)))
 
 

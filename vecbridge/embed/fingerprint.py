@@ -98,6 +98,6 @@ def _content(token: Mapping[str, Any]) -> tuple[int, str]:
     return token["id"], token["content"]
 
 
-def _pair(merge: Any) -> list[str]:
+def _pair(merge: Any) -> Any:
     """Two tokens; older versions of the library write them as one text with a space between."""
     return merge.split(" ") if isinstance(merge, str) else merge

@@ -111,7 +111,9 @@ class OnnxEmbedder(Encoder):
     def _require_shapes(self, name: _Tower, session: Any, output: str) -> None:
         """Refuses a graph that is not of the model that the other files describe."""
         file, size = f"model {self._files.model!r}: onnx/{name}_model.onnx", self.preprocessing.height_width
-        taken: list[Any] = next((each.shape for each in session.get_inputs() if each.name == "pixel_values"), [])
+        taken: list[Any] = next(
+            (each.shape for each in session.get_inputs() if each.name == "pixel_values"), []
+        )
         fixed = [number for number in taken[-2:] if isinstance(number, int)]
         if len(fixed) == 2 and tuple(fixed) != size:
             raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from vecbridge.schema import CollectionSpec, EmbedderIdentity
     from vecbridge.settings import Settings
+    from vecbridge.sources.choosing import Selection
     from vecbridge.sources.deadletters import OnDeadLetter
+    from vecbridge.sources.fileset import FileSet
     from vecbridge.sources.inference import SourceSchema
-    from vecbridge.sources.tables import TableSource
     from vecbridge.urls import StoreURL
 
 
@@ -36,8 +37,20 @@ def load(
         typer.Option("--id", metavar="COLUMN", help="Column of the ids. Default: id, _id, ID, key or uuid."),
     ] = None,
     vector_column: Annotated[
-        str | None,
-        typer.Option("--vector", metavar="COLUMN", help="Column of the vectors. Default: found by its name."),
+        list[str] | None,
+        typer.Option(
+            "--vector",
+            metavar="COLUMN",
+            help="Column of the vectors; repeat it for several vector fields. Default: found by its name.",
+        ),
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--fields", metavar="NAME", help="Keep only these columns as fields (comma-separated)."),
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option("--drop", metavar="NAME", help="Leave these columns out (comma-separated)."),
     ] = None,
     model: Annotated[
         str | None,
@@ -78,11 +91,11 @@ def load(
     target.parse_index(index_kind or "auto")
     from vecbridge.registry import connect
 
-    sources = _sources(files, id_column, vector_column, truncate_times=truncate_times)
+    selection = _selection(fields, drop)
+    sources = _sources(files, id_column, vector_column, selection, truncate_times=truncate_times)
     with connect(url.without_collection()) as opened:
         schema = _schema(sources, target.existing_spec(opened, url))
-        for column, why in schema.dropped.items():
-            output.warn(f"column {column!r} is left out: {why}")
+        _report_files(sources, schema)
         spec = _spec(url, schema, _identity(model, schema, settings), index_kind, metric)
         collection, new = target.open_target(
             opened,
@@ -91,7 +104,7 @@ def load(
             index=index_kind,
             metric=metric,
             grow=grow,
-            remedy="--grow adds fields, or name another collection after #",
+            remedy="--grow adds fields, --drop leaves columns out, or name another collection after #",
         )
         with collection:
             target.report_target(url, collection.spec, new=new)
@@ -127,33 +140,56 @@ def _dead_letter_file(given: Path | None, files: list[Path]) -> Path:
     return path.with_stem(f"{path.stem}-left")
 
 
+def _selection(fields: list[str] | None, drop: list[str] | None) -> Selection:
+    """The columns that ``--fields`` and ``--drop`` name."""
+    from vecbridge.sources.choosing import Selection
+
+    kept = _names(fields)
+    return Selection(kept if fields is not None else None, _names(drop))
+
+
+def _names(options: list[str] | None) -> tuple[str, ...]:
+    names = (name.strip() for option in options or () for name in option.split(","))
+    return tuple(name for name in names if name)
+
+
 def _sources(
-    files: list[Path], id_column: str | None, vector_column: str | None, *, truncate_times: bool
-) -> list[TableSource]:
-    from vecbridge.sources.npy import NpySource
-    from vecbridge.sources.tables import table_source
+    files: list[Path],
+    id_column: str | None,
+    vector_columns: list[str] | None,
+    selection: Selection,
+    *,
+    truncate_times: bool,
+) -> FileSet:
+    from vecbridge.sources.fileset import FileSet
+    from vecbridge.sources.inference import field_name
 
-    vectors: Mapping[str, str] | None = {vector_column: "vector"} if vector_column else None
-    sources: list[TableSource] = []
-    first_id = 0  # the rows of several .npy files are numbered consecutively
-    for path in files:
-        source = table_source(
-            path,
-            id_column=id_column,
-            vectors=vectors,
-            first_id=first_id,
-            truncate_times=truncate_times,
-        )
-        if isinstance(source, NpySource):
-            first_id += len(source)
-        sources.append(source)
-    return sources
+    vectors: dict[str, str] = {}
+    for column in vector_columns or ():
+        vectors[column] = "vector" if column == "vector" else field_name(column, vectors.values())
+    if len(vectors) == 1:
+        vectors = dict.fromkeys(vectors, "vector")
+    return FileSet(
+        files,
+        id_column=id_column,
+        vectors=vectors or None,
+        selection=selection,
+        truncate_times=truncate_times,
+    )
 
 
-def _schema(sources: list[TableSource], existing: CollectionSpec | None) -> SourceSchema:
-    from vecbridge.sources.inference import merged
+def _schema(sources: FileSet, existing: CollectionSpec | None) -> SourceSchema:
+    return sources.schema(existing)
 
-    return merged([source.schema(existing) for source in sources])
+
+def _report_files(sources: FileSet, schema: SourceSchema) -> None:
+    """Prints which files and columns are left out, and which are kept in another form."""
+    for path, error in sources.failures.items():
+        output.warn(f"{path} is left out: {error}")
+    for column, why in schema.dropped.items():
+        output.warn(f"column {column!r} is left out: {why}")
+    for note in (*sources.notes, *schema.notes):
+        output.note(f"Note: {note}.")
 
 
 def _identity(model: str | None, schema: SourceSchema, settings: Settings) -> EmbedderIdentity | None:
@@ -181,29 +217,10 @@ def _spec(
     return replace(spec, namespaced=url.namespace is not None)
 
 
-def _reader(
-    sources: list[TableSource], spec: CollectionSpec
-) -> Callable[[OnDeadLetter], Iterator[pa.RecordBatch]]:
-    def batches(on_dead_letter: OnDeadLetter) -> Iterator[pa.RecordBatch]:
-        for source in sources:
-            yield from source.batches(spec, on_dead_letter=on_dead_letter)
-
-    return batches
+def _reader(sources: FileSet, spec: CollectionSpec) -> Callable[[OnDeadLetter], Iterator[pa.RecordBatch]]:
+    return lambda on_dead_letter: sources.batches(spec, on_dead_letter=on_dead_letter)
 
 
-def _total(sources: list[TableSource]) -> int | None:
+def _total(sources: FileSet) -> int | None:
     """Number of rows; None where it is not known without reading them all."""
-    import pyarrow.parquet as pq
-
-    from vecbridge.sources.npy import NpySource
-    from vecbridge.sources.parquet import ParquetSource
-
-    total = 0
-    for source in sources:
-        if isinstance(source, NpySource):
-            total += len(source)
-        elif isinstance(source, ParquetSource):
-            total += pq.read_metadata(source.path).num_rows
-        else:
-            return None
-    return total
+    return sources.rows

@@ -119,7 +119,7 @@ def test_empty_and_bad_files_among_others(run: Run) -> None:
     files = ["empty.jsonl", jsonl("a.jsonl", {"id": "a"}), "bad.parquet", "none.parquet"]
     ran = run("load", *files, jsonl("b.jsonl", {"id": "b"}), "--store", STORE, "--json")
     assert (ran.code, ran.json["written"], ran.json["failed"]) == (1, 2, 1)
-    for name in ("empty.jsonl: skipped", "none.parquet: skipped", "bad.parquet is left out"):
+    for name in ("empty.jsonl: skipped", "none.parquet: skipped", "bad.parquet: not a Parquet file"):
         assert name in ran.err
     assert [letter["source"] for letter in letters()] == ["bad.parquet"]
     assert set(stored()) == {"a", "b"}

@@ -130,6 +130,18 @@ def test_files_that_differ_are_named(tmp_path, load):
         load(tmp_path / "a.jsonl", tmp_path / "c.parquet")
 
 
+@pytest.mark.parametrize("kind", ["string", "bool", "struct"])
+def test_a_column_of_which_no_value_could_fit_is_refused_with_the_way_out(tmp_path, load, kind):
+    column = {"string": ["x"], "bool": [True], "struct": [{"a": 1}]}[kind]
+    path = parquet(tmp_path, "a.parquet", {"id": ["a"], "vector": [[1.0, 2.0]], "n": column})
+    spec = CollectionSpec.single("c", dim=2, fields={"n": "int64"})
+    with pytest.raises(SchemaError, match=r"a\.parquet: column 'n' is .* field int64.*--drop n"):
+        load(path, spec=spec)
+    _, _, rows, letters = load(path, good(tmp_path, "b.jsonl", "b"), spec=spec)
+    assert ([row["id"] for row in rows], [letter.source for letter in letters]) == (["b"], [str(path)])
+    assert load(path, spec=spec, selection=Selection(drop=["n"]))[2][0]["n"] is None
+
+
 def test_row_numbers_go_on_over_files_of_both_kinds(tmp_path, load):
     vectors = [[1.0, 2.0], [3.0, 4.0]]
     paths = [

@@ -131,7 +131,7 @@ def test_a_guess_that_is_unsure_lists_the_candidates_with_their_rows(write, kind
     for row in two:
         row["q"] = [0.5] * 3
     with pytest.raises(
-        SchemaError, match=r"p \(2 numbers in 8 of 8 rows\), q \(3 numbers in 8 of 8 rows\).*--vector"
+        SchemaError, match=r"p \(2 numbers in 8 of 8 rows\), q \(3 numbers in 8 of 8 rows\).*vectors="
     ):
         write(kind, two).schema()
 

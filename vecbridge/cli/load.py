@@ -184,8 +184,8 @@ def _schema(sources: FileSet, existing: CollectionSpec | None) -> SourceSchema:
 
 def _report_files(sources: FileSet, schema: SourceSchema) -> None:
     """Prints which files and columns are left out, and which are kept in another form."""
-    for path, error in sources.failures.items():
-        output.warn(f"{path} is left out: {error}")
+    for error in sources.failures.values():
+        output.warn(f"{error}; the file is left out")
     for column, why in schema.dropped.items():
         output.warn(f"column {column!r} is left out: {why}")
     for note in (*sources.notes, *schema.notes):

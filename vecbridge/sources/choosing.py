@@ -85,9 +85,7 @@ def choose_id(names: Iterable[str], wanted: str | None) -> str:
     if found is not None:
         return found
     candidates = " or ".join(ID_NAMES) if wanted is None else f"{wanted}{suggestion(wanted, known)}"
-    raise SchemaError(
-        f"no id column ({candidates}) among {', '.join(known)}: name it (--id COLUMN, or id_column=)"
-    )
+    raise SchemaError(f"no id column ({candidates}) among {', '.join(known)}: name it with id_column=")
 
 
 def usual_id(names: Collection[str]) -> str | None:
@@ -132,7 +130,7 @@ def choose_vectors(
         return {usual[0]: only}
     raise SchemaError(
         f"no single column is clearly the vectors; lists of numbers: {listed(candidates)}: "
-        "name the column (--vector COLUMN, or vectors=)"
+        "name the column with vectors="
     )
 
 

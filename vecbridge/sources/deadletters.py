@@ -11,6 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
+
 from vecbridge import timestamps
 
 
@@ -64,6 +66,8 @@ def as_json(value: Any) -> Any:
     """
     if isinstance(value, bytes | bytearray | memoryview):
         return {"$binary": base64.b64encode(value).decode()}
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, datetime):

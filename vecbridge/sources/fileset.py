@@ -89,7 +89,9 @@ class FileSet:
         readable = []
         for source in self.sources:
             try:
-                schemas[str(source.path)] = source.schema(existing)
+                schema = source.schema(existing)
+                _require_types(str(source.path), schema, existing)
+                schemas[str(source.path)] = schema
                 readable.append(source)
             except (ConfigError, SchemaError) as exc:
                 self._failures[str(source.path)] = exc
@@ -152,6 +154,17 @@ def _naming(source: TableSource) -> Iterator[None]:
         if path not in str(exc):
             exc.args = (f"{path}: {exc}", *exc.args[1:])
         raise
+
+
+def _require_types(path: str, schema: SourceSchema, existing: CollectionSpec | None) -> None:
+    """Refuses a file with a column of which no value could fit the collection's field."""
+    known = {} if existing is None else {field.name: field.type for field in existing.fields}
+    for name, type in schema.fields.items():
+        if known.get(name, type) != type:
+            raise SchemaError(
+                f"{path}: column {name!r} is {type}, and the collection's field {known[name]}, so that no "
+                f"value fits: --drop {name} leaves it out"
+            )
 
 
 def _require_agreement(schemas: Mapping[str, SourceSchema]) -> None:

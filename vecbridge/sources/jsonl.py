@@ -71,7 +71,7 @@ class JsonlSource:
         Raises:
             ConfigError: The file cannot be read.
         """
-        return self._seen.rows + self._seen.bad == 0
+        return not self._seen.rows and self._seen.bad is None
 
     @property
     def is_numbered(self) -> bool:
@@ -100,7 +100,8 @@ class JsonlSource:
         """
         seen = self._seen
         if not seen.rows:
-            raise SchemaError(f"{self.path}: no line of it is a record")
+            why = f": {seen.bad.source}: {seen.bad.error}" if seen.bad is not None else ""
+            raise SchemaError(f"{self.path}: no line of it is a record{why}")
         try:
             id_column = choose_id(seen.columns, self._id_wanted())
             candidates = seen.candidates(self._selection)
@@ -249,10 +250,10 @@ class JsonlSource:
     def _read_all(self) -> Seen:
         seen = Seen()
 
-        def count(_: DeadLetter) -> None:  # reading for batches() names the bad lines
-            seen.bad += 1
+        def note(letter: DeadLetter) -> None:  # batches() passes all of them on
+            seen.bad = seen.bad or letter
 
-        for place, record, is_letter in self._records(count):
+        for place, record, is_letter in self._records(note):
             seen.rows += 1
             seen.has_letters |= is_letter
             for key, value in record.items():

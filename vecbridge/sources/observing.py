@@ -10,6 +10,7 @@ from typing import Any, Final
 from vecbridge.errors import suggestion
 from vecbridge.schema import FieldType
 from vecbridge.sources.choosing import Candidate, Selection
+from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.inference import Observed
 
 _NUMBERS: Final = {int, float}
@@ -66,13 +67,13 @@ class Seen:
 
     Attributes:
         rows: How many records.
-        bad: How many lines are none.
+        bad: The first dead letter of the file; None where every line is a record.
         has_letters: Whether dead letters are among the records.
         columns: What each column holds.
     """
 
     rows: int = 0
-    bad: int = 0
+    bad: DeadLetter | None = None
     has_letters: bool = False
     columns: dict[str, ColumnSeen] = field(default_factory=dict)
 

@@ -32,6 +32,7 @@ from vecbridge.sources.conversion import (
     decoded,
     field_column,
     id_column,
+    id_type_of,
     is_json_text,
     is_number_list,
     note_on,
@@ -301,7 +302,7 @@ class ParquetSource:
     def _id_type(self, key: str | None, existing: CollectionSpec | None) -> IdType:
         if key is None:
             return "int64" if existing is None else existing.id_type
-        return "int64" if pa.types.is_integer(plain_type(self._arrow.field(key).type)) else "string"
+        return id_type_of(self._arrow.field(key))
 
     def _id_note(self, key: str | None) -> str | None:
         if (found := self._range()) is not None:

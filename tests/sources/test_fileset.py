@@ -50,8 +50,12 @@ BAD = {
     "0 bytes of Parquet": lambda folder: jsonl(folder, "b.parquet", ""),
     "no array": lambda folder: jsonl(folder, "b.npy", "nothing"),
     "no JSON": lambda folder: jsonl(folder, "b.jsonl", "id,vector\na,1\n"),
+    "torn array": lambda folder: jsonl(folder, "b.json", '[{"id": "a", "vec'),
+}
+UNFIT = {
     "no ids": lambda folder: jsonl(folder, "b.jsonl", '{"vector": [1, 2]}'),
     "no vectors": lambda folder: parquet(folder, "b.parquet", {"id": ["a"], "n": [1]}),
+    "ids that are none": lambda folder: parquet(folder, "b.parquet", {"id": [0.5], "vector": [[1.0, 2.0]]}),
 }
 
 
@@ -113,6 +117,15 @@ def test_where_no_file_can_be_read_the_error_says_why(tmp_path, kind):
     assert bad.name in str(refused.value)
 
 
+@pytest.mark.parametrize("kind", UNFIT)
+def test_a_file_without_ids_or_vectors_is_named_before_any_row_is_read(tmp_path, load, kind):
+    unfit = UNFIT[kind](tmp_path)
+    with pytest.raises(SchemaError, match=unfit.name):
+        load(good(tmp_path, "a.jsonl", "a"), unfit)
+    with pytest.raises(SchemaError, match=r"[ab]\..*: no id column 'sku'"):
+        load(good(tmp_path, "a.jsonl", "a"), unfit, id_column="sku")
+
+
 @pytest.mark.parametrize("name", ["absent.jsonl", "a.csv", "folder.npy"])
 def test_what_is_no_file_of_vectors_is_refused_before_any_is_read(tmp_path, name):
     (tmp_path / "a.csv").write_text("x")
@@ -137,8 +150,6 @@ def test_a_column_of_which_no_value_could_fit_is_refused_with_the_way_out(tmp_pa
     spec = CollectionSpec.single("c", dim=2, fields={"n": "int64"})
     with pytest.raises(SchemaError, match=r"a\.parquet: column 'n' is .* field int64.*--drop n"):
         load(path, spec=spec)
-    _, _, rows, letters = load(path, good(tmp_path, "b.jsonl", "b"), spec=spec)
-    assert ([row["id"] for row in rows], [letter.source for letter in letters]) == (["b"], [str(path)])
     assert load(path, spec=spec, selection=Selection(drop=["n"]))[2][0]["n"] is None
 
 

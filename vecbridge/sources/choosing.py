@@ -84,8 +84,11 @@ def choose_id(names: Iterable[str], wanted: str | None) -> str:
     found = usual_id(known) if wanted is None else wanted if wanted in known else None
     if found is not None:
         return found
-    candidates = " or ".join(ID_NAMES) if wanted is None else f"{wanted}{suggestion(wanted, known)}"
-    raise SchemaError(f"no id column ({candidates}) among {', '.join(known)}: name it with id_column=")
+    if wanted is not None:
+        raise SchemaError(f"no id column {wanted!r}{suggestion(wanted, known)}")
+    raise SchemaError(
+        f"no id column ({' or '.join(ID_NAMES)}) among {', '.join(known)}: name it with id_column="
+    )
 
 
 def usual_id(names: Collection[str]) -> str | None:

@@ -138,26 +138,18 @@ def id_column(column: pa.Array, id_type: str, problems: Problems) -> pa.Array:
     column = decoded(column)
     if column.type == pa.uint64() and id_type == "int64":
         return _narrowed(column, problems, "the id")
-    if pa.types.is_floating(column.type) and id_type == "int64":
-        return _as_integers(column, "id", problems)
     same = pa.types.is_integer(column.type) if id_type == "int64" else is_text(column.type)
     if not same and not pa.types.is_null(column.type):
         raise SchemaError(f"the ids are {column.type}, and the collection's {id_type}")
     return column.cast(pa.int64() if id_type == "int64" else pa.string())
 
 
-def id_type_of(column: pa.Field) -> IdType:
-    """The type of the ids in a column; floats are integers, which pandas makes floats if one is missing.
-
-    Raises:
-        SchemaError: Values that are no ids.
-    """
+def id_type_of(column: pa.Field) -> IdType | None:
+    """The type of the ids in a column; None if its values are no ids."""
     type = plain_type(storage_type(column.type))
-    if pa.types.is_integer(type) or pa.types.is_floating(type):
+    if pa.types.is_integer(type):
         return "int64"
-    if is_text(type) or pa.types.is_null(type):
-        return "string"
-    raise SchemaError(f"column {column.name!r} is {type}, and ids are integers or text: --id names another")
+    return "string" if is_text(type) or pa.types.is_null(type) else None
 
 
 def vector_column(

@@ -25,8 +25,9 @@ _WAY_OUT: Final = "nothing of this file is loaded: mend it, and load it with the
 class FileSet:
     """Files of vectors, of any kinds, read one after the other.
 
-    Empty files are skipped. A file that cannot be read, or has no vectors, is one dead letter, and the others
-    are read; where none can be read, :meth:`schema` fails. Ids that are row numbers go on from file to file.
+    Empty files are skipped. A file that cannot be read is one dead letter, and the others are read; if none can
+    be read, :meth:`schema` fails, as it does where a file has no ids or vectors, or others than the rest.
+    Ids that are row numbers go on from file to file.
 
     Args:
         paths: The files.
@@ -38,6 +39,7 @@ class FileSet:
     Raises:
         ConfigError: A path that is no file, or not one of a known kind; or no file has a column that the
             selection names.
+        SchemaError: A file has no id column of the name given.
     """
 
     def __init__(
@@ -68,9 +70,11 @@ class FileSet:
                     continue
                 if source.is_numbered and isinstance(source, NpySource | ParquetSource):
                     first_id += len(source)
-            except (ConfigError, SchemaError) as exc:
+            except ConfigError as exc:
                 self._failures[str(path)] = exc
                 continue
+            except SchemaError as exc:
+                raise SchemaError(f"{path}: {exc}") from None
             self.sources.append(source)
         self._require_columns(selection)
 
@@ -82,7 +86,8 @@ class FileSet:
 
         Raises:
             ConfigError: All files are empty.
-            SchemaError: Ids or vectors of the files differ, or none has any.
+            SchemaError: A file has no ids or vectors, or others than the rest, or a column of which no value
+                fits the collection.
             VecbridgeError: No file can be read; the error of the only one, if it is one.
         """
         schemas: dict[str, SourceSchema] = {}
@@ -90,11 +95,14 @@ class FileSet:
         for source in self.sources:
             try:
                 schema = source.schema(existing)
-                _require_types(str(source.path), schema, existing)
-                schemas[str(source.path)] = schema
-                readable.append(source)
-            except (ConfigError, SchemaError) as exc:
-                self._failures[str(source.path)] = exc
+            except SchemaError as exc:
+                if source.columns:
+                    raise
+                self._failures[str(source.path)] = exc  # not a single record
+                continue
+            _require_types(str(source.path), schema, existing)
+            schemas[str(source.path)] = schema
+            readable.append(source)
         self.sources = readable
         if not schemas:
             raise self._nothing_to_read()

@@ -82,13 +82,14 @@ def merged(schemas: Iterable[SourceSchema]) -> SourceSchema:
     untyped: dict[str, FieldType] = {}
     columns: dict[str, str] = {}
     dropped: dict[str, str] = {}
+    embedder = first.embedder
     for schema in files:
         if (schema.id_type, schema.vectors) != (first.id_type, first.vectors):
             raise SchemaError(
                 f"the files differ: {first.id_type} ids and vectors {dict(first.vectors)}, "
                 f"then {schema.id_type} ids and vectors {dict(schema.vectors)}"
             )
-        if schema.embedder != first.embedder:
+        if schema.embedder != embedder:
             raise SchemaError("the files hold vectors of different models")
         for name, type in schema.fields.items():
             if name in schema.untyped:
@@ -104,7 +105,7 @@ def merged(schemas: Iterable[SourceSchema]) -> SourceSchema:
     dropped = {name: why for name, why in dropped.items() if columns.get(name, name) not in fields}
     notes = tuple(dict.fromkeys(note for schema in files for note in schema.notes))
     return SourceSchema(
-        first.id_type, first.vectors, fields, columns, dropped, first.embedder, frozenset(untyped), notes
+        first.id_type, first.vectors, fields, columns, dropped, embedder, frozenset(untyped), notes
     )
 
 

@@ -49,9 +49,9 @@ class ColumnSeen:
         self.whole_numbers += type(value) is int
         self.texts += isinstance(value, str)
         self.times &= is_letter and isinstance(value, str) and _LETTER_TIME.fullmatch(value) is not None
-        if is_vector(value):
+        if isinstance(value, list) and value and (kinds := set(map(type, value))) <= _NUMBERS:
             self.lengths[len(value)] += 1
-            self.whole_lists &= set(map(type, value)) == {int}
+            self.whole_lists &= kinds == {int}
         if self.sample is None:
             self.sample = value, place
 

@@ -302,7 +302,14 @@ class ParquetSource:
     def _id_type(self, key: str | None, existing: CollectionSpec | None) -> IdType:
         if key is None:
             return "int64" if existing is None else existing.id_type
-        return id_type_of(self._arrow.field(key))
+        column = self._arrow.field(key)
+        if (type := id_type_of(column)) is not None:
+            return type
+        first = "" if self._sample is None else f": row 0 has {self._sample.column(key)[0].as_py()!r}"
+        raise SchemaError(
+            f"column {key!r} is {column.type}, and ids are whole numbers or text{first}: "
+            "name another column with id_column="
+        )
 
     def _id_note(self, key: str | None) -> str | None:
         if (found := self._range()) is not None:

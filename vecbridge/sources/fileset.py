@@ -25,8 +25,8 @@ _WAY_OUT: Final = "nothing of this file is loaded: mend it, and load it with the
 class FileSet:
     """Files of vectors, of any kinds, read one after the other.
 
-    Empty files are skipped. A file that cannot be read is one dead letter, and the others are read; if none can
-    be read, :meth:`schema` fails, as it does where a file has no ids or vectors, or others than the rest.
+    Empty files are skipped. A file that cannot be read is one dead letter, and the others are read. If none
+    can be read, :meth:`schema` fails, as it does where a file has no ids or vectors, or others than the rest.
     Ids that are row numbers go on from file to file.
 
     Args:

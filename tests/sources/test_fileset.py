@@ -136,11 +136,14 @@ def test_what_is_no_file_of_vectors_is_refused_before_any_is_read(tmp_path, name
 
 def test_files_that_differ_are_named(tmp_path, load):
     good(tmp_path, "a.jsonl", "a"), good(tmp_path, "b.jsonl", 1)
-    with pytest.raises(SchemaError, match=r"a\.jsonl has string ids .*b\.jsonl int64 ids"):
+    with pytest.raises(SchemaError, match=r"a\.jsonl: string ids, .*b\.jsonl: int64 ids, "):
         load(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
     parquet(tmp_path, "c.parquet", {"id": ["c"], "vector": [[1.0, 2.0, 3.0]]})
-    with pytest.raises(SchemaError, match=r"vector \[2\], and .*c\.parquet .*vector \[3\]"):
+    with pytest.raises(SchemaError, match=r"vector \[2\], but .*c\.parquet: .*vector \[3\]"):
         load(tmp_path / "a.jsonl", tmp_path / "c.parquet")
+    parquet(tmp_path, "d.parquet", {"vector": [[1.0, 2.0]]})
+    with pytest.raises(SchemaError, match=r"d\.parquet: no id column, .*a\.jsonl: string ids"):
+        load(tmp_path / "d.parquet", tmp_path / "a.jsonl")
 
 
 @pytest.mark.parametrize("kind", ["string", "bool", "struct"])

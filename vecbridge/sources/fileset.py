@@ -106,7 +106,7 @@ class FileSet:
         self.sources = readable
         if not schemas:
             raise self._nothing_to_read()
-        _require_agreement(schemas)
+        _require_agreement(self.sources, schemas)
         return merged(schemas.values())
 
     def batches(self, spec: CollectionSpec, *, on_dead_letter: OnDeadLetter) -> Iterator[pa.RecordBatch]:
@@ -175,16 +175,18 @@ def _require_types(path: str, schema: SourceSchema, existing: CollectionSpec | N
             )
 
 
-def _require_agreement(schemas: Mapping[str, SourceSchema]) -> None:
+def _require_agreement(sources: Sequence[TableSource], schemas: Mapping[str, SourceSchema]) -> None:
     """Names the files whose ids or vectors differ."""
+    numbered = {str(source.path) for source in sources if source.is_numbered}
     first, *others = schemas.items()
     for path, schema in others:
         if (schema.id_type, schema.vectors) != (first[1].id_type, first[1].vectors):
-            raise SchemaError(
-                f"the files differ: {first[0]} has {_described(first[1])}, and {path} {_described(schema)}"
-            )
+            one = _described(first[1], is_numbered=first[0] in numbered)
+            other = _described(schema, is_numbered=path in numbered)
+            raise SchemaError(f"{first[0]}: {one}, but {path}: {other}; files that are loaded together agree")
 
 
-def _described(schema: SourceSchema) -> str:
+def _described(schema: SourceSchema, *, is_numbered: bool) -> str:
     vectors = ", ".join(f"{name} [{dim}]" for name, dim in schema.vectors.items())
-    return f"{schema.id_type} ids and vectors {vectors}"
+    ids = "no id column, so that ids are row numbers" if is_numbered else f"{schema.id_type} ids"
+    return f"{ids}, and vectors {vectors}"

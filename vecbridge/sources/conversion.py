@@ -289,7 +289,7 @@ def _as_integers(column: pa.Array, name: str, problems: Problems) -> pa.Array:
     values = column.to_numpy(zero_copy_only=False).astype(np.float64)
     whole = (np.floor(values) == values) & (values >= -(2.0**63)) & (values < 2.0**63)
     for row in np.flatnonzero(known & ~whole).tolist():
-        problems.setdefault(row, f"column {name!r}: {values[row]} is no int64")
+        problems.setdefault(row, f"column {name!r}: {values[row]} is no whole number of 64 bits")
     return pa.array(np.where(whole, values, 0).astype(np.int64), mask=~(known & whole))
 
 

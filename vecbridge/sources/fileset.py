@@ -138,7 +138,7 @@ class FileSet:
         known = columns | {field_name(name, ()) for name in columns}
         unknown = sorted(selection.names() - known) if self.sources else []
         if unknown:
-            hint = suggestion(unknown[0], sorted(known))
+            hint = suggestion(unknown[0], sorted(columns))
             raise ConfigError(f"--fields, --drop: no file has a column {unknown[0]!r}{hint}")
 
     def _nothing_to_read(self) -> VecbridgeError:

@@ -83,10 +83,15 @@ def test_a_first_line_that_is_a_list_costs_no_other_line(tmp_path, read):
     assert (len(reading.ids), list(reading.errors)) == (5, ["1"])
 
 
-def test_a_torn_first_line_costs_no_other_line(tmp_path, read):
-    (tmp_path / "a.jsonl").write_text("\n".join(['{"id": "x",', *map(json.dumps, RECORDS)]))
+@pytest.mark.parametrize(
+    "bad",
+    [['{"id": "x",'], ["{broken}", "[]"], ['{"id": "x', "y"], ["{", '{"id": "x"}'], ["nothing", '"id": 1']],
+    ids=str,
+)
+def test_bad_first_lines_cost_no_other_line(tmp_path, read, bad):
+    (tmp_path / "a.jsonl").write_text("\n".join([*bad, *map(json.dumps, RECORDS)]))
     reading = read(JsonlSource(tmp_path / "a.jsonl"))
-    assert (len(reading.ids), list(reading.errors)) == (5, ["1"])
+    assert (len(reading.ids), list(reading.errors)) == (5, [str(n + 1) for n in range(len(bad))])
 
 
 # ----------------------------------------------------------------------------------------------- pandas

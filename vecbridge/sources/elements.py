@@ -32,10 +32,8 @@ def is_one_document(path: str | Path) -> bool:
     start = (read_line(path, first.offset) if first.data is None else first.data).strip()
     if start.startswith(b"["):
         return second is None or not _is_json(start)
-    if second is None or not start.startswith(b"{") or _is_json(start):
-        return False
-    follows = (second.data or b"").strip()
-    return not follows.startswith(b"{") and start.endswith((b"{", b"[", b",", b"}", b"]", b'"'))
+    follows = b"" if second is None else (second.data or b"").strip()
+    return bool(follows) and not follows.startswith(b"{") and start.startswith(b"{") and _goes_on(start)
 
 
 def read_elements(path: str | Path) -> Iterator[Line]:
@@ -139,6 +137,18 @@ def _encoding(path: str | Path) -> str:
     with Path(path).open("rb") as file:
         start = file.read(2)
     return "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def _goes_on(data: bytes) -> bool:
+    """Whether JSON is right up to its end, and lacks the rest."""
+    try:
+        text = data.decode()
+        json.loads(text)
+    except json.JSONDecodeError as exc:
+        return exc.pos >= len(text)
+    except (ValueError, RecursionError):
+        return False
+    return False
 
 
 def _is_json(data: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from decimal import Decimal
 
 import numpy as np
 from hypothesis import given
@@ -34,10 +35,14 @@ def test_numbers_that_json_lacks_are_named():
     assert json.loads(line)["record"] == {"vector": ["NaN", "Infinity", "-Infinity", 1.5]}
 
 
-def test_values_without_a_json_form_become_text():
-    assert json.loads(DeadLetter("a", None, "e", {"n": np.int64(5), "b": b"x"}).to_json())["record"] == {
-        "n": "5",
-        "b": "b'x'",
+def test_values_without_a_json_form_get_an_exact_one():
+    record = {"n": np.int64(5), "x": np.float32(0.5), "v": np.ones(2), "b": b"x", "d": Decimal("1E+2")}
+    assert json.loads(DeadLetter("a", None, "e", record).to_json())["record"] == {
+        "n": 5,
+        "x": 0.5,
+        "v": [1.0, 1.0],
+        "b": {"$binary": "eA=="},
+        "d": "100",
     }
 
 

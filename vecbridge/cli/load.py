@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vecbridge.cli import common, output, target, writing
-from vecbridge.errors import ConfigError, EmbedderMismatchError, InvalidRecordError, SchemaError
+from vecbridge.errors import ConfigError, EmbedderMismatchError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,9 +18,10 @@ if TYPE_CHECKING:
     from vecbridge.identity import EmbedderIdentity
     from vecbridge.schema import CollectionSpec
     from vecbridge.settings import Settings
+    from vecbridge.sources.choosing import Selection
     from vecbridge.sources.deadletters import OnDeadLetter
+    from vecbridge.sources.fileset import FileSet
     from vecbridge.sources.inference import SourceSchema
-    from vecbridge.sources.tables import TableSource
     from vecbridge.urls import StoreURL
 
 
@@ -38,8 +38,20 @@ def load(
         typer.Option("--id", metavar="COLUMN", help="Column of the ids. Default: id, _id, ID, key or uuid."),
     ] = None,
     vector_column: Annotated[
-        str | None,
-        typer.Option("--vector", metavar="COLUMN", help="Column of the vectors. Default: found by its name."),
+        list[str] | None,
+        typer.Option(
+            "--vector",
+            metavar="COLUMN",
+            help="Column of the vectors; repeat it for several vector fields. Default: found by its name.",
+        ),
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--fields", metavar="NAME", help="Keep only these columns as fields (comma-separated)."),
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option("--drop", metavar="NAME", help="Leave these columns out (comma-separated)."),
     ] = None,
     model: Annotated[
         str | None,
@@ -83,11 +95,11 @@ def load(
     target.parse_index(index_kind or "auto")
     from vecbridge.registry import connect
 
-    sources = _sources(files, id_column, vector_column, truncate_times=truncate_times)
+    selection = _selection(fields, drop)
+    sources = _sources(files, id_column, vector_column, selection, truncate_times=truncate_times)
     with connect(url.without_collection()) as opened:
         schema = _schema(sources, target.existing_spec(opened, url))
-        for column, why in schema.dropped.items():
-            output.warn(f"column {column!r} is left out: {why}")
+        _report_files(sources, schema)
         identity = _identity(model, schema, settings, device, dtype)
         spec = _spec(url, schema, identity, index_kind, metric)
         with target.choose_target(
@@ -97,7 +109,7 @@ def load(
             index=index_kind,
             metric=metric,
             grow=grow,
-            remedy="--grow adds fields, or name another collection after #",
+            remedy="--grow adds fields, --drop leaves columns out, or name another collection after #",
         ) as goal:
             is_new = goal.collection is None
             target.report_target(url, goal)
@@ -133,37 +145,56 @@ def _dead_letter_file(given: Path | None, files: list[Path]) -> Path:
     return path.with_stem(f"{path.stem}-left")
 
 
+def _selection(fields: list[str] | None, drop: list[str] | None) -> Selection:
+    """The columns that ``--fields`` and ``--drop`` name."""
+    from vecbridge.sources.choosing import Selection
+
+    kept = _names(fields)
+    return Selection(kept if fields is not None else None, _names(drop))
+
+
+def _names(options: list[str] | None) -> tuple[str, ...]:
+    names = (name.strip() for option in options or () for name in option.split(","))
+    return tuple(name for name in names if name)
+
+
 def _sources(
-    files: list[Path], id_column: str | None, vector_column: str | None, *, truncate_times: bool
-) -> list[TableSource]:
-    from vecbridge.sources.npy import NpySource
-    from vecbridge.sources.tables import table_source
+    files: list[Path],
+    id_column: str | None,
+    vector_columns: list[str] | None,
+    selection: Selection,
+    *,
+    truncate_times: bool,
+) -> FileSet:
+    from vecbridge.sources.fileset import FileSet
+    from vecbridge.sources.inference import field_name
 
-    vectors: Mapping[str, str] | None = {vector_column: "vector"} if vector_column else None
-    sources: list[TableSource] = []
-    first_id = 0  # the rows of several .npy files are numbered consecutively
-    for path in files:
-        source = table_source(
-            path,
-            id_column=id_column,
-            vectors=vectors,
-            first_id=first_id,
-            truncate_times=truncate_times,
-        )
-        if isinstance(source, NpySource):
-            first_id += len(source)
-        sources.append(source)
-    return sources
+    vectors: dict[str, str] = {}
+    for column in vector_columns or ():
+        vectors[column] = "vector" if column == "vector" else field_name(column, vectors.values())
+    if len(vectors) == 1:
+        vectors = dict.fromkeys(vectors, "vector")
+    return FileSet(
+        files,
+        id_column=id_column,
+        vectors=vectors or None,
+        selection=selection,
+        truncate_times=truncate_times,
+    )
 
 
-def _schema(sources: list[TableSource], existing: CollectionSpec | None) -> SourceSchema:
-    from vecbridge.sources.inference import merged
+def _schema(sources: FileSet, existing: CollectionSpec | None) -> SourceSchema:
+    return sources.schema(existing)
 
-    schemas = []
-    for source in sources:
-        with _naming(source):
-            schemas.append(source.schema(existing))
-    return merged(schemas)
+
+def _report_files(sources: FileSet, schema: SourceSchema) -> None:
+    """Prints which files and columns are left out, and which are kept in another form."""
+    for error in sources.failures.values():
+        output.warn(f"{error}; the file is left out")
+    for column, why in schema.dropped.items():
+        output.warn(f"column {column!r} is left out: {why}")
+    for note in (*sources.notes, *schema.notes):
+        output.note(f"Note: {note}.")
 
 
 def _identity(
@@ -200,42 +231,10 @@ def _spec(
     return replace(spec, namespaced=url.namespace is not None)
 
 
-def _reader(
-    sources: list[TableSource], spec: CollectionSpec
-) -> Callable[[OnDeadLetter], Iterator[pa.RecordBatch]]:
-    def batches(on_dead_letter: OnDeadLetter) -> Iterator[pa.RecordBatch]:
-        for source in sources:
-            with _naming(source):
-                yield from source.batches(spec, on_dead_letter=on_dead_letter)
-
-    return batches
+def _reader(sources: FileSet, spec: CollectionSpec) -> Callable[[OnDeadLetter], Iterator[pa.RecordBatch]]:
+    return lambda on_dead_letter: sources.batches(spec, on_dead_letter=on_dead_letter)
 
 
-@contextmanager
-def _naming(source: TableSource) -> Iterator[None]:
-    """Puts the file before what is wrong with its columns."""
-    try:
-        yield
-    except (SchemaError, InvalidRecordError) as exc:
-        path = str(getattr(source, "path", ""))
-        if path and path not in str(exc):
-            exc.args = (f"{path}: {exc}", *exc.args[1:])
-        raise
-
-
-def _total(sources: list[TableSource]) -> int | None:
+def _total(sources: FileSet) -> int | None:
     """Number of rows; None where it is not known without reading them all."""
-    import pyarrow.parquet as pq
-
-    from vecbridge.sources.npy import NpySource
-    from vecbridge.sources.parquet import ParquetSource
-
-    total = 0
-    for source in sources:
-        if isinstance(source, NpySource):
-            total += len(source)
-        elif isinstance(source, ParquetSource):
-            total += pq.read_metadata(source.path).num_rows
-        else:
-            return None
-    return total
+    return sources.rows

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
+
+import numpy as np
 
 from vecbridge import timestamps
 
@@ -33,7 +37,7 @@ class DeadLetter:
         """The dead letter as one line of JSON, without the line's end.
 
         NaN and Inf become the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``; a timestamp becomes
-        ISO 8601 text; text that is not Unicode is escaped.
+        ISO 8601 text, bytes ``{"$binary": base64}``; text that is not Unicode is escaped.
 
         Example:
             >>> DeadLetter("a", "a.jpg", "the file is empty").to_json()
@@ -41,17 +45,31 @@ class DeadLetter:
         """
         values = {"id": self.id, "source": self.source, "error": self.error, "record": self.record}
         try:
-            text = json.dumps(values, ensure_ascii=False, allow_nan=False, default=as_text)
+            text = json.dumps(values, ensure_ascii=False, allow_nan=False, default=as_json)
         except ValueError:
-            text = json.dumps(_without_nan(values), ensure_ascii=False, default=as_text)
+            text = json.dumps(_without_nan(values), ensure_ascii=False, default=as_json)
         return text.encode("utf-8", "backslashreplace").decode()
 
 
 OnDeadLetter = Callable[[DeadLetter], None]
 
 
-def as_text(value: Any) -> str:
-    """A value that JSON does not have: timestamps as :func:`vecbridge.timestamps.text` writes them."""
+def as_json(value: Any) -> Any:
+    """A value that JSON does not have, as one that it has.
+
+    Timestamps are text as :func:`vecbridge.timestamps.text` writes it, decimals text with every digit, bytes
+    ``{"$binary": base64}``.
+
+    Example:
+        >>> as_json(b"abc"), as_json(Decimal("1E+2"))
+        ({'$binary': 'YWJj'}, '100')
+    """
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"$binary": base64.b64encode(value).decode()}
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Decimal):
+        return format(value, "f")
     if isinstance(value, datetime):
         try:
             return timestamps.text(timestamps.utc(value))

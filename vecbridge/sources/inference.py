@@ -15,10 +15,8 @@ from vecbridge.identity import EmbedderIdentity, same_embedder
 from vecbridge.indexes import Auto, IndexParams
 from vecbridge.schema import CollectionSpec, Field, FieldType, IdType, Metric, VectorField
 
-ID_NAMES: Final = ("id", "_id", "ID", "key", "uuid")
-VECTOR_NAMES: Final = ("vector", "embedding", "embeddings", "emb", "values")
 _EXACT: Final = 2**53
-_NUMBER_LISTS: Final = frozenset({"list<int64>", "list<float64>"})
+NUMBER_LISTS: Final = frozenset({"list<int64>", "list<float64>"})
 _WIDER: Final[dict[frozenset[FieldType], FieldType]] = {
     frozenset({"int64", "float64"}): "float64",
     frozenset({"list<int64>", "list<float64>"}): "list<float64>",
@@ -35,8 +33,10 @@ class SourceSchema:
         vectors: Vector fields, {name: dim}.
         fields: Scalar fields, {name: type}.
         columns: The file's names where they differ, {column: field}.
-        dropped: Columns that have no vecbridge type, {column: why}.
+        dropped: Columns that are left out, {column: why}.
         embedder: The model that made the vectors, where the file says so.
+        untyped: Fields in which no row has a value: any type takes them.
+        notes: What became of columns that are kept in another form, a sentence each.
     """
 
     id_type: IdType
@@ -45,6 +45,8 @@ class SourceSchema:
     columns: Mapping[str, str] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
     embedder: EmbedderIdentity | None = None
+    untyped: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     def spec(
         self,
@@ -70,26 +72,41 @@ def merged(schemas: Iterable[SourceSchema]) -> SourceSchema:
     """One schema for several files that go into one collection.
 
     Fields are united; where their types differ, int64 and float64 give float64, lists of them list<float64>,
-    and anything else gives json.
+    and anything else gives json. A file in which a field is null everywhere has no say about its type.
 
     Raises:
         SchemaError: Ids or vectors differ, or the files were made with different models.
     """
-    first, *others = schemas
-    fields = dict(first.fields)
-    columns, dropped, embedder = dict(first.columns), dict(first.dropped), first.embedder
-    for other in others:
-        if (other.id_type, other.vectors) != (first.id_type, first.vectors):
+    files = list(schemas)
+    first = files[0]
+    fields: dict[str, FieldType] = {}
+    untyped: dict[str, FieldType] = {}
+    columns: dict[str, str] = {}
+    dropped: dict[str, str] = {}
+    embedder = first.embedder
+    for schema in files:
+        if (schema.id_type, schema.vectors) != (first.id_type, first.vectors):
             raise SchemaError(
                 f"the files differ: {first.id_type} ids and vectors {dict(first.vectors)}, "
-                f"then {other.id_type} ids and vectors {dict(other.vectors)}"
+                f"then {schema.id_type} ids and vectors {dict(schema.vectors)}"
             )
-        embedder = _common_embedder(embedder, other.embedder)
-        for name, type in other.fields.items():
-            fields[name] = common_type({fields.get(name, type), type})
-        columns |= other.columns
-        dropped |= other.dropped
-    return SourceSchema(first.id_type, first.vectors, fields, columns, dropped, embedder)
+        embedder = _common_embedder(embedder, schema.embedder)
+        for name, type in schema.fields.items():
+            if name in schema.untyped:
+                untyped.setdefault(name, type)
+                fields.setdefault(name, type)
+            elif name in fields and name not in untyped:
+                fields[name] = common_type({fields[name], type})
+            else:
+                fields[name] = type
+                untyped.pop(name, None)
+        columns |= schema.columns
+        dropped |= schema.dropped
+    dropped = {name: why for name, why in dropped.items() if columns.get(name, name) not in fields}
+    notes = tuple(dict.fromkeys(note for schema in files for note in schema.notes))
+    return SourceSchema(
+        first.id_type, first.vectors, fields, columns, dropped, embedder, frozenset(untyped), notes
+    )
 
 
 def _common_embedder(one: EmbedderIdentity | None, other: EmbedderIdentity | None) -> EmbedderIdentity | None:
@@ -123,9 +140,19 @@ def field_types(
     known = {} if existing is None else {field.name: field.type for field in existing.fields}
     narrow = not vectors_chosen
     guessed: dict[str, FieldType] = {
-        name: "json" if narrow and type in _NUMBER_LISTS else type for name, type in found.items()
+        name: "json" if narrow and type in NUMBER_LISTS else type for name, type in found.items()
     }
     return {name: known.get(name, type) for name, type in guessed.items()}
+
+
+def guessed_lists(found: Mapping[str, FieldType]) -> tuple[str, ...]:
+    """Notes on the lists of numbers that become json because nobody said which column the vectors are."""
+    return tuple(
+        f"column {name!r} ({type}) becomes json, because it was guessed which column holds the vectors: "
+        f"where --vector names that, it stays {type}"
+        for name, type in found.items()
+        if type in NUMBER_LISTS
+    )
 
 
 class Observed:
@@ -236,6 +263,9 @@ def is_list(type: pa.DataType) -> bool:
 def as_type(value: Any, type: FieldType, *, truncate_times: bool = False) -> Any:
     """A JSON value as a column of that type takes it: JSON text for json, itself otherwise.
 
+    A whole number that is written with a point (``2020.0``) fits int64: that is what a column of integers
+    becomes in pandas as soon as one of them is missing.
+
     Args:
         value: A JSON value; None is JSON null.
         type: The column's.
@@ -243,9 +273,17 @@ def as_type(value: Any, type: FieldType, *, truncate_times: bool = False) -> Any
     """
     if type == "json":
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    if type == "int64" or type == "list<int64>":
+        return _as_whole(value)
     if truncate_times and type == "timestamp" and isinstance(value, str):
         return _BEYOND_MICROSECONDS.sub(r"\1", value)
     return value
+
+
+def _as_whole(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def field_name(name: str, taken: Iterable[str]) -> str:
@@ -264,55 +302,3 @@ def field_name(name: str, taken: Iterable[str]) -> str:
         number += 1
         candidate = f"{plain}_{number}"
     return candidate
-
-
-def choose_id(names: Iterable[str], wanted: str | None) -> str:
-    """Which column holds the ids.
-
-    Raises:
-        SchemaError: There is none of that name, or none of the usual names.
-    """
-    known = list(names)
-    candidates = ID_NAMES if wanted is None else (wanted,)
-    for name in candidates:
-        if name in known:
-            return name
-    raise SchemaError(
-        f"no id column ({' or '.join(candidates)}) among {', '.join(known)}: name it with id_column="
-    )
-
-
-def choose_vectors(
-    candidates: Mapping[str, int], wanted: Mapping[str, str] | None, existing: CollectionSpec | None = None
-) -> dict[str, str]:
-    """Which columns hold vectors, as {column: vector field}.
-
-    Args:
-        candidates: Columns of number lists of one length, {column: length}.
-        wanted: What the caller named; None looks for the collection's names, then for the usual ones, then
-            for the only candidate.
-        existing: The collection that the rows go into.
-
-    Raises:
-        SchemaError: None was found, or several and nothing says which.
-    """
-    if wanted is not None:
-        for name in wanted:
-            if name not in candidates:
-                raise SchemaError(
-                    f"column {name!r} is not a vector in every row; there are: {_listed(candidates)}"
-                )
-        return dict(wanted)
-    names = [vector.name for vector in existing.vectors] if existing is not None else []
-    if names and candidates.keys() >= set(names):
-        return {name: name for name in names}
-    for name in VECTOR_NAMES:
-        if name in candidates:
-            return {name: "vector"}
-    if len(candidates) == 1:
-        return {next(iter(candidates)): "vector"}
-    raise SchemaError(f"no single vector column; there are: {_listed(candidates)}: name it with vectors=")
-
-
-def _listed(candidates: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} [{dim}]" for name, dim in candidates.items()) or "none"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,44 +12,30 @@ import numpy as np
 import pyarrow as pa
 
 from vecbridge.errors import ConfigError, SchemaError
-from vecbridge.schema import CollectionSpec, IdType, VectorField
-from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
-from vecbridge.sources.inference import (
-    Observed,
-    SourceSchema,
-    as_type,
+from vecbridge.schema import CollectionSpec, FieldType, IdType, VectorField
+from vecbridge.sources.choosing import (
+    Candidate,
+    Selection,
     choose_id,
     choose_vectors,
-    field_name,
-    field_types,
+    dims,
+    field_names,
+    further_vectors,
 )
-from vecbridge.sources.lines import parse_object, read_lines
+from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
+from vecbridge.sources.elements import is_one_document, read_elements
+from vecbridge.sources.inference import SourceSchema, as_type, field_types, guessed_lists
+from vecbridge.sources.lines import Line, parse_object, read_lines
+from vecbridge.sources.observing import ColumnSeen, Seen, is_vector, shown
 from vecbridge.sources.rows import checked
 
 _DEAD_LETTER_KEYS: Final = {"id", "source", "error", "record"}
-_NUMBERS: Final = {int, float}
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What all lines of a file hold.
-
-    Attributes:
-        rows: How many records.
-        columns: The type of each column.
-        lengths: How many rows have a list of numbers of that length, by column and length.
-        whole_numbers: How many rows have a whole number there.
-    """
-
-    rows: int = 0
-    columns: dict[str, Observed] = field(default_factory=dict)
-    lengths: Counter[tuple[str, int]] = field(default_factory=Counter)
-    whole_numbers: Counter[str] = field(default_factory=Counter)
 
 
 class JsonlSource:
     """Records from a file of JSON lines.
 
+    A file that is one JSON array of records, or in which records are printed over several lines, is read too.
     Lines that dead letters are made of (``{"id", "source", "error", "record"}``) stand for their record. In a
     json field they tell null, which they leave out, from JSON null; elsewhere ``null`` is null.
 
@@ -58,7 +43,8 @@ class JsonlSource:
         path: The file, UTF-8.
         id_column: The key of the ids; None looks for ``id``, ``_id``, ``ID``, ``key`` and ``uuid``.
         vectors: {key: vector field}; None takes ``vector``, ``embedding``, ``embeddings``, ``emb`` or
-            ``values``, or else the only key whose values are lists of numbers of one length.
+            ``values``, or else the only key whose values are mostly lists of numbers of one length.
+        selection: Which other keys are read.
         truncate_times: Cut timestamps that are finer than microseconds, instead of refusing them.
     """
 
@@ -68,20 +54,41 @@ class JsonlSource:
         *,
         id_column: str | None = None,
         vectors: Mapping[str, str] | None = None,
+        selection: Selection = Selection(),  # noqa: B008 - frozen
         truncate_times: bool = False,
     ) -> None:
         self.path = Path(path)
         self._id_column = id_column
         self._vectors = vectors
+        self._selection = selection
         self._truncate_times = truncate_times
-        self._seen: _Seen | None = None
+        self._known: Seen | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the file has no line, good or bad.
+
+        Raises:
+            ConfigError: The file cannot be read.
+        """
+        return not self._seen.rows and self._seen.bad is None
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether ids are row numbers: never."""
+        return False
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The keys of its records."""
+        return list(self._seen.columns)
 
     def schema(self, existing: CollectionSpec | None = None) -> SourceSchema:
         """What the file holds, found by reading all of it once; lines that cannot be read count for nothing.
 
-        Ids are int64 where each of them is an integer. Types are those of
-        :class:`~vecbridge.sources.inference.Observed`; text is never taken for a timestamp, and lists of
-        numbers are json where the vectors were guessed.
+        Ids are int64 where most of them are integers. Types are those of
+        :class:`~vecbridge.sources.inference.Observed`; text is taken for a timestamp only where dead letters
+        hold timestamps, and lists of numbers are json where the vectors were guessed.
 
         Args:
             existing: The collection that the records go into: its types hold, and it says what the vectors
@@ -91,27 +98,51 @@ class JsonlSource:
             ConfigError: The file cannot be read.
             SchemaError: There is no id, or no vector, in any line.
         """
-        if self._seen is None:
-            self._seen = self._read_all()
         seen = self._seen
-        # most rows decide, so that one bad line is a dead letter and does not change the schema
-        candidates = {key: length for (key, length), count in seen.lengths.items() if 2 * count > seen.rows}
-        id_column = choose_id(seen.columns, self._id_column)
-        vectors = choose_vectors(candidates, self._vectors, existing)
-        columns = {id_column: "id"} | vectors
-        for key in seen.columns.keys() - columns.keys():
-            columns[key] = field_name(key, columns.values())
-        found = {
-            columns[key]: observed.type
-            for key, observed in seen.columns.items()
-            if key != id_column and key not in vectors
-        }
+        if not seen.rows:
+            why = f": {seen.bad.source}: {seen.bad.error}" if seen.bad is not None else ""
+            raise SchemaError(f"{self.path}: no line of it is a record{why}")
+        try:
+            id_column = choose_id(seen.columns, self._id_wanted())
+            candidates = seen.candidates(self._selection)
+            vectors = choose_vectors(candidates, self._vectors_wanted(), existing, self._seen.described)
+        except SchemaError as exc:
+            raise SchemaError(f"{self.path}: {exc}") from None
+        names = field_names(seen.columns, {id_column: "id"} | vectors, existing)
+        return self._schema(id_column, vectors, candidates, names, existing)
+
+    def _schema(
+        self,
+        id_column: str,
+        vectors: Mapping[str, str],
+        candidates: Mapping[str, Candidate],
+        names: Mapping[str, str],
+        existing: CollectionSpec | None,
+    ) -> SourceSchema:
+        known = set() if existing is None else {each.name for each in existing.fields}
+        dropped = further_vectors(candidates, vectors, self._selection, known)
+        found: dict[str, FieldType] = {}
+        untyped = set()
+        for key, column in self._seen.columns.items():
+            if key == id_column or key in vectors or key in dropped:
+                continue
+            if not self._selection.keeps(key, names[key]):
+                continue
+            if column.sample is None:
+                if existing is not None and names[key] not in known:
+                    dropped[key] = "no row has a value"
+                    continue
+                untyped.add(names[key])
+            found[names[key]] = column.field_type
         chosen = self._vectors is not None or existing is not None
         return SourceSchema(
-            "int64" if 2 * seen.whole_numbers[id_column] > seen.rows else "string",
-            {vectors[key]: candidates[key] for key in vectors},
+            self._id_type(id_column, existing),
+            dims(candidates, vectors, existing),
             field_types(found, existing, vectors_chosen=chosen),
-            {key: name for key, name in columns.items() if key != name},
+            {key: name for key, name in names.items() if key != name},
+            dropped,
+            untyped=frozenset(untyped),
+            notes=() if chosen else guessed_lists(found),
         )
 
     def batches(
@@ -121,7 +152,8 @@ class JsonlSource:
 
         Args:
             spec: The collection that they go into.
-            on_dead_letter: Receives each line that cannot be taken; its source is ``file:line``.
+            on_dead_letter: Receives each line that cannot be taken; its source is ``file:line``, or the
+                number of the element in an array. Its record has the names of the collection's columns.
             batch_rows: Rows a batch, at most.
 
         Yields:
@@ -131,16 +163,20 @@ class JsonlSource:
             ConfigError: The file cannot be read.
             SchemaError: There is no id, or no vector, in any line.
         """
-        names = self.schema(spec).columns
+        name_of = self._names(self.schema(spec), spec)
+        columns = set(spec.column_names)
         records: list[dict[str, Any]] = []
         origins: list[str | None] = []
         for origin, record, is_letter in self._records(on_dead_letter):
-            if not is_letter:
-                record = {key: value for key, value in record.items() if value is not None}
-            renamed = {names.get(key, key): value for key, value in record.items()}
+            renamed = {
+                name: value
+                for key, value in record.items()
+                if (name := name_of(key, is_letter)) is not None
+                and (value is not None or (is_letter and name in columns))
+            }
             problem = _problem(renamed, spec)
             if problem:
-                on_dead_letter(DeadLetter(_plain_id(renamed.get("id")), origin, problem, record))
+                on_dead_letter(DeadLetter(_plain_id(renamed.get("id")), origin, problem, renamed))
                 continue
             records.append(renamed)
             origins.append(origin)
@@ -148,6 +184,21 @@ class JsonlSource:
                 yield from checked(spec, self._columns(records, spec), origins, on_dead_letter)
                 records, origins = [], []
         yield from checked(spec, self._columns(records, spec), origins, on_dead_letter)
+
+    def _names(self, schema: SourceSchema, spec: CollectionSpec) -> Callable[[str, bool], str | None]:
+        """What a key of a record, or of a dead letter, is called in the collection; None if not read."""
+
+        @cache  # for each key of each record
+        def name_of(key: str, is_letter: bool) -> str | None:
+            # a dead letter has the collection's names already
+            own = is_letter and key in spec.column_names
+            name = key if own else schema.columns.get(key, key)
+            if name == "id" or name in schema.vectors or name in schema.fields:
+                return name
+            is_read = key not in schema.dropped and self._selection.keeps(key, name)
+            return name if is_read else None
+
+        return name_of
 
     def _columns(self, records: Sequence[Mapping[str, Any]], spec: CollectionSpec) -> dict[str, Any]:
         columns: dict[str, Any] = {"id": [record["id"] for record in records]}
@@ -161,32 +212,73 @@ class JsonlSource:
             ]
         return columns
 
+    def _lines(self) -> Iterator[Line]:
+        return read_elements(self.path) if is_one_document(self.path) else read_lines(self.path)
+
     def _records(self, on_dead_letter: OnDeadLetter) -> Iterator[tuple[str, dict[str, Any], bool]]:
         """Where each record stands, the record, and whether it is that of a dead letter."""
+        number = 0
         try:
-            for line in read_lines(self.path):
-                origin = f"{self.path}:{line.number}"
+            for line in self._lines():
+                number = line.number
+                origin = f"{self.path}:{number}"
                 try:
                     if line.data is None:
                         raise ValueError("the line is too long")
-                    yield origin, *_unwrapped(parse_object(line.data))
+                    record, is_letter = _unwrapped(parse_object(line.data))
                 except ValueError as exc:
                     on_dead_letter(DeadLetter(None, origin, f"not a record: {exc}"))
+                    continue
+                yield origin, record, is_letter
         except OSError as exc:
-            raise ConfigError(f"{self.path}: {exc.strerror}") from exc
+            if not number:
+                raise ConfigError(f"{self.path}: {exc.strerror}") from exc
+            self._ends_early(number, exc.strerror or str(exc), on_dead_letter)
+        except ValueError as exc:  # of an array: where the next element begins is unknown
+            self._ends_early(number, str(exc), on_dead_letter)
 
-    def _read_all(self) -> _Seen:
-        seen = _Seen()
-        for _, record, _ in self._records(_ignore):
+    def _ends_early(self, number: int, why: str, on_dead_letter: OnDeadLetter) -> None:
+        error = f"the records from here on cannot be read: {why}"
+        on_dead_letter(DeadLetter(None, f"{self.path}:{number + 1}", error))
+
+    @property
+    def _seen(self) -> Seen:
+        if self._known is None:
+            self._known = self._read_all()
+        return self._known
+
+    def _read_all(self) -> Seen:
+        seen = Seen()
+
+        def note(letter: DeadLetter) -> None:  # batches() passes all of them on
+            seen.bad = seen.bad or letter
+
+        for place, record, is_letter in self._records(note):
             seen.rows += 1
+            seen.has_letters |= is_letter
             for key, value in record.items():
-                seen.columns.setdefault(key, Observed()).add(value)
-                seen.whole_numbers[key] += type(value) is int
-                if _is_vector(value):
-                    seen.lengths[key, len(value)] += 1
-        if not seen.rows:
-            raise SchemaError(f"{self.path}: no line of it is a record")
+                seen.columns.setdefault(key, ColumnSeen()).add(value, place, is_letter=is_letter)
         return seen
+
+    def _id_wanted(self) -> str | None:
+        """The column of the ids that was named; in dead letters they are called ``id``."""
+        renamed = self._seen.has_letters and self._id_column not in self._seen.columns
+        return None if renamed else self._id_column
+
+    def _vectors_wanted(self) -> Mapping[str, str] | None:
+        """The columns of vectors that were named; in dead letters they have the names of their fields."""
+        if self._vectors is None or not self._seen.has_letters:
+            return self._vectors
+        known = self._seen.columns
+        return {key if key in known else name: name for key, name in self._vectors.items()}
+
+    def _id_type(self, id_column: str, existing: CollectionSpec | None) -> IdType:
+        column = self._seen.columns[id_column]
+        if existing is not None:
+            fitting = column.whole_numbers if existing.id_type == "int64" else column.texts
+            if fitting:
+                return existing.id_type
+        return "int64" if 2 * column.whole_numbers > self._seen.rows else "string"
 
 
 def _problem(record: Mapping[str, Any], spec: CollectionSpec) -> str | None:
@@ -217,8 +309,8 @@ def _id_problem(key: Any, id_type: IdType) -> str | None:
 
 
 def _vector_problem(value: Any, vector: VectorField) -> str | None:
-    if not _is_vector(value):
-        return f"{vector.name!r} is not a list of numbers"
+    if not is_vector(value):
+        return f"vector {vector.name!r} is {shown(value)}, not a list of numbers"
     if len(value) != vector.dim:
         return f"vector {vector.name!r} has {len(value)} dimensions, not {vector.dim}"
     try:
@@ -227,11 +319,6 @@ def _vector_problem(value: Any, vector: VectorField) -> str | None:
     except OverflowError:
         finite = False
     return None if finite else f"vector {vector.name!r} has a number beyond float32"
-
-
-def _is_vector(value: Any) -> bool:
-    """A list of numbers; True is none, although Python counts it as one."""
-    return isinstance(value, list) and bool(value) and set(map(type, value)) <= _NUMBERS
 
 
 def _unwrapped(record: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -245,7 +332,3 @@ def _unwrapped(record: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 
 def _plain_id(key: Any) -> str | int | None:
     return key if isinstance(key, str | int) else None
-
-
-def _ignore(letter: DeadLetter) -> None:
-    """The schema's pass is silent: reading names the bad lines."""

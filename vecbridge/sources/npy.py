@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from vecbridge.errors import ConfigError
+from vecbridge.errors import ConfigError, SchemaError
 from vecbridge.schema import CollectionSpec
 from vecbridge.sources.deadletters import OnDeadLetter
 from vecbridge.sources.inference import SourceSchema
@@ -29,23 +29,41 @@ class NpySource:
 
     def __init__(self, path: str | os.PathLike[str], *, first_id: int = 0) -> None:
         self.path = Path(path)
-        self._first_id = first_id
+        self.first_id = first_id
         try:
             self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as exc:
             raise ConfigError(f"{self.path}: not a .npy file that can be read: {exc}") from exc
-        if (
-            not isinstance(self._array, np.ndarray)
-            or self._array.ndim != 2
-            or self._array.dtype.kind not in "fiu"
-        ):
+        is_array = isinstance(self._array, np.ndarray) and self._array.dtype.kind in "fiu"
+        if not is_array or (self._array.ndim != 2 and self._array.shape != (0,)):
             raise ConfigError(f"{self.path}: not an (n, dim) array of numbers")
 
     def __len__(self) -> int:
         return len(self._array)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the array has no row."""
+        return not len(self)
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether ids are row numbers: always."""
+        return True
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """It has none but the vectors."""
+        return []
+
     def schema(self, existing: CollectionSpec | None = None) -> SourceSchema:
-        """int64 ids, the field ``vector``, no scalars; or the ids and the vector field of the collection."""
+        """int64 ids, the field ``vector``, no scalars; or the ids and the vector field of the collection.
+
+        Raises:
+            SchemaError: The array is empty, and has no dim.
+        """
+        if self._array.ndim != 2:
+            raise SchemaError(f"{self.path}: the array is empty")
         dim = int(self._array.shape[1])
         if existing is None:
             return SourceSchema("int64", {"vector": dim}, {})
@@ -68,7 +86,7 @@ class NpySource:
             with np.errstate(over="ignore"):  # what overflows becomes Inf, which the check refuses
                 values = np.array(self._array[start : start + batch_rows], np.float32)
             rows = range(start, start + len(values))
-            ids = [row + self._first_id for row in rows]
+            ids = [row + self.first_id for row in rows]
             columns = {
                 "id": ids if spec.id_type == "int64" else [str(each) for each in ids],
                 spec.vector.name: values,

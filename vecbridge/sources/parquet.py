@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,35 +14,41 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vecbridge.errors import ConfigError, SchemaError
-from vecbridge.records import arrow_type, stamped
-from vecbridge.schema import CollectionSpec, FieldType, VectorField
-from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter, as_text
-from vecbridge.sources.inference import (
-    SourceSchema,
-    arrow_field_type,
-    as_type,
+from vecbridge.errors import ConfigError, SchemaError, suggestion
+from vecbridge.records import stamped
+from vecbridge.schema import CollectionSpec, FieldType, IdType
+from vecbridge.sources.choosing import (
+    Candidate,
+    Selection,
     choose_id,
     choose_vectors,
-    field_name,
-    field_types,
-    is_list,
-    is_text,
-    plain_type,
+    dims,
+    field_names,
+    further_vectors,
+    usual_id,
 )
+from vecbridge.sources.conversion import (
+    all_null_columns,
+    decoded,
+    field_column,
+    id_column,
+    id_type_of,
+    is_json_text,
+    is_number_list,
+    note_on,
+    storage_type,
+    type_as_read,
+    vector_column,
+    why_dropped,
+)
+from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
+from vecbridge.sources.inference import SourceSchema, field_types, guessed_lists, is_text, plain_type
+from vecbridge.sources.observing import shown
+from vecbridge.sources.pandasindex import PandasIndex
 from vecbridge.sources.rows import checked, row_values, taken
 
 _UNREADABLE: Final = (OSError, pa.ArrowException)  # broken pages, codecs that are not built in
 _SAMPLE_ROWS: Final = 1000
-#: By its own type, the other types as which a column is read where the collection has them.
-_ALSO_READ_AS: Final[dict[FieldType, frozenset[FieldType]]] = {
-    "int64": frozenset({"float64"}),
-    "timestamp": frozenset({"string"}),
-    "list<string>": frozenset({"json"}),
-    "list<int64>": frozenset({"list<float64>", "json"}),
-    "list<float64>": frozenset({"json"}),
-}
-_TEXT_IS_READ_AS: Final = frozenset({"timestamp", "json"})
 
 
 class ParquetSource:
@@ -50,14 +57,20 @@ class ParquetSource:
     Types: bool; integers become int64; floats float64; strings, and dictionaries of them, string; timestamps
     with a time zone timestamp; lists of strings list<string>; lists of numbers list<int64> and list<float64>,
     or json where the vectors were guessed; timestamps without a time zone, dates, times and decimals the text
-    that Arrow prints, so that nothing is rounded; structs, maps and other lists json. Binary columns have no
-    type here: ``schema().dropped`` names them.
+    that Arrow prints, so that nothing is rounded; durations int64; structs, maps and other lists json, in
+    which bytes are ``{"$binary": base64}``. Binary columns have no type here: ``schema().dropped`` names
+    them, and columns that look like a second vector. A json field of the collection takes any column.
+
+    Without a column of ids, the index that pandas wrote with the frame is taken if it has a name or is text;
+    otherwise ids are row numbers.
 
     Args:
         path: The file.
         id_column: The column of the ids; None looks for ``id``, ``_id``, ``ID``, ``key`` and ``uuid``.
         vectors: {column: vector field}; None takes ``vector``, ``embedding``, ``embeddings``, ``emb`` or
-            ``values``, or else the only column that holds lists of floats of one length.
+            ``values``, or else the only column that holds lists of floats, most of one length.
+        selection: Which other columns are read.
+        first_id: Id of the first row where ids are row numbers.
         truncate_times: Cut timestamps that are finer than microseconds, instead of refusing them.
 
     Raises:
@@ -70,55 +83,107 @@ class ParquetSource:
         *,
         id_column: str | None = None,
         vectors: Mapping[str, str] | None = None,
+        selection: Selection = Selection(),  # noqa: B008 - frozen
+        first_id: int = 0,
         truncate_times: bool = False,
     ) -> None:
         self.path = Path(path)
+        self.first_id = first_id
         self._id_column = id_column
         self._vectors = vectors
+        self._selection = selection
         self._truncate_times = truncate_times
         try:
             with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
                 self._arrow: pa.Schema = file.schema_arrow
+                self._rows: int = file.metadata.num_rows
+                untyped = {each.name for each in self._arrow if pa.types.is_null(each.type)}
+                self._all_null = untyped | all_null_columns(file.metadata)
                 self._sample: pa.RecordBatch | None = next(file.iter_batches(_SAMPLE_ROWS), None)
         except _UNREADABLE as exc:
             raise ConfigError(f"{self.path}: not a Parquet file that can be read: {exc}") from exc
+        self._index = PandasIndex.of(self._arrow)
+        self._lengths: dict[str, Counter[int]] = {}
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the file has no row."""
+        return not self._rows
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether ids are row numbers."""
+        return self._id is None and self._range() is None
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The names of its columns."""
+        return list(self._arrow.names)
 
     def schema(self, existing: CollectionSpec | None = None) -> SourceSchema:
-        """What the file holds, from its schema; a list column's length is looked up in its first rows.
+        """What the file holds, from its schema; a list column's length is looked up in its first values.
 
         Args:
             existing: The collection that the rows go into: its types hold where the columns can be read as
                 them, and it says what the vectors are where they have its names.
 
         Raises:
-            SchemaError: There is no id, or no vector; or a timestamp without a time zone for a field that is
-                one with it.
+            SchemaError: There is no vector, or no id of the name given; or a timestamp without a time zone
+                for a field that is one with it.
         """
         if len(set(self._arrow.names)) != len(self._arrow.names):
             raise SchemaError(f"{self.path}: a column name comes twice")
-        id_column = choose_id(self._arrow.names, self._id_column)
-        candidates = {name: dim for name in self._arrow.names if (dim := self._length(name))}
-        vectors = choose_vectors(candidates, self._vectors, existing)
+        try:
+            key = self._id
+            candidates = self._candidates(key)
+            vectors = choose_vectors(candidates, self._vectors, existing, self._described)
+            taken_names = vectors if key is None else {key: "id"} | vectors
+            names = field_names(self._arrow.names, taken_names, existing)
+            return self._schema(key, vectors, candidates, names, existing)
+        except SchemaError as exc:
+            raise SchemaError(f"{self.path}: {exc}") from None
+
+    def _schema(
+        self,
+        key: str | None,
+        vectors: Mapping[str, str],
+        candidates: Mapping[str, Candidate],
+        names: Mapping[str, str],
+        existing: CollectionSpec | None,
+    ) -> SourceSchema:
         known = {} if existing is None else {field.name: field.type for field in existing.fields}
-        columns, found, dropped = {id_column: "id"} | vectors, {}, {}
-        for name in self._arrow.names:
-            if name in columns:
+        dropped = self._unnamed_levels(key) | further_vectors(
+            candidates, vectors, self._selection, set(known)
+        )
+        found: dict[str, FieldType] = {}
+        notes = [] if (note := self._id_note(key)) is None else [note]
+        for column in self._arrow:
+            name = names[column.name]
+            read = column.name not in {key, *vectors, *dropped}
+            if not read or not self._selection.keeps(column.name, name):
                 continue
-            type = _field_type(self._arrow.field(name).type)
+            all_null = column.name in self._all_null
+            type = type_as_read(column, known.get(name), all_null=all_null)
             if type is None:
-                dropped[name] = f"{self._arrow.field(name).type} has no vecbridge type"
-                continue
-            columns[name] = field_name(name, columns.values())
-            found[columns[name]] = _type_for(self._arrow.field(name), type, known.get(columns[name]))
-        id_type = plain_type(self._arrow.field(id_column).type)
+                dropped[column.name] = why_dropped(column.type)
+            elif all_null and existing is not None and name not in known:
+                dropped[column.name] = "no row has a value"
+            else:
+                found[name] = type
+                notes += [note] if (note := note_on(column.name, column.type)) else []
         chosen = self._vectors is not None or existing is not None
         return SourceSchema(
-            "int64" if pa.types.is_integer(id_type) else "string",
-            {vectors[name]: candidates[name] for name in vectors},
+            self._id_type(key, existing),
+            dims(candidates, vectors, existing),
             field_types(found, None, vectors_chosen=chosen),
-            {column: name for column, name in columns.items() if column != name},
+            {column: name for column, name in names.items() if column != name},
             dropped,
             stamped(self._sample) if self._sample is not None else None,
+            frozenset(names[column] for column in self._all_null if names[column] in found),
+            (*notes, *(() if chosen else guessed_lists(found))),
         )
 
     def batches(
@@ -138,13 +203,19 @@ class ParquetSource:
         Raises:
             SchemaError: There is no id, or no vector.
         """
-        columns = self.schema(spec).columns
-        names = {name: columns.get(name, name) for name in self._arrow.names}
-        wanted = {name: each for name, each in names.items() if each in spec.column_names}
+        schema = self.schema(spec)
+        read = {"id", *schema.vectors, *schema.fields} & set(spec.column_names)
+        names = {name: schema.columns.get(name, name) for name in self._arrow.names}
+        wanted = {column: name for column, name in names.items() if name in read}
+        is_json = {
+            wanted[column]: is_json_text(self._arrow.field(column).type, self._texts(column))
+            for column in wanted
+            if schema.fields.get(wanted[column]) == "json"
+        }
         start = 0
         for part in self._parts(list(wanted), batch_rows, on_dead_letter):
             renamed = part.rename_columns([wanted[name] for name in part.schema.names])
-            yield from self._checked(renamed, spec, start, on_dead_letter)
+            yield from self._checked(renamed, spec, start, is_json, on_dead_letter)
             start += part.num_rows
 
     def _parts(
@@ -166,23 +237,34 @@ class ParquetSource:
                 start += part.num_rows
 
     def _checked(
-        self, part: pa.RecordBatch, spec: CollectionSpec, start: int, on_dead_letter: OnDeadLetter
+        self,
+        part: pa.RecordBatch,
+        spec: CollectionSpec,
+        start: int,
+        is_json: Mapping[str, bool],
+        on_dead_letter: OnDeadLetter,
     ) -> Iterator[pa.RecordBatch]:
         origins: list[str | None] = [f"{self.path}:{start + row}" for row in range(part.num_rows)]
         problems: dict[int, str] = {}
-        named = choose_id(self._arrow.names, self._id_column)
-        columns: dict[str, Any] = {"id": _ids(part.column("id"), spec.id_type, problems, named, start)}
+        raw = {name: decoded(column) for name, column in zip(part.schema.names, part.columns, strict=True)}
+        if "id" not in raw:
+            raw["id"] = self._numbers(start, part.num_rows, spec.id_type)
+        columns: dict[str, Any] = {"id": id_column(raw["id"], spec.id_type, problems)}
         for vector in spec.vectors:
-            if vector.name in part.schema.names:
-                columns[vector.name] = _vectors(part.column(vector.name), vector, problems)
+            if vector.name in raw:
+                columns[vector.name] = vector_column(raw[vector.name], vector, problems)
         for each in spec.fields:
-            if each.name in part.schema.names:
-                column = _decoded(part.column(each.name))
-                if each.type == "timestamp":
-                    columns[each.name] = _timestamps(column, truncate=self._truncate_times)
-                else:
-                    columns[each.name] = _scalars(column, each.type, problems)
-        raw = dict(zip(part.schema.names, part.columns, strict=True))
+            if each.name in raw:
+                columns[each.name] = field_column(
+                    raw[each.name],
+                    each.type,
+                    each.name,
+                    problems,
+                    truncate_times=self._truncate_times,
+                    json_text=is_json.get(each.name, True),
+                )
+                if each.type == "json":
+                    raw[each.name] = columns[each.name]
         for row, error in sorted(problems.items()):
             record = row_values(raw, row, spec)
             on_dead_letter(DeadLetter(_plain_id(record["id"]), origins[row], error, record))
@@ -192,129 +274,117 @@ class ParquetSource:
             columns = taken(columns, keep)
         yield from checked(spec, columns, origins, on_dead_letter)
 
-    def _length(self, name: str) -> int | None:
-        """The length of a column of float lists, None where it is not one."""
-        type = plain_type(self._arrow.field(name).type)
-        if not is_list(type) or not pa.types.is_floating(type.value_type):
-            return None
-        if pa.types.is_fixed_size_list(type):
-            return int(type.list_size)
-        if self._sample is None:
-            return None
-        lengths = pc.drop_null(pc.list_value_length(self._sample.column(name)))
-        common = pc.mode(lengths).to_pylist()
-        # most rows decide, so that one bad row is a dead letter and does not hide the column
-        return int(common[0]["mode"]) if common and 2 * common[0]["count"] > len(lengths) else None
+    # ------------------------------------------------------------------------------------------- ids
 
+    @cached_property
+    def _id(self) -> str | None:
+        """The column of the ids; None where they are row numbers or pandas' range.
 
-def _field_type(type: pa.DataType) -> FieldType | None:
-    """The type of a field that keeps a column; what has no type of its own is text."""
-    if (own := arrow_field_type(type)) is not None:
-        return own
-    type = plain_type(type)
-    is_text = pa.types.is_null(type) or pa.types.is_decimal(type) or pa.types.is_temporal(type)
-    return "string" if is_text else None
+        Raises:
+            SchemaError: There is no column of the name given.
+        """
+        names = [name for name in self._arrow.names if name not in self._selection.drop]
+        if self._id_column is not None:
+            is_range = self._index.range is not None and self._index.range[0] == self._id_column
+            return None if is_range else choose_id(names, self._id_column)
+        return usual_id(names) or self._index.ids(self._sample, names)
 
+    def _range(self) -> tuple[str | None, int, int] | None:
+        """Pandas' range index, if it has a name; others are what every frame has."""
+        found = self._index.range
+        return None if found is None or found[0] is None or self._id is not None else found
 
-def _ids(column: pa.Array, id_type: str, problems: dict[int, str], name: str, start: int) -> pa.Array:
-    column = _decoded(column)
-    wanted = pa.int64() if id_type == "int64" else pa.string()
-    if column.type == pa.uint64() and id_type == "int64":
-        return _narrowed(column, problems, "the id")
-    same = pa.types.is_integer(column.type) if id_type == "int64" else is_text(column.type)
-    if not same:
-        usual = pa.types.is_integer(column.type) or is_text(column.type)
-        wanted_type = f"the collection's are {id_type}" if usual else "text or whole numbers are wanted"
-        first = f"row {start} has {column[0].as_py()!r}"
-        raise SchemaError(f"column {name!r}: the ids are {column.type}, and {wanted_type}: {first}")
-    return column.cast(wanted)
+    def _numbers(self, start: int, count: int, id_type: IdType) -> pa.Array:
+        _, first, step = self._range() or (None, self.first_id, 1)
+        ids = pa.array(first + step * np.arange(start, start + count, dtype=np.int64))
+        return ids if id_type == "int64" else ids.cast(pa.string())
 
-
-def _vectors(
-    column: pa.Array, vector: VectorField, problems: dict[int, str]
-) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """float32 of shape (n, dim); rows at fault are zero and noted."""
-    type = column.type
-    if not is_list(type) or not (
-        pa.types.is_floating(type.value_type) or pa.types.is_integer(type.value_type)
-    ):
-        raise SchemaError(f"vector {vector.name!r} is {type}, not a list of numbers")
-    lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
-    right = lengths == vector.dim
-    values = np.zeros((len(column), vector.dim), np.float32)
-    flat = pc.list_flatten(column.filter(pa.array(right)))
-    with np.errstate(over="ignore"):  # what overflows becomes Inf, which the check refuses
-        numbers = flat.to_numpy(zero_copy_only=False).astype(np.float32)  # a null is NaN
-    values[right] = numbers.reshape(-1, vector.dim)
-    for row in np.flatnonzero(~right).tolist():
-        has = "is null" if lengths[row] < 0 else f"has {lengths[row]} dimensions, not {vector.dim}"
-        problems.setdefault(row, f"vector {vector.name!r} {has}")
-    return values
-
-
-def _type_for(column: pa.Field, type: FieldType, wanted: FieldType | None) -> FieldType:
-    """The type as which a column is read: that of the field, if it can be."""
-    plain = plain_type(column.type)
-    if wanted == "timestamp" and pa.types.is_timestamp(plain) and plain.tz is None:
+    def _id_type(self, key: str | None, existing: CollectionSpec | None) -> IdType:
+        if key is None:
+            return "int64" if existing is None else existing.id_type
+        column = self._arrow.field(key)
+        if (type := id_type_of(column)) is not None:
+            return type
+        first = "" if self._sample is None else f": row 0 has {self._sample.column(key)[0].as_py()!r}"
         raise SchemaError(
-            f"column {column.name!r} has no time zone, which a timestamp needs: "
-            "pyarrow.compute.assume_timezone() gives it one"
+            f"column {key!r} is {column.type}, and ids are whole numbers or text{first}: "
+            "name another column with id_column="
         )
-    others = _TEXT_IS_READ_AS if is_text(plain) else _ALSO_READ_AS.get(type, frozenset())
-    return wanted if wanted is not None and (wanted in others or pa.types.is_null(plain)) else type
 
+    def _id_note(self, key: str | None) -> str | None:
+        if (found := self._range()) is not None:
+            return f"{self.path}: ids are pandas' index {found[0]!r}"
+        if key is None:
+            last = self.first_id + self._rows - 1
+            return (
+                f"{self.path}: ids are row numbers, {self.first_id} to {last}, because no column is called id"
+            )
+        is_level = self._id_column is None and key in self._index.columns
+        return f"{self.path}: ids are pandas' index {self._index.columns[key] or key!r}" if is_level else None
 
-def _scalars(column: pa.Array, type: FieldType, problems: dict[int, str]) -> Any:
-    if type == "json":
-        values = column.to_pylist()
-        return values if is_text(column.type) else [_json(value) for value in values]
-    if type == "int64" and column.type == pa.uint64():
-        return _narrowed(column, problems, "a value")
-    if type == "float64" and pa.types.is_integer(column.type):
-        return _as_floats(column, problems)
-    if type == "string" and (pa.types.is_temporal(column.type) or pa.types.is_decimal(column.type)):
-        return column.cast(pa.string())
-    if type.startswith("list<") and is_list(column.type):
-        own = _field_type(column.type)
-        if column.type.value_type == pa.uint64() or (own, type) == ("list<int64>", "list<float64>"):
-            return column.to_pylist()  # each row is looked at: an integer may be too large, or inexact
-        return column.cast(arrow_type(type)) if own == type else column
-    if type == "float64" and column.type == pa.float16():
-        return column.cast(pa.float32())
-    return column
+    def _unnamed_levels(self, key: str | None) -> dict[str, str]:
+        return {
+            column: "it is pandas' index, which has no name"
+            for column, name in self._index.columns.items()
+            if name is None and column != key and not self._selection.insists_on(column)
+        }
 
+    # --------------------------------------------------------------------------------------- vectors
 
-def _timestamps(column: pa.Array, *, truncate: bool) -> Any:
-    if is_text(column.type):
-        return [as_type(value, "timestamp", truncate_times=truncate) for value in column.to_pylist()]
-    if truncate and pa.types.is_timestamp(column.type) and column.type.unit == "ns":
-        return pc.floor_temporal(column, unit="microsecond")
-    return column
+    def _candidates(self, key: str | None) -> dict[str, Candidate]:
+        found = {}
+        rows = 0 if self._sample is None else self._sample.num_rows
+        for column in self._arrow:
+            if column.name == key or column.name in self._selection.drop or not is_number_list(column.type):
+                continue
+            if lengths := self._known_lengths(column):
+                type = plain_type(storage_type(column.type)).value_type
+                found[column.name] = Candidate(lengths, rows, pa.types.is_integer(type))
+        return found
 
+    def _known_lengths(self, column: pa.Field) -> Counter[int]:
+        """How many rows have a list of each length, in the first rows where any has one."""
+        if column.name not in self._lengths:
+            type = plain_type(storage_type(column.type))
+            lengths = Counter[int]({type.list_size: 0} if pa.types.is_fixed_size_list(type) else {})
+            for part in self._values(column.name):
+                counts = pc.value_counts(pc.drop_null(pc.list_value_length(decoded(part)))).to_pylist()
+                lengths.update({each["values"]: each["counts"] for each in counts if each["values"]})
+                if lengths:
+                    break
+            self._lengths[column.name] = lengths
+        return self._lengths[column.name]
 
-def _as_floats(column: pa.Array, problems: dict[int, str]) -> pa.Array:
-    floats = column.cast(pa.float64(), safe=False)
-    back = floats.cast(column.type, safe=False)
-    inexact = pc.fill_null(pc.not_equal(back, column), False)
-    for row in np.flatnonzero(inexact.to_numpy(zero_copy_only=False)).tolist():
-        problems.setdefault(row, f"{column[row].as_py()} has no exact float64")
-    return floats
+    def _values(self, column: str) -> Iterator[pa.Array]:
+        """One column, its first rows first."""
+        if self._sample is None:
+            return
+        yield self._sample.column(column)
+        if self._sample.num_rows < self._rows:
+            try:
+                with pq.ParquetFile(self.path) as file:
+                    for part in file.iter_batches(_SAMPLE_ROWS, columns=[column]):
+                        yield part.column(0)
+            except _UNREADABLE:  # batches() says which rows cannot be read
+                return
 
+    def _texts(self, column: str) -> pa.Array | None:
+        """The first values of a column of text."""
+        if not is_text(plain_type(storage_type(self._arrow.field(column).type))):
+            return None
+        return next((part for part in self._values(column) if part.null_count < len(part)), None)
 
-def _narrowed(column: pa.Array, problems: dict[int, str], what: str) -> pa.Array:
-    """uint64 as int64; values beyond it are noted, and null."""
-    beyond = pc.fill_null(pc.greater(column, pa.scalar(2**63 - 1, pa.uint64())), False)
-    for row in np.flatnonzero(beyond.to_numpy(zero_copy_only=False)).tolist():
-        problems.setdefault(row, f"{what} is beyond int64")
-    return pc.if_else(beyond, pa.scalar(None, pa.uint64()), column).cast(pa.int64())
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-
-
-def _json(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False, default=as_text)
+    def _described(self, name: str) -> str:
+        if name not in self._arrow.names:
+            return f"no column {name!r}{suggestion(name, self._arrow.names)}"
+        type = self._arrow.field(name).type
+        row = 0
+        for part in self._values(name):
+            for number in np.flatnonzero(part.is_valid().to_numpy(zero_copy_only=False))[:1].tolist():
+                found = shown(decoded(part)[number].as_py())
+                return f"column {name!r} is {type}, not lists of numbers: row {row + number} has {found}"
+            row = 0 if part is self._sample else row + len(part)
+        return f"column {name!r} ({type}) is null in every row"
 
 
 def _plain_id(key: Any) -> str | int | None:

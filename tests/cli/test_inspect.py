@@ -118,7 +118,7 @@ def test_doctor_reports_working_stores_packages_and_model(run: Run, store: str) 
     packages = {each["name"]: each for each in found["packages"]}
     assert packages["faiss-cpu"]["state"] == "ok"
     for each in packages.values():
-        assert each["state"] == "ok" or "pip install 'vecbridge[" in each["detail"]
+        assert each["state"] == "ok" or "pip install '.[" in each["detail"]
     [model] = found["model"]
     assert (model["name"], model["state"]) == ("bundled", "ok")
     assert "256 dimensions" in model["detail"]

@@ -208,7 +208,7 @@ def test_the_page_embeds_its_pictures_and_escapes_text(run: Run, pictures: Path)
     assert "<script" not in page
     assert "onerror=&#34;" in page
     assert "<img src=x" not in page
-    assert "title &lt;&gt; &#x27;&lt;b&gt;&#x27;" in page
+    assert "title &lt;&gt; &#39;&lt;b&gt;&#39;" in page
     assert page.count('src="data:image/jpeg;base64,') == 1  # only the picture that has a title
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     for named in ("faiss:./s", "photos", "bundled", "cosine"):

@@ -194,6 +194,31 @@ def test_times_are_readable_in_the_table_and_the_page_and_exact_in_json(run: Run
     assert found["filter"] == {"field": "modified", "op": ">", "value": "2024-01-01T00:00:00.000000Z"}
 
 
+def test_the_table_shows_dates_and_no_byte_counts_unless_they_are_asked_for(run: Run, photos: str) -> None:
+    table = run("search", "a dog", "--store", photos).out
+    assert "bytes" not in table.splitlines()[0].split()
+    assert re.search(r"\b20\d\d-\d\d-\d\d\b", table)
+    assert "UTC" not in table
+    whole = run("search", "a dog", "--store", photos, "--include", "bytes,modified").out
+    assert whole.splitlines()[0].split() == ["#", "score", "id", "bytes", "modified"]
+    assert re.search(r" \d+  20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\S* UTC", whole)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"format": "png", "bytes": 7, "modified": 1_715_947_200}, ["png", "2024-05-17"]),
+        ({"format": "png", "bytes": 7, "modified": 1 << 62}, ["png", str(1 << 62)]),
+        ({"bytes": 7, "modified": 1_715_947_200}, ["7", "1715947200"]),  # fields of somebody else
+    ],
+)
+def test_seconds_that_index_once_wrote_are_dates_too(fields: dict[str, Any], shown: list[str]) -> None:
+    table, hidden = hits_table([Hit("a", 0.5, fields)], list(fields), width=80, all_fields=False)
+    lines = [list(column.cells) for column in table.columns[3:]]
+    assert [str(cell) for [cell] in lines] == shown
+    assert hidden == []
+
+
 # ------------------------------------------------------------------------------------------------- page
 
 

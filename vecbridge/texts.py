@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import unicodedata
+from dataclasses import is_dataclass
 from typing import Final
 
 NOT_VISIBLE: Final = "(no visible text)"
@@ -44,6 +46,41 @@ def one_line(text: str, limit: int) -> str:
         ('two lines o…', '(no visible text)')
     """
     return cut(" ".join(text.split()), limit) if is_visible(text) else NOT_VISIBLE
+
+
+def shown(value: object) -> str:
+    """A value in an error message: its repr, cut where it is long or deep, and never an error itself.
+
+    A dataclass is shown as its ``str`` says, or by its name, also in a list or a dict: its repr lists parts
+    that only the code knows.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Part:
+        ...     number: int
+        >>> shown("a"), shown([Part(1)])
+        ("'a'", '[a Part]')
+    """
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # an int of more than 4,300 digits
+        return f"a value of type {type(value).__name__}"
+
+
+class _Short(reprlib.Repr):
+    """Called with what is no number, string or container of Python's."""
+
+    def repr_instance(self, value: object, level: int) -> str:
+        if isinstance(value, type) or not is_dataclass(value):
+            return super().repr_instance(value, level)
+        if type(value).__str__ is object.__str__:
+            return f"a {type(value).__name__}"
+        return cut(str(value), self.maxother)
+
+
+_SHORT: Final = _Short()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 
 
 def cut(text: str, limit: int) -> str:

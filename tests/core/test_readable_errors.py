@@ -13,7 +13,7 @@ import pytest
 import vecbridge as vb
 from vecbridge import field
 from vecbridge.errors import SchemaError, UnsupportedError, VecbridgeError
-from vecbridge.filters import And, Not, to_dict
+from vecbridge.filters import And, In, Not, to_dict
 from vecbridge.schema import EmbedderIdentity
 from vecbridge.texts import shown
 
@@ -127,6 +127,11 @@ def test_specs_that_differ_are_compared_in_words() -> None:
 def test_a_filter_is_shown_as_people_write_it(filter: Any, text: str) -> None:
     assert str(filter) == text
     assert str(UnsupportedError("x", f"the filter {filter}")).count(text) == 1
+
+
+@pytest.mark.parametrize("node", [And(5), And([field("a") == 1]), In("a", 5)], ids=["int", "list", "in"])  # type: ignore[arg-type]
+def test_a_node_of_something_else_is_no_error_of_its_own(node: Any) -> None:
+    assert str(node) == "…"
 
 
 def test_a_deep_filter_is_cut() -> None:

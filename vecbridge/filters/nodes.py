@@ -198,7 +198,7 @@ def _sentence(node: object, levels: int) -> str:
     match node:
         case Cmp(name, op, value):
             return f"{name} {op} {_value(value)}"
-        case In(name, values):
+        case In(name, tuple(values)):
             return f"{name} in ({_listed(map(_value, values), len(values), ', ')})"
         case Contains(name, value):
             return f"contains({name}, {_value(value)})"
@@ -206,13 +206,13 @@ def _sentence(node: object, levels: int) -> str:
             return f"{name} is null"
         case IsEmpty(name):
             return f"is_empty({name})"
-        case And(items) | Or(items) if levels:
+        case And(tuple(items)) | Or(tuple(items)) if levels:
             inner = (_sentence(each, levels - 1) for each in items)
             word = " and " if isinstance(node, And) else " or "
             return f"({_listed(inner, len(items), word)})" if items else "all" if word == " and " else "none"
         case Not(item) if levels:
             return f"not {_sentence(item, levels - 1)}"
-        case _:
+        case _:  # deeper, or a node of something else
             return "…" if isinstance(node, Filter) else shown(node)
 
 

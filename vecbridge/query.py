@@ -105,7 +105,8 @@ def require_include(include: object) -> None:
     """
     if not (include == "all" if isinstance(include, str) else isinstance(include, Sequence)):
         raise SchemaError(
-            f'include={shown(include)}: "all" for every column, a list of column names, or () for none'
+            f'include={shown(include)}: "all" for every column, or a list of column names, '
+            "() for none of them"
         )
 
 

@@ -185,8 +185,8 @@ def test_cells(value: object, shown: str) -> None:
 
 def test_sizes() -> None:
     assert [output.size(n) for n in (0, 999, 1000, 3_400_000, 5e12)] == [
-        "0 B",
-        "999 B",
+        "0 bytes",
+        "999 bytes",
         "1.0 kB",
         "3.4 MB",
         "5.0 TB",

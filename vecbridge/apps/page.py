@@ -95,6 +95,7 @@ def _tile(rank: int, tile: Tile, pictures: _Pictures) -> dict[str, Any]:
         "named": named,
         "id": "" if tile.id == tile.caption else tile.id,
         "fields": list(_fields(tile)),
+        "paths": PATH_FIELDS,
     }
 
 

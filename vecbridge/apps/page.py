@@ -78,6 +78,7 @@ def _section(section: Section, pictures: _Pictures) -> dict[str, Any]:
     return {
         "source": pictures.source(section.picture),
         "title": section.title if section.picture else texts.one_line(section.title, _LONGEST_TEXT),
+        "named": section.picture is not None,
         "condition": section.condition,
         "tiles": [_tile(rank, each, pictures) for rank, each in enumerate(section.tiles, 1)],
     }

@@ -15,7 +15,7 @@ from vecbridge.query import Hit
 # Fields that may say where a record's picture lies; `path` is what `vecbridge index` writes.
 PATH_FIELDS: Final = ("path", "file", "file_name", "image")
 # What `vecbridge index` notes about files; a sheet shows it only to those who ask for it.
-FILE_FIELDS: Final = ("width", "height", "format", "bytes", "modified", "line", "path", "sha256")
+FILE_FIELDS: Final = ("modified", "width", "height", "format", "bytes", "line", "path", "sha256")
 _CAPTION_FIELDS: Final = ("name", "title", "caption")
 # Families with accents, as Linux and macOS name their files; Pillow's own font has ASCII alone.
 _FONTS: Final = (

@@ -40,12 +40,11 @@ def hits_table(
         The table, and the fields that have values but did not fit.
     """
     values = {name: [(hit.record or {}).get(name) for hit in hits] for name in fields}
-    formatted = output.cell if all_fields else _short_cell
-    cells = {name: list(map(formatted, column)) for name, column in values.items()}
     of_files = not all_fields and _OF_FILES.issubset(fields)
-    if of_files and "modified" in values:
-        cells["modified"] = [_modified(value) for value in values["modified"]]
+    cells = {name: list(map(output.cell if all_fields else _short_cell, values[name])) for name in fields}
     wanted = list(fields)
+    if of_files:
+        cells["modified"] = list(map(_modified, values["modified"]))
     if not all_fields:
         dropped = _NOT_LISTED if of_files else ()
         wanted = sorted((name for name in fields if any(cells[name]) and name not in dropped), key=_rank)
@@ -56,7 +55,7 @@ def hits_table(
         len(str(len(hits)))
         + max(map(len, scores))
         + 2 * _GAP
-        + min(_column_width("id", ids, widest), width // 3)
+        + min(_column_width("id", ids, widest), width // 2)
     )
     shown = wanted if all_fields else _fitting(wanted, cells, width - taken_width, widest)
     numeric = [name for name in shown if _is_numeric(values[name]) and not (of_files and name == "modified")]

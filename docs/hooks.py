@@ -8,6 +8,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+WIDE = {"migration-matrix.md", "support-matrix.md"}
 IN_REPOSITORY, IN_SITE = "../benchmarks/results/", "results/"
 
 
@@ -19,6 +20,8 @@ def on_files(files: Files, *, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Leads links to where the files are in the site."""
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Leads links to where the files are in the site; gives wide tables the room of the table of contents."""
+    if page.file.src_uri in WIDE:
+        page.meta["hide"] = ["toc"]
     return markdown.replace(f"]({IN_REPOSITORY}", f"]({IN_SITE}")

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+
+from vecbridge.cli.main import app, main
 
 ROOT = Path(__file__).resolve().parent.parent
+EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"])
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(<!-- not run -->\n)?```python\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
@@ -46,29 +52,144 @@ def test_the_examples_of_a_page_run_one_after_the_other(page: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
 
 
-COMMANDS = re.compile(r"```(python|sh)\n(.*?)```", re.DOTALL)
+BLOCKS = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SERVER = "# needs a server"  # how the first line of a block begins whose commands cannot be run here
+USAGE_ERROR = typer.BadParameter.__bases__[0]  # of the click that typer brings along
+COMMENT = re.compile(r"\s+# .*$")
+# What the commands of the pages expect to find.
+FILES = f"""{PICTURES}
+import json
+from pathlib import Path
+import pyarrow as pa
+import pyarrow.parquet as pq
+folder = Path("home/Pictures")
+(folder / "more").mkdir(parents=True)
+for number, name in enumerate(("beach.jpg", "sunset.png", "more/car.jpg")):
+    Image.new("RGB", (96, 64), (200, 60 * number, 40)).save(folder / name)
+lines = [{{"file_name": "beach.jpg", "year": 2021}}, {{"file_name": "sunset.png", "year": 1999}}]
+(folder / "metadata.jsonl").write_text("".join(json.dumps(line) + chr(10) for line in lines))
+Image.new("RGB", (96, 64), (200, 0, 40)).save("car.jpg")
+pq.write_table(pa.table({{"id": ["a", "b"], "vector": [[1.0, 0.0], [0.0, 1.0]]}}), "vectors.parquet")
+"""
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if "```sh\n" in page.read_text("utf-8")], ids=name_of
-)
+def blocks(page: Path) -> list[tuple[str, list[str]]]:
+    """The fenced blocks of a page: language, lines."""
+    return [(language, text.splitlines()) for language, text in BLOCKS.findall(page.read_text("utf-8"))]
+
+
+def commands(page: Path) -> list[str]:
+    """The lines of all shell blocks, whether they need a server or not, without comments."""
+    lines = [line for language, block in blocks(page) if language == "sh" for line in block]
+    return [COMMENT.sub("", line) for line in lines if line and not line.startswith("#")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory and a home with pictures, where no setting of the machine reaches."""
+    for name in [name for name in os.environ if name.startswith(("VECBRIDGE_", "XDG_", "COLUMNS"))]:
+        monkeypatch.delenv(name)
+    program = tmp_path / "bin" / "vecbridge"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m vecbridge "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    finish(sys.executable, "-c", FILES)
+    return tmp_path
+
+
+def finish(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, (command[-1], done.stderr)
+
+
+def run_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs a command: in this process, where the imports are paid once, or in a shell where it needs one."""
+    if re.search(r"[|>$*]", line):
+        finish("bash", "-euo", "pipefail", "-c", line)
+        return
+    name, *arguments = shlex.split(line)
+    assert name == "vecbridge", line
+    with pytest.raises(SystemExit) as ended:
+        main([str(Path(each).expanduser()) if each.startswith("~") else each for each in arguments])
+    assert ended.value.code in (0, None), (line, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
 def test_the_commands_of_a_page_run_line_by_line_after_the_examples_before_them(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("faiss")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    blocks = COMMANDS.findall(page.read_text("utf-8"))
-    last = max(number for number, (language, _) in enumerate(blocks) if language == "sh")
-    for language, text in blocks[: last + 1]:
-        lines = text.splitlines() if language == "sh" else [text]
+    pytest.importorskip("onnxruntime")
+    runnable = [
+        (language, lines)
+        for language, lines in blocks(page)
+        if language == "python" or (language == "sh" and not lines[0].startswith(SERVER))
+    ]
+    last = max((number for number, (language, _) in enumerate(runnable) if language == "sh"), default=-1)
+    for language, lines in runnable[: last + 1]:
+        if language == "python":
+            finish(sys.executable, "-c", "\n".join(lines))
+            continue
         for line in lines:
-            command = [sys.executable, "-c", line]
-            if language == "sh":
-                name, *arguments = shlex.split(line)
-                assert name == "vecbridge"
-                command = [sys.executable, "-m", "vecbridge", *arguments]
-            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-            assert done.returncode == 0, (line, done.stderr)
+            if line.startswith("pip "):  # installing takes minutes
+                assert extras_of(line) <= EXTRAS, line
+            else:
+                run_line(line, capsys)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
+def test_every_command_of_a_page_has_options_and_arguments_that_exist(page: Path) -> None:
+    for line in commands(page):
+        if not line.startswith("pip "):
+            parse(line)
+
+
+@pytest.mark.parametrize("line", ["vecbridge serch x", "vecbridge list --no-such", "vecbridge plan", "ls"])
+def test_a_command_that_does_not_exist_would_be_noticed(line: str) -> None:
+    with pytest.raises((USAGE_ERROR, AssertionError)):
+        parse(line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_command_stands_in_a_block_that_is_checked(page: Path) -> None:
+    unchecked = [line for language, lines in blocks(page) if language != "sh" for line in lines]
+    assert [line for line in unchecked if line.startswith("vecbridge ")] == []
+
+
+@pytest.mark.parametrize("suffix", [".md", ".py", ".toml"])
+def test_nothing_says_to_install_from_a_package_index_what_is_not_there(suffix: str) -> None:
+    folders = [ROOT / name for name in ("docs", "examples", "tests", "vecbridge", "benchmarks")]
+    files = [*ROOT.glob(f"*{suffix}"), *(path for folder in folders for path in folder.rglob(f"*{suffix}"))]
+    assert files
+    install = re.compile("pip install[^\n`]*" + "vecbridge")
+    lines = [line for path in files for line in path.read_text("utf-8").splitlines()]
+    assert [line for line in lines if install.search(line.replace("checkout of vecbridge", ""))] == []
+    said = [line for line in lines if re.search(r"pip install '\.\[\w", line)]
+    assert [line for line in said if not extras_of(line) <= EXTRAS] == []
+
+
+def extras_of(line: str) -> set[str]:
+    """The extras that a line of pip installs from a folder."""
+    found = re.search(r"\.\[([\w,-]+)\]", line.replace("\\", ""))
+    assert found, line
+    return set(found[1].split(","))
+
+
+def parse(line: str) -> None:
+    """Parses a command of vecbridge as far as it can be without running it.
+
+    Raises:
+        UsageError: No such command, option or argument.
+    """
+    name, *arguments = shlex.split(line.partition(" > ")[0].partition(" | ")[0])
+    assert name == "vecbridge", line
+    group: Any = typer.main.get_command(app)
+    with group.context_class(group, info_name="vecbridge") as context:
+        name, command, rest = group.resolve_command(context, arguments)
+        command.make_context(name, rest, parent=context)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -96,6 +96,16 @@ class UnknownOptionError(ConfigError):
     """An option that the store does not have."""
 
 
+def install_hint(*extras: str) -> str:
+    """What to type to install extras. No package index has vecbridge yet, so that pip reads a checkout.
+
+    Example:
+        >>> install_hint("faiss", "onnx")
+        "pip install '.[faiss,onnx]' in a checkout of vecbridge"
+    """
+    return f"pip install '.[{','.join(extras)}]' in a checkout of vecbridge"
+
+
 class MissingDependencyError(VecbridgeError, ImportError):
     """A package that this feature needs is not installed.
 
@@ -105,7 +115,7 @@ class MissingDependencyError(VecbridgeError, ImportError):
     """
 
     def __init__(self, package: str, *, extra: str) -> None:
-        super().__init__(f"{package} is not installed: pip install 'vecbridge[{extra}]'")
+        super().__init__(f"{package} is not installed: {install_hint(extra)}")
         self.package = package
         self.extra = extra
 

@@ -12,12 +12,22 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, get_args
 
 from vecbridge.errors import SchemaError
+from vecbridge.texts import shown
 
 Quantizer = Literal["pq", "sq", "bq", "rq"]
 
 
+class _Described:
+    """Shows an index as people write it."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return describe(self)  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, slots=True)
-class Auto:
+class Auto(_Described):
     """The backend's own choice, and the default; the stored spec says Auto, too.
 
     Example:
@@ -31,7 +41,7 @@ class Auto:
 
 
 @dataclass(frozen=True, slots=True)
-class Flat:
+class Flat(_Described):
     """Exact search over every vector.
 
     Example:
@@ -45,7 +55,7 @@ class Flat:
 
 
 @dataclass(frozen=True, slots=True)
-class IVFFlat:
+class IVFFlat(_Described):
     """Inverted lists of whole vectors.
 
     Attributes:
@@ -69,7 +79,7 @@ class IVFFlat:
 
 
 @dataclass(frozen=True, slots=True)
-class IVFSQ8:
+class IVFSQ8(_Described):
     """Inverted lists of vectors scalar-quantised to 8 bits a component.
 
     Attributes:
@@ -93,7 +103,7 @@ class IVFSQ8:
 
 
 @dataclass(frozen=True, slots=True)
-class IVFPQ:
+class IVFPQ(_Described):
     """Inverted lists of product-quantised vectors.
 
     Attributes:
@@ -124,7 +134,7 @@ class IVFPQ:
 
 
 @dataclass(frozen=True, slots=True)
-class HNSW:
+class HNSW(_Described):
     """A navigable small-world graph.
 
     Attributes:
@@ -156,7 +166,7 @@ class HNSW:
             _between("ef", self.ef, 1, 1_000_000)
         if self.quantizer is not None and self.quantizer not in get_args(Quantizer):
             raise SchemaError(
-                f"quantizer {self.quantizer!r}: one of {', '.join(get_args(Quantizer))} or None"
+                f"quantizer {shown(self.quantizer)}: one of {', '.join(get_args(Quantizer))} or None"
             )
 
     @property
@@ -166,7 +176,7 @@ class HNSW:
 
 
 @dataclass(frozen=True, slots=True)
-class SCANN:
+class SCANN(_Described):
     """Inverted lists of vectors in codes of 4 bits, the best of which are compared whole.
 
     Attributes:
@@ -190,11 +200,11 @@ class SCANN:
     def __post_init__(self) -> None:
         _between("nlist", self.nlist, 1, 65_536)
         if not isinstance(self.with_raw_data, bool):
-            raise SchemaError(f"with_raw_data={self.with_raw_data!r}: True or False")
+            raise SchemaError(f"with_raw_data={shown(self.with_raw_data)}: True or False")
 
 
 @dataclass(frozen=True, slots=True)
-class DISKANN:
+class DISKANN(_Described):
     """A graph (Vamana) on the disk of the server, with compressed vectors in memory.
 
     Example:
@@ -208,7 +218,7 @@ class DISKANN:
 
 
 @dataclass(frozen=True, slots=True)
-class Other:
+class Other(_Described):
     """A foreign index that vecbridge can describe and search, but not create.
 
     Attributes:
@@ -265,11 +275,11 @@ def from_dict(values: Mapping[str, Any]) -> IndexParams:
         SchemaError: An unknown kind or parameter.
     """
     if not isinstance(values, Mapping):
-        raise SchemaError(f"an index is a JSON object, not {values!r}")
+        raise SchemaError(f"an index is a JSON object, not {shown(values)}")
     params = dict(values)
     kind = params.pop("kind", None)
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise SchemaError(f"index kind {kind!r}: one of {', '.join(_KINDS)}")
+        raise SchemaError(f"index kind {shown(kind)}: one of {', '.join(_KINDS)}")
     try:
         return _KINDS[kind](**params)
     except TypeError as exc:
@@ -278,4 +288,4 @@ def from_dict(values: Mapping[str, Any]) -> IndexParams:
 
 def _between(name: str, value: int, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise SchemaError(f"{name}={value!r}: a whole number from {low} to {high}")
+        raise SchemaError(f"{name}={shown(value)}: a whole number from {low} to {high}")

@@ -77,7 +77,7 @@ def matching(filter: Filter, columns: Columns, backend: str) -> pa.BooleanArray:
             containing = pc.fill_null(columns.contains(name, value), False)
             return pc.and_not(pc.is_valid(columns.column(name)), containing)
         case _:
-            raise UnsupportedError(backend, f"the filter {filter!r}")
+            raise UnsupportedError(backend, f"the filter {filter}")
 
 
 def _combined(

@@ -16,6 +16,7 @@ from vecbridge.errors import Failure, SchemaError
 from vecbridge.filters import AnyFilter
 from vecbridge.indexes import IndexParams
 from vecbridge.schema import EmbedderIdentity
+from vecbridge.texts import shown
 
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 #: Which columns are returned beside the id: ``"all"``, or names; an empty sequence is none.
@@ -87,14 +88,14 @@ class Query:
             if value is None and name != "k":
                 continue
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise SchemaError(f"{name}={value!r}: a whole number from 1")
+                raise SchemaError(f"{name}={shown(value)}: a whole number from 1")
             object.__setattr__(self, name, int(value))
         for name in ("min_score", "max_distance"):
             bound = getattr(self, name)
             if bound is not None and (
                 isinstance(bound, bool) or not isinstance(bound, int | float | np.floating)
             ):
-                raise SchemaError(f"{name}={bound!r}: a number")
+                raise SchemaError(f"{name}={shown(bound)}: a number")
         require_include(self.include)
 
 
@@ -106,7 +107,8 @@ def require_include(include: object) -> None:
     """
     if not (include == "all" if isinstance(include, str) else isinstance(include, Sequence)):
         raise SchemaError(
-            f'include={include!r}: "all" for every column, or a list of column names, () for none of them'
+            f'include={shown(include)}: "all" for every column, or a list of column names, '
+            "() for none of them"
         )
 
 

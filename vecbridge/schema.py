@@ -14,6 +14,7 @@ from vecbridge import indexes, names
 from vecbridge.errors import SchemaError, suggestion
 from vecbridge.identity import EmbedderIdentity as EmbedderIdentity
 from vecbridge.indexes import Auto, IndexParams
+from vecbridge.texts import shown
 
 FieldType = Literal[
     "bool", "int64", "float64", "string", "timestamp", "list<string>", "list<int64>", "list<float64>", "json"
@@ -102,11 +103,14 @@ class Field:
 
     def __post_init__(self) -> None:
         if not isinstance(self.indexed, bool):
-            raise SchemaError(f"field {self.name!r}: indexed={self.indexed!r}: True or False")
+            raise SchemaError(f"field {self.name!r}: indexed={shown(self.indexed)}: True or False")
         if self.type not in get_args(FieldType):
             raise SchemaError(
-                f"field {self.name!r}: type {self.type!r} is none of {', '.join(get_args(FieldType))}"
+                f"field {self.name!r}: type {shown(self.type)} is none of {', '.join(get_args(FieldType))}"
             )
+
+    def __str__(self) -> str:
+        return self.type
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +145,12 @@ class VectorField:
 
     def __post_init__(self) -> None:
         if isinstance(self.dim, bool) or not isinstance(self.dim, int) or not 1 <= self.dim <= MAX_DIM:
-            raise SchemaError(f"vector {self.name!r}: dim={self.dim!r}: a whole number from 1 to {MAX_DIM}")
+            raise SchemaError(
+                f"vector {self.name!r}: dim={shown(self.dim)}: a whole number from 1 to {MAX_DIM}"
+            )
         if not isinstance(self.index, IndexParams):
             raise SchemaError(
-                f"vector {self.name!r}: index={self.index!r}: one of vecbridge's, such as HNSW()"
+                f"vector {self.name!r}: index={shown(self.index)}: one of vecbridge's, such as HNSW()"
             )
         if self.index.kind == "ivf_pq" and self.dim % cast(indexes.IVFPQ, self.index).m:
             raise SchemaError(f"vector {self.name!r}: IVFPQ m does not divide dim={self.dim}")
@@ -153,6 +159,10 @@ class VectorField:
                 f"vector {self.name!r}: dim={self.dim}, but {self.embedder.model} makes {self.embedder.dim}"
             )
         object.__setattr__(self, "metric", _metric(self.metric))
+
+    def __str__(self) -> str:
+        model = f", of {self.embedder.model} ({self.embedder.revision[:12]})" if self.embedder else ""
+        return f"{self.dim} dimensions, {self.metric}, {self.index}{model}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +203,15 @@ class CollectionSpec:
         if not names.COLLECTION.fullmatch(self.name):
             raise SchemaError(f"collection name {self.name!r}: a small letter, then up to 40 of a-z 0-9 _")
         if self.id_type not in get_args(IdType):
-            raise SchemaError(f"id_type={self.id_type!r}: 'string' or 'int64'")
+            raise SchemaError(f"id_type={shown(self.id_type)}: 'string' or 'int64'")
         if not isinstance(self.namespaced, bool):
-            raise SchemaError(f"namespaced={self.namespaced!r}: True or False")
+            raise SchemaError(f"namespaced={shown(self.namespaced)}: True or False")
         if not self.vectors:
             raise SchemaError(f"collection {self.name!r} has no vector field")
         _check_names(self)
+
+    def __str__(self) -> str:
+        return f"the spec of {self.name!r}"
 
     @classmethod
     def single(
@@ -387,7 +400,7 @@ def _metric(metric: Metric | str) -> Metric:
     try:
         return Metric(metric)
     except ValueError:
-        raise SchemaError(f"metric {metric!r}: one of {', '.join(Metric)}") from None
+        raise SchemaError(f"metric {shown(metric)}: one of {', '.join(Metric)}") from None
 
 
 def _check_names(spec: CollectionSpec) -> None:

@@ -2,7 +2,7 @@
 
 Try it out, in the directory of this file::
 
-    pip install haystack-ai 'vecbridge[faiss]'
+    pip install haystack-ai '../..[faiss]'
 
     from haystack_store import VecbridgeDocumentStore, VecbridgeEmbeddingRetriever
     store = VecbridgeDocumentStore("faiss:./vectors#documents", dim=384)

@@ -2,7 +2,7 @@
 
 Try it out, in the directory of this file::
 
-    pip install langchain-core 'vecbridge[faiss]'
+    pip install langchain-core '../..[faiss]'
 
     from langchain_store import VecbridgeVectorStore
     store = VecbridgeVectorStore.from_texts(texts, embedding, url="faiss:./vectors#documents")

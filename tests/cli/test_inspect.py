@@ -118,7 +118,7 @@ def test_doctor_reports_working_stores_packages_and_model(run: Run, store: str) 
     packages = {each["name"]: each for each in found["packages"]}
     assert packages["faiss-cpu"]["state"] == "ok"
     for each in packages.values():
-        assert each["state"] == "ok" or "pip install 'vecbridge[" in each["detail"]
+        assert each["state"] == "ok" or "pip install '.[" in each["detail"]
     [model] = found["model"]
     assert (model["name"], model["state"]) == ("bundled", "ok")
     assert "256 dimensions" in model["detail"]
@@ -185,8 +185,8 @@ def test_cells(value: object, shown: str) -> None:
 
 def test_sizes() -> None:
     assert [output.size(n) for n in (0, 999, 1000, 3_400_000, 5e12)] == [
-        "0 B",
-        "999 B",
+        "0 bytes",
+        "999 bytes",
         "1.0 kB",
         "3.4 MB",
         "5.0 TB",

@@ -194,6 +194,31 @@ def test_times_are_readable_in_the_table_and_the_page_and_exact_in_json(run: Run
     assert found["filter"] == {"field": "modified", "op": ">", "value": "2024-01-01T00:00:00.000000Z"}
 
 
+def test_the_table_shows_dates_and_no_byte_counts_unless_they_are_asked_for(run: Run, photos: str) -> None:
+    table = run("search", "a dog", "--store", photos).out
+    assert "bytes" not in table.splitlines()[0].split()
+    assert re.search(r"\b20\d\d-\d\d-\d\d\b", table)
+    assert "UTC" not in table
+    whole = run("search", "a dog", "--store", photos, "--include", "bytes,modified").out
+    assert whole.splitlines()[0].split() == ["#", "score", "id", "bytes", "modified"]
+    assert re.search(r" \d+  20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\S* UTC", whole)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"format": "png", "bytes": 7, "modified": 1_715_947_200}, ["2024-05-17", "png"]),
+        ({"format": "png", "bytes": 7, "modified": 1 << 62}, [str(1 << 62), "png"]),
+        ({"bytes": 7, "modified": 1_715_947_200}, ["1715947200", "7"]),  # fields of somebody else
+    ],
+)
+def test_seconds_that_index_once_wrote_are_dates_too(fields: dict[str, Any], shown: list[str]) -> None:
+    table, hidden = hits_table([Hit("a", 0.5, fields)], list(fields), width=80, all_fields=False)
+    lines = [list(column.cells) for column in table.columns[3:]]
+    assert [str(cell) for [cell] in lines] == shown
+    assert hidden == []
+
+
 # ------------------------------------------------------------------------------------------------- page
 
 
@@ -206,9 +231,9 @@ def test_the_page_embeds_its_pictures_and_escapes_text(run: Run, pictures: Path)
     assert ran.code == 0
     page = Path("p.html").read_text("utf-8")
     assert "<script" not in page
-    assert "onerror=&quot;" in page
+    assert "onerror=&#34;" in page
     assert "<img src=x" not in page
-    assert "title &lt;&gt; &#x27;&lt;b&gt;&#x27;" in page
+    assert "title &lt;&gt; &#39;&lt;b&gt;&#39;" in page
     assert page.count('src="data:image/jpeg;base64,') == 1  # only the picture that has a title
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     for named in ("faiss:./s", "photos", "bundled", "cosine"):

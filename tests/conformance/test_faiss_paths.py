@@ -7,7 +7,7 @@ import pytest
 from vecbridge.testing.cases import CASES
 from vecbridge.testing.suite import TestRecall as Recall
 
-pytest.importorskip("faiss", reason="pip install 'vecbridge[faiss]'")
+pytest.importorskip("faiss", reason="pip install '.[faiss]'")
 from vecbridge.stores.faiss import lists, search
 
 [FAISS] = [each for each in CASES if each.id == "faiss"]

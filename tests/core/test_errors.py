@@ -78,7 +78,7 @@ def test_python_handlers_of_import_and_timeout_errors_catch_ours() -> None:
 
 def test_a_missing_dependency_prints_the_line_to_type() -> None:
     error = errors.MissingDependencyError("pymilvus", extra="milvus")
-    assert str(error) == "pymilvus is not installed: pip install 'vecbridge[milvus]'"
+    assert str(error) == "pymilvus is not installed: pip install '.[milvus]' in a checkout of vecbridge"
 
 
 def test_only_what_can_pass_by_itself_is_retryable() -> None:

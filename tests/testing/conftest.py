@@ -7,4 +7,4 @@ from importlib.util import find_spec
 import pytest
 
 if find_spec("weaviate") is None:  # importing it here would warn of authlib, and warnings are errors
-    pytest.skip("pip install 'vecbridge[weaviate]'", allow_module_level=True)
+    pytest.skip("pip install '.[weaviate]'", allow_module_level=True)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from vecbridge import texts
 from vecbridge.errors import MissingDependencyError
 from vecbridge.query import Hit
 
 # Fields that may say where a record's picture lies; `path` is what `vecbridge index` writes.
 PATH_FIELDS: Final = ("path", "file", "file_name", "image")
 # What `vecbridge index` notes about files; a sheet shows it only to those who ask for it.
-FILE_FIELDS: Final = ("width", "height", "format", "bytes", "modified", "line", "path")
+FILE_FIELDS: Final = ("modified", "width", "height", "format", "bytes", "line", "path", "sha256")
 _CAPTION_FIELDS: Final = ("name", "title", "caption")
 # Families with accents, as Linux and macOS name their files; Pillow's own font has ASCII alone.
 _FONTS: Final = (
@@ -27,6 +28,7 @@ _FONTS: Final = (
 _BOLD_FONTS: Final = ("DejaVuSans-Bold.ttf", "LiberationSans-Bold.ttf", "NotoSans-Bold.ttf", "Arial Bold.ttf")
 
 NO_PICTURE: Final = "no picture here"
+_LONGEST_TEXT: Final = 300
 _INK: Final = (28, 32, 38)
 _GREY: Final = (105, 113, 124)
 _PAPER: Final = (246, 247, 249)
@@ -51,7 +53,7 @@ class Tile:
         caption: What it is called.
         values: Its fields, (name, value).
         picture: Its picture, where that can be found on this machine.
-        text: What it says, if it is a text and no picture.
+        text: What it says, if it is a text and no picture; None where it is none.
     """
 
     id: str
@@ -59,7 +61,7 @@ class Tile:
     caption: str
     values: tuple[tuple[str, Any], ...] = ()
     picture: Path | None = None
-    text: str = ""
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +107,11 @@ def tile(hit: Hit, fields: Sequence[str]) -> Tile:
     """
     record = hit.record or {}
     key = str(hit.id)
-    texts = {name: value for name, value in record.items() if isinstance(value, str) and value}
-    picture = None if texts.get("format") == "text" else _picture(texts)
-    text = texts.get("text", "") if picture is None else ""
-    caption = next((texts[name] for name in _CAPTION_FIELDS if name in texts), Path(key).name or key)
+    strings = {name: value for name, value in record.items() if isinstance(value, str) and value}
+    picture = None if strings.get("format") == "text" else _picture(strings)
+    is_text = picture is None and (record.get("format") == "text" or "text" in strings)
+    text = strings.get("text", "") if is_text else None
+    caption = next((strings[name] for name in _CAPTION_FIELDS if name in strings), Path(key).name or key)
     values = tuple((name, record[name]) for name in fields if record.get(name) is not None)
     return Tile(key, hit.score, caption, values, picture, text)
 
@@ -170,7 +173,8 @@ def _draw_tile(image: Any, pen: _Pen, tile: Tile, left: int, top: int) -> None:
     box = (left, top, left + _TILE - 1, top + _TILE - 1)
     pen.draw.rounded_rectangle(box, radius=12, fill=_CARD, outline=_LINE)
     if tile.picture is None or not _paste(image, tile.picture, (left + 10, top + 10), _TILE - 20):
-        for number, line in enumerate(pen.wrapped(tile.text or NO_PICTURE, 13, _TILE - 24)[:7]):
+        text = NO_PICTURE if tile.text is None else texts.one_line(tile.text, _LONGEST_TEXT)
+        for number, line in enumerate(pen.wrapped(text, 13, _TILE - 24)[:7]):
             pen.write((left + 12, top + 12 + 17 * number), line, 13, _GREY, width=_TILE - 20)
     pen.write((left + 2, top + _TILE + 7), tile.caption, 15, width=_TILE - 4)
     pen.write((left + 2, top + _TILE + 26), f"{tile.score:.3f}", 13, _GREY)
@@ -251,10 +255,10 @@ def _ascii(text: str) -> str:
     return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
 
 
-def _picture(texts: dict[str, str]) -> Path | None:
+def _picture(strings: dict[str, str]) -> Path | None:
     for name in PATH_FIELDS:
-        if name in texts and "\0" not in texts[name]:
-            path = Path(texts[name])
+        if name in strings and "\0" not in strings[name]:
+            path = Path(strings[name])
             try:
                 if path.is_file():
                     return path

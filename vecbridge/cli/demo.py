@@ -63,7 +63,7 @@ def demo(
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
-    """Index the bundled pictures and search them; nothing is downloaded.
+    """Index the bundled pictures and search them, offline.
 
     Writes a FAISS store, a contact sheet (demo.png) and an HTML page (demo.html).
     A second run replaces them.

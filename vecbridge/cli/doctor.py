@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vecbridge.cli import output
 from vecbridge.cli.common import DeviceOption, DtypeOption, JsonOption, load_settings
-from vecbridge.errors import MissingDependencyError, VecbridgeError
+from vecbridge.errors import MissingDependencyError, VecbridgeError, install_hint
 
 if TYPE_CHECKING:
     from vecbridge.settings import Settings
@@ -106,7 +106,7 @@ def _package(name: str, extra: str) -> Check:
     try:
         return Check(name, "ok", version(name))
     except PackageNotFoundError:
-        return Check(name, "absent", f"not installed: pip install 'vecbridge[{extra}]'")
+        return Check(name, "absent", f"not installed: {install_hint(extra)}")
 
 
 def _devices(settings: Settings) -> list[Check]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
+from vecbridge import timestamps
 from vecbridge.apps.contact_sheet import FILE_FIELDS
 from vecbridge.cli import output
 from vecbridge.query import Hit
@@ -16,6 +19,9 @@ from vecbridge.query import Hit
 _GAP: Final = 2
 _NARROWEST: Final = 4
 _WIDEST: Final = 40
+# Fields by which collections that `vecbridge index` made are known, and of these what no list of hits needs.
+_OF_FILES: Final = {"format", "bytes", "modified"}
+_NOT_LISTED: Final = ("bytes", "sha256")
 
 
 def hits_table(
@@ -27,13 +33,21 @@ def hits_table(
         hits: At least one.
         fields: Names of the fields of their records, in order.
         width: Columns of the terminal.
-        all_fields: Show every field, and fold long values; otherwise only fields that have a value and fit.
+        all_fields: Show every field whole, and fold long values; otherwise only fields that have a value and
+            fit, times as dates, and neither the size nor the digest of a file.
 
     Returns:
         The table, and the fields that have values but did not fit.
     """
-    cells = {name: [output.cell((hit.record or {}).get(name)) for hit in hits] for name in fields}
-    wanted = list(fields) if all_fields else sorted((name for name in fields if any(cells[name])), key=_rank)
+    values = {name: [(hit.record or {}).get(name) for hit in hits] for name in fields}
+    of_files = not all_fields and _OF_FILES.issubset(fields)
+    cells = {name: list(map(output.cell if all_fields else _short_cell, values[name])) for name in fields}
+    wanted = list(fields)
+    if of_files:
+        cells["modified"] = list(map(_modified, values["modified"]))
+    if not all_fields:
+        dropped = _NOT_LISTED if of_files else ()
+        wanted = sorted((name for name in fields if any(cells[name]) and name not in dropped), key=_rank)
     ids = [output.cell(hit.id) for hit in hits]
     scores = [f"{hit.score:.4f}" for hit in hits]
     widest = max(_WIDEST, width // 4)
@@ -41,13 +55,14 @@ def hits_table(
         len(str(len(hits)))
         + max(map(len, scores))
         + 2 * _GAP
-        + min(_column_width("id", ids, widest), width // 3)
+        + min(_column_width("id", ids, widest), width // 2)
     )
     shown = wanted if all_fields else _fitting(wanted, cells, width - taken_width, widest)
-    table = _empty_table(shown, [name for name in shown if _is_numeric(name, hits)], fold=all_fields)
+    numeric = [name for name in shown if _is_numeric(values[name]) and not (of_files and name == "modified")]
+    table = _empty_table(shown, numeric, fold=all_fields)
     for row, key in enumerate(ids):
-        values = [cells[name][row] for name in shown]
-        texts = values if all_fields else [_short(value, widest) for value in values]
+        line = [cells[name][row] for name in shown]
+        texts = line if all_fields else [_short(value, widest) for value in line]
         table.add_row(str(row + 1), scores[row], Text(key), *map(Text, texts))
     return table, [name for name in wanted if name not in shown]
 
@@ -75,8 +90,20 @@ def _empty_table(names: Sequence[str], numbers: Sequence[str], *, fold: bool) ->
     return table
 
 
-def _is_numeric(name: str, hits: Sequence[Hit]) -> bool:
-    values = [(hit.record or {}).get(name) for hit in hits]
+def _short_cell(value: Any) -> str:
+    """A value as text; of a time, the date in UTC."""
+    return f"{timestamps.utc(value):%Y-%m-%d}" if isinstance(value, datetime) else output.cell(value)
+
+
+def _modified(value: Any) -> str:
+    """When a file was modified. Collections of before it was a timestamp have seconds since 1970."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        with suppress(OverflowError, ValueError, OSError):  # years that the calendar does not have
+            value = datetime.fromtimestamp(value, UTC)
+    return _short_cell(value)
+
+
+def _is_numeric(values: Sequence[Any]) -> bool:
     return all(
         value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values
     )

@@ -14,9 +14,10 @@ from importlib import import_module
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from vecbridge.cli import output
+from vecbridge.cli.examples import EXAMPLES, FIRST, epilog
 from vecbridge.errors import ConfigError, VecbridgeError
 
 DONE: Final = 0
@@ -43,7 +44,23 @@ COMMANDS: Final[dict[str, str]] = {
 }
 
 
-class Commands(TyperGroup):
+class _WithExamples:
+    """Ends the help with examples, under a heading of their own."""
+
+    epilog: str | None
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Writes the examples."""
+        if self.epilog:
+            with formatter.section("Examples"):
+                formatter.write_text(self.epilog)
+
+
+class Command(_WithExamples, TyperCommand):
+    """A command whose help ends with examples."""
+
+
+class Commands(_WithExamples, TyperGroup):
     """Imports a command when it is called; prints its errors as one line and sets the exit status."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -89,7 +106,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help: importing rich takes a fifth of a second
     pretty_exceptions_enable=False,  # its tracebacks are longer than Python's
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=epilog(FIRST),
 )
 
 
@@ -156,7 +174,7 @@ def _load(name: str) -> Any:
     single = typer.Typer(
         add_completion=False, rich_markup_mode=None, context_settings=app.info.context_settings
     )
-    single.command(name)(function)
+    single.command(name, cls=Command, epilog=epilog(EXAMPLES.get(name, ())))(function)
     return typer.main.get_command(single)
 
 

@@ -14,18 +14,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from rich import filesize
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from vecbridge import timestamps
+from vecbridge.texts import safe as safe
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
-# C0 and C1 control characters, and the marks that change the direction of text. Printed as they are, they
-# would let data control the terminal.
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _UNBOUNDED: Final = 10_000  # width of a table that goes into a pipe, so that nothing is cut
 # An argument as messages of the library name it, and the option that corresponds to it.
 _OPTIONS: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = (
@@ -171,16 +170,6 @@ def document(value: Any) -> None:
     sys.stdout.flush()
 
 
-def safe(text: str) -> str:
-    """Text with its control characters escaped, so that data cannot control the terminal.
-
-    Example:
-        >>> safe(chr(27) + "[31m") == chr(92) + "x1b[31m"
-        True
-    """
-    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
-
-
 def in_options(text: str) -> str:
     """A message of the library with options for arguments: ``--model x`` for ``model='x'``."""
     for pattern, option in _OPTIONS:
@@ -246,11 +235,7 @@ def size(count: float) -> str:
         >>> size(3_400_000)
         '3.4 MB'
     """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+    return filesize.decimal(int(count))
 
 
 def _listed(values: Sequence[Any]) -> str:

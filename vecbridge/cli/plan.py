@@ -47,7 +47,7 @@ def plan(
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
-    """Show what a migration would do, what would be lost, and how large it is.
+    """Show what a migration would do and lose, and how large it is.
 
     Nothing is written to the source or the target. Without --scan, some 1,000 records are looked at.
     """

@@ -39,7 +39,11 @@ def search(
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option("--include", metavar="FIELDS", help="Fields to show (comma-separated). Default: all."),
+        typer.Option(
+            "--include",
+            metavar="FIELDS",
+            help="Fields to show whole (comma-separated). Default: those that fit.",
+        ),
     ] = None,
     using: Annotated[
         str | None, typer.Option("--using", metavar="NAME", help="Vector field, if there are several.")

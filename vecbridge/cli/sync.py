@@ -76,10 +76,10 @@ def sync(
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
-    """Bring a copy to what its source holds: inserts, updates and deletes.
+    """Bring a copy to what its source holds now.
 
-    Reads the source once and sends what differs from the state file. Without a state file, the target
-    is read and compared too, and the file is made.
+    Reads the source once and sends what differs from the state file: inserts, updates and deletes. Without a
+    state file, the target is read and compared too, and the file is made.
 
     The same command can be run again at any time, also after an interruption.
     """

@@ -10,6 +10,7 @@ from typing import Final, Literal, get_args
 from vecbridge.embed.base import Embedder, require_dtype
 from vecbridge.embed.files import ModelFiles, locate
 from vecbridge.errors import ConfigError
+from vecbridge.texts import shown
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def embedder(
         (1, 256)
     """
     if runtime is not None and runtime not in get_args(Runtime):
-        raise ConfigError(f"runtime={runtime!r}: 'torch' or 'onnx'")
+        raise ConfigError(f"runtime={shown(runtime)}: 'torch' or 'onnx'")
     require_dtype(dtype)
     files = locate(os.fspath(model), revision=revision)
     note = BUNDLED_NOTE if files.model == "bundled" else ""
@@ -71,7 +72,7 @@ def embedder(
 
         if dtype not in ("auto", "float32"):
             raise ConfigError(
-                f"dtype={dtype!r}: ONNX models compute in their own; runtime='torch' can choose"
+                f"dtype={shown(dtype)}: ONNX models compute in their own; runtime='torch' can choose"
             )
         return OnnxEmbedder(files, device=device, batch_size=batch_size, note=note, lazy=lazy)
     from vecbridge.embed.clip import ClipEmbedder

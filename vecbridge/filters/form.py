@@ -24,9 +24,9 @@ from vecbridge.filters.nodes import (
     Or,
     Scalar,
     literal,
-    shown,
 )
 from vecbridge.filters.shape import is_branch, require_size
+from vecbridge.texts import shown
 
 
 def to_dict(filter: Filter) -> dict[str, Any]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final, Literal, NoReturn
 
 from vecbridge import timestamps
 from vecbridge.errors import SchemaError
+from vecbridge.texts import shown
 
 Op = Literal["==", "!=", "<", "<=", ">", ">="]
 Scalar = bool | int | float | str | datetime
 
+_DEEPEST: Final = 6  # levels of a filter that an error message shows
 _WIDEST: Final = 1_000  # items that & and | still copy into a new node
 
 
@@ -21,6 +23,9 @@ class _Combinable:
     """Gives every node ``&``, ``|``, ``~``; refuses ``and``, ``or``, ``not``, which no class can overload."""
 
     __slots__ = ()
+
+    def __str__(self) -> str:
+        return _sentence(self, _DEEPEST)
 
     def __and__(self, other: Filter) -> Filter:
         return And((*_merged(And, self), *_merged(And, other)))
@@ -188,6 +193,37 @@ COMPARE: Final[dict[Op, Callable[[Any, Any], bool]]] = {
 }
 
 
+def _sentence(node: object, levels: int) -> str:
+    """A filter as people write it, such as ``year >= 2020 and not contains(tags, 'sea')``."""
+    match node:
+        case Cmp(name, op, value):
+            return f"{name} {op} {_value(value)}"
+        case In(name, tuple(values)):
+            return f"{name} in ({_listed(map(_value, values), len(values), ', ')})"
+        case Contains(name, value):
+            return f"contains({name}, {_value(value)})"
+        case IsNull(name):
+            return f"{name} is null"
+        case IsEmpty(name):
+            return f"is_empty({name})"
+        case And(tuple(items)) | Or(tuple(items)) if levels:
+            inner = (_sentence(each, levels - 1) for each in items)
+            word = " and " if isinstance(node, And) else " or "
+            return f"({_listed(inner, len(items), word)})" if items else "all" if word == " and " else "none"
+        case Not(item) if levels:
+            return f"not {_sentence(item, levels - 1)}"
+        case _:  # deeper, or a node of something else
+            return "…" if isinstance(node, Filter) else shown(node)
+
+
+def _value(value: object) -> str:
+    return f"'{timestamps.readable(value)}'" if isinstance(value, datetime) else shown(value)
+
+
+def _listed(texts: Iterable[str], count: int, between: str) -> str:
+    return between.join([*islice(texts, _DEEPEST), *(["…"] if count > _DEEPEST else [])])
+
+
 def _merged(kind: type[And] | type[Or], node: Any) -> tuple[Filter, ...]:
     """The items that a node brings into an And or Or of its own kind.
 
@@ -223,15 +259,3 @@ def literal(name: str, value: Any) -> Scalar:
     raise SchemaError(
         f"field {name!r} is compared with {shown(value)}: a bool, number, str or datetime with a time zone"
     )
-
-
-def shown(value: Any) -> str:
-    """A value in an error message: its repr, cut where it is long or deep, and never an error itself."""
-    try:
-        return _SHORT.repr(value)
-    except ValueError:  # an int of more than 4,300 digits
-        return f"a value of type {type(value).__name__}"
-
-
-_SHORT: Final = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200

@@ -24,10 +24,10 @@ from vecbridge.filters.nodes import (
     Op,
     Or,
     Scalar,
-    shown,
 )
 from vecbridge.filters.shape import MAX_DEPTH, MAX_LEAVES, is_branch, require_size
 from vecbridge.schema import CollectionSpec, Field, FieldType
+from vecbridge.texts import shown
 
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1

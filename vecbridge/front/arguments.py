@@ -12,6 +12,7 @@ from vecbridge.errors import ConfigError, SchemaError
 from vecbridge.query import Include, Query, require_include
 from vecbridge.records import arrow_schema, is_records
 from vecbridge.schema import CollectionSpec
+from vecbridge.texts import shown
 
 IfExists = Literal["error", "open", "replace"]
 OnConflict = Literal["replace", "skip", "error"]
@@ -24,7 +25,7 @@ def require_if_exists(if_exists: object) -> None:
         ConfigError: Names those that there are.
     """
     if if_exists not in get_args(IfExists):
-        raise ConfigError(f"if_exists={if_exists!r}: one of {', '.join(get_args(IfExists))}")
+        raise ConfigError(f"if_exists={shown(if_exists)}: one of {', '.join(get_args(IfExists))}")
 
 
 def require_grow(grow: object, if_exists: object) -> None:
@@ -34,7 +35,9 @@ def require_grow(grow: object, if_exists: object) -> None:
         ConfigError: Says what it goes with.
     """
     if not isinstance(grow, bool) or (grow and if_exists != "open"):
-        raise ConfigError(f'grow={grow!r} with if_exists={if_exists!r}: grow=True goes with if_exists="open"')
+        raise ConfigError(
+            f'grow={shown(grow)} with if_exists={shown(if_exists)}: grow=True goes with if_exists="open"'
+        )
 
 
 def require_spec(spec: object) -> None:
@@ -65,7 +68,7 @@ def require_on_conflict(on_conflict: object) -> None:
         ConfigError: Names those that there are.
     """
     if on_conflict not in get_args(OnConflict):
-        raise ConfigError(f"on_conflict={on_conflict!r}: one of {', '.join(get_args(OnConflict))}")
+        raise ConfigError(f"on_conflict={shown(on_conflict)}: one of {', '.join(get_args(OnConflict))}")
 
 
 def require_records(data: object) -> None:
@@ -112,7 +115,7 @@ def require_count(name: str, value: object) -> int:
         ConfigError: Another value.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name}={value!r}: a whole number from 1")
+        raise ConfigError(f"{name}={shown(value)}: a whole number from 1")
     return value
 
 
@@ -123,7 +126,7 @@ def require_seconds(value: object) -> float:
         ConfigError: Another value.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigError(f"timeout={value!r}: a positive number of seconds")
+        raise ConfigError(f"timeout={shown(value)}: a positive number of seconds")
     return float(value)
 
 
@@ -144,7 +147,7 @@ def empty_batch(spec: CollectionSpec, columns: tuple[str, ...] | None) -> pa.Rec
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = shown(value)
     return text if len(text) <= 60 else f"{type(value).__name__} {text[:40]}…"
 
 

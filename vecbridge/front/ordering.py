@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from vecbridge.errors import SchemaError, suggestion
 from vecbridge.filters import TYPE_OPERATORS
 from vecbridge.schema import CollectionSpec, Field
+from vecbridge.texts import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Order:
             SchemaError: No such field, or one whose values have no order.
         """
         if not isinstance(order, str):
-            raise SchemaError(f"order={order!r}: the name of a field, such as 'year' or '-year'")
+            raise SchemaError(f"order={shown(order)}: the name of a field, such as 'year' or '-year'")
         name = order.removeprefix("-")
         type = spec.id_type if name == "id" else _field(spec, name).type
         if "<" not in TYPE_OPERATORS[type]:

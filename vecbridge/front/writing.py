@@ -35,6 +35,7 @@ from vecbridge.front.handle import Attached
 from vecbridge.front.sending import Sender, report
 from vecbridge.query import WriteReport
 from vecbridge.schema import Field, FieldType
+from vecbridge.texts import shown
 
 _ADD_SECONDS: Final = 300.0
 _ATTEMPTS: Final = 10  # to add fields while others add some
@@ -294,7 +295,9 @@ def _fields(fields: Mapping[str, str] | Iterable[Field]) -> list[Field]:
     wanted = list(fields)
     for each in wanted:
         if not isinstance(each, Field):
-            raise SchemaError(f"add_fields() takes {{name: type}} or vecbridge.Field objects, not {each!r}")
+            raise SchemaError(
+                f"add_fields() takes {{name: type}} or vecbridge.Field objects, not {shown(each)}"
+            )
     return wanted
 
 

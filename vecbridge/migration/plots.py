@@ -1,11 +1,10 @@
-"""The two plots of a report, as inline SVG: recall by filter, and scores of the same hits on both sides."""
+"""Where the marks of a report's two plots stand; the templates draw them as inline SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:  # whose page has the plots
     from vecbridge.migration.proof import Recall, Scores
@@ -18,7 +17,7 @@ _SQUARE: Final = 320
 _LEFT, _BOTTOM, _TOP, _RIGHT = 52, 36, 12, 14
 
 
-def recall_plot(recall: Sequence[Recall]) -> str:
+def recall_plot(recall: Sequence[Recall]) -> dict[str, Any]:
     """Bars of both sides for each group of searches, with the recall that is wanted.
 
     Args:
@@ -31,34 +30,37 @@ def recall_plot(recall: Sequence[Recall]) -> str:
     def across(value: float) -> float:
         return round(4 + width * (min(max(value, low), 1) - low) / (1 - low), 1)
 
-    height = _LINE * len(recall) + 30
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="Recall by filter">']
+    def bar(side: str, value: float, top: int) -> dict[str, Any]:
+        length = f"{max(across(value) - 4, 1):.1f}"
+        return {"side": side, "value": f"{value:.4f}", "top": top, "length": length}
+
+    groups = []
     for number, each in enumerate(recall):
         top = _LINE * number
-        parts.append(f'<text x="4" y="{top + 12}">{escape(_label(each))}</text>')
-        bars = [("target", each.target, 17)]
-        if each.source is not None:
-            bars.insert(0, ("source", each.source, 17))
-            bars[1] = ("target", each.target, 27)
-        for side, value, shift in bars:
-            length = max(across(value) - 4, 1)
-            parts.append(
-                f'<rect class="{side}" x="4" y="{top + shift}" width="{length:.1f}" height="8" rx="2">'
-                f"<title>{side} {value:.4f}</title></rect>"
-            )
-        x = across(each.required)
-        parts.append(
-            f'<line class="wanted" x1="{x}" x2="{x}" y1="{top + 15}" y2="{top + 37}">'
-            f"<title>wanted {each.required:.4f}</title></line>"
+        sides = [("source", each.source), ("target", each.target)]
+        known = [(side, value) for side, value in sides if value is not None]
+        bars = [bar(side, value, top + 17 + 10 * place) for place, (side, value) in enumerate(known)]
+        groups.append(
+            {
+                "label": _label(each),
+                "top": top,
+                "bars": bars,
+                "x": across(each.required),
+                "wanted": f"{each.required:.4f}",
+            }
         )
     bottom = _LINE * len(recall) + 4
-    parts.append(f'<line class="axis" x1="4" x2="{_WIDTH - 4}" y1="{bottom}" y2="{bottom}"/>')
-    for value, anchor in ((low, "start"), ((low + 1) / 2, "middle"), (1.0, "end")):
-        parts.append(f'<text x="{across(value)}" y="{bottom + 16}" text-anchor="{anchor}">{value:.2f}</text>')
-    return "".join([*parts, "</svg>"])
+    scale = ((low, "start"), ((low + 1) / 2, "middle"), (1.0, "end"))
+    return {
+        "width": _WIDTH,
+        "height": _LINE * len(recall) + 30,
+        "groups": groups,
+        "axis": (4, bottom, _WIDTH - 4, bottom),
+        "ticks": [_tick(across(value), bottom + 16, anchor, f"{value:.2f}") for value, anchor in scale],
+    }
 
 
-def score_plot(scores: Scores) -> str:
+def score_plot(scores: Scores) -> dict[str, Any]:
     """Scores at the target by scores at the source; on the diagonal, they are the same."""
     low, high = _range([*scores.source, *scores.target])
     size, span = _SQUARE, high - low
@@ -69,26 +71,27 @@ def score_plot(scores: Scores) -> str:
     def y(value: float) -> float:
         return round(size - _BOTTOM - (size - _BOTTOM - _TOP) * (value - low) / span, 1)
 
-    parts = [f'<svg viewBox="0 0 {size} {size}" role="img" aria-label="Scores of the same hits">']
-    parts.append(f'<line class="axis" x1="{x(low)}" y1="{y(low)}" x2="{x(high)}" y2="{y(low)}"/>')
-    parts.append(f'<line class="axis" x1="{x(low)}" y1="{y(low)}" x2="{x(low)}" y2="{y(high)}"/>')
-    parts.append(f'<line class="wanted" x1="{x(low)}" y1="{y(low)}" x2="{x(high)}" y2="{y(high)}"/>')
     dots = dict.fromkeys(
         (x(left), y(right)) for left, right in zip(scores.source, scores.target, strict=True)
     )
-    parts += [f'<circle cx="{left}" cy="{right}" r="2.5"/>' for left, right in dots]
+    ticks = []
     for value, anchor in ((low, "start"), (high, "end")):
         label = f"{value:.4g}"
-        parts.append(f'<text x="{x(value)}" y="{size - 20}" text-anchor="{anchor}">{label}</text>')
-        lower = y(value) + (10 if value == high else 0)
-        parts.append(f'<text x="{_LEFT - 5}" y="{lower}" text-anchor="end">{label}</text>')
-    middle = (_LEFT + size - _RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{size - 5}" text-anchor="middle">score at the source</text>')
-    turned = f'transform="rotate(-90 12 {(size - _BOTTOM) / 2})"'
-    parts.append(
-        f'<text x="12" y="{(size - _BOTTOM) / 2}" text-anchor="middle" {turned}>at the target</text>'
-    )
-    return "".join([*parts, "</svg>"])
+        ticks.append(_tick(x(value), size - 20, anchor, label))
+        ticks.append(_tick(_LEFT - 5, y(value) + (10 if value == high else 0), "end", label))
+    return {
+        "size": size,
+        "axes": [(x(low), y(low), x(high), y(low)), (x(low), y(low), x(low), y(high))],
+        "diagonal": (x(low), y(low), x(high), y(high)),
+        "dots": list(dots),
+        "ticks": ticks,
+        "middle": (_LEFT + size - _RIGHT) / 2,
+        "height": (size - _BOTTOM) / 2,
+    }
+
+
+def _tick(x: float, y: float, anchor: str, label: str) -> dict[str, Any]:
+    return {"x": x, "y": y, "anchor": anchor, "label": label}
 
 
 def _label(recall: Recall) -> str:

@@ -15,6 +15,7 @@ from vecbridge.schema import (
     CollectionSpec,
     FieldType,
 )
+from vecbridge.texts import shown
 
 _ARROW: Final[dict[FieldType, pa.DataType]] = {
     "bool": pa.bool_(),
@@ -137,12 +138,12 @@ def id_array(spec: CollectionSpec, ids: Iterable[str | int]) -> pa.Array:
         SchemaError: An id of another type than the collection's.
     """
     if isinstance(ids, str | bytes):
-        raise SchemaError(f"ids={ids!r}: a list of ids")
+        raise SchemaError(f"ids={shown(ids)}: a list of ids")
     values = ids.to_pylist() if isinstance(ids, pa.Array | pa.ChunkedArray) else list(ids)
     wanted = str if spec.id_type == "string" else (int, np.integer)
     for value in values:
         if not isinstance(value, wanted) or isinstance(value, bool):
-            raise SchemaError(f"id {value!r}: {spec.name!r} has {spec.id_type} ids")
+            raise SchemaError(f"id {shown(value)}: {spec.name!r} has {spec.id_type} ids")
     try:
         return pa.array(list(dict.fromkeys(values)), pa.string() if spec.id_type == "string" else pa.int64())
     except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError) as exc:

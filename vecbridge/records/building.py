@@ -17,6 +17,7 @@ from vecbridge.schema import (
     CollectionSpec,
     VectorField,
 )
+from vecbridge.texts import shown
 
 _CONVERSION_ERRORS: Final = (
     pa.ArrowInvalid,
@@ -73,7 +74,9 @@ def batch(spec: CollectionSpec, /, **columns: Any) -> pa.RecordBatch:
 def _sized(name: str, values: Any) -> Any:
     """A column that can be counted and read twice."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise InvalidRecordError(f"column {name!r} is {values!r}: a list or an array, one value a row", [])
+        raise InvalidRecordError(
+            f"column {name!r} is {shown(values)}: a list or an array, one value a row", []
+        )
     return values if hasattr(values, "__len__") else list(values)
 
 

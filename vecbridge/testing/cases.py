@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from vecbridge.errors import InvalidRecordError, NotFoundError
+from vecbridge.errors import InvalidRecordError, NotFoundError, install_hint
 
 Kind = Literal["notimpl", "notyet", "never"]
 _EMULATED: Final = "-emulated"
@@ -79,7 +79,7 @@ def package(name: str, *, extra: str) -> Callable[[], str | None]:
         name: The package as it is imported.
         extra: The extra of vecbridge that installs it.
     """
-    return lambda: None if find_spec(name) else f"pip install 'vecbridge[{extra}]'"
+    return lambda: None if find_spec(name) else install_hint(extra)
 
 
 _LARGEST_ID: Final = Known(
@@ -110,7 +110,7 @@ def _emulated_pinecone(delay: float) -> str:
 def _emulator_missing() -> str | None:
     packages = ("pinecone", "grpc", "google.protobuf", "orjson")
     absent = any(find_spec(name) is None for name in packages)
-    return "pip install 'vecbridge[pinecone,testing]'" if absent else None
+    return install_hint("pinecone", "testing") if absent else None
 
 
 def _pinecone_case(id: str, transport: str, *, delay: float = 0.0, **more: Any) -> StoreCase:

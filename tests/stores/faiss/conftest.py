@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-faiss = pytest.importorskip("faiss", reason="pip install 'vecbridge[faiss]'")
+faiss = pytest.importorskip("faiss", reason="pip install '.[faiss]'")
 
 from tests.stores.faiss.helpers import faiss_store, names, rows, small
 from vecbridge.store import Store

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pymilvus", reason="pip install 'vecbridge[milvus]'")
+pytest.importorskip("pymilvus", reason="pip install '.[milvus]'")
 
 from tests.stores.milvus import server
 from tests.stores.milvus.helpers import lite_url, milvus_store

@@ -36,7 +36,7 @@ def milvus_store(url: str, **options: Any) -> Store:
 
 def lite_url(directory: Path) -> str:
     """The URL of a milvus-lite store in a directory."""
-    pytest.importorskip("milvus_lite", reason="pip install 'vecbridge[milvus]'")
+    pytest.importorskip("milvus_lite", reason="pip install '.[milvus]'")
     return f"milvus+lite://{directory}/store.db"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 for _package in ("pinecone", "grpc", "google.protobuf"):
-    pytest.importorskip(_package, reason="pip install 'vecbridge[pinecone,testing]'")
+    pytest.importorskip(_package, reason="pip install '.[pinecone,testing]'")
 
 from tests.stores.pinecone.helpers import KEY, pinecone_store
 from vecbridge.bulk import delivery

@@ -144,7 +144,7 @@ class GenuineWeaviate:
 
 def client_missing() -> str | None:
     """What must be installed to test Weaviate at all; None if nothing is missing."""
-    return None if find_spec("weaviate") else "pip install 'vecbridge[weaviate]'"
+    return None if find_spec("weaviate") else "pip install '.[weaviate]'"
 
 
 def missing() -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import faiss
 
-from vecbridge.errors import ConfigError
+from vecbridge.errors import ConfigError, install_hint
 from vecbridge.query import FloatArray
 
 
@@ -23,9 +23,7 @@ def require(device: str) -> None:
     if device != "cuda":
         return
     if not hasattr(faiss, "StandardGpuResources"):
-        raise ConfigError(
-            "device='cuda': this is faiss-cpu; pip install 'vecbridge[faiss-gpu]', or device='cpu'"
-        )
+        raise ConfigError(f"device='cuda': this is faiss-cpu; {install_hint('faiss-gpu')}, or device='cpu'")
     if faiss.get_num_gpus() == 0:
         raise ConfigError("device='cuda': FAISS sees no GPU here; device='cpu' searches without one")
 

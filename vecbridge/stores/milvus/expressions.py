@@ -99,7 +99,7 @@ def _id_leaf(filter: Filter, keys: Keys) -> str:
         case Not(In(_, values)):
             return f"not ({_in(layout.pk_column, [keys.of_id(value) for value in values])})"
         case _:
-            raise UnsupportedError("milvus", f"the filter {filter!r}")
+            raise UnsupportedError("milvus", f"the filter {filter}")
 
 
 def _leaf(filter: Filter, layout: Layout) -> str:
@@ -125,7 +125,7 @@ def _leaf(filter: Filter, layout: Layout) -> str:
             column = layout.columns[name]
             return f"({_exists(column, layout)}) and (array_length({column.key}) != 0)"
         case _:
-            raise UnsupportedError("milvus", f"the filter {filter!r}")
+            raise UnsupportedError("milvus", f"the filter {filter}")
 
 
 def _exists(column: Column, layout: Layout) -> str:

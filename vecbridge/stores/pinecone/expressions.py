@@ -52,7 +52,7 @@ def compiled(filter: Filter, layout: Layout) -> Condition:
             column, [literal] = _operands(name, [value], layout)
             return _lacks(column, literal)
         case _:
-            raise UnsupportedError("pinecone", f"the filter {filter!r}")
+            raise UnsupportedError("pinecone", f"the filter {filter}")
 
 
 def _column(name: str, layout: Layout) -> Column:

@@ -85,7 +85,7 @@ def compiled(filter: Filter, layout: Layout) -> Any:
         case Not(IsEmpty(name)):
             return _filled(layout.columns[name])
         case _:
-            raise UnsupportedError("weaviate", f"the filter {filter!r}")
+            raise UnsupportedError("weaviate", f"the filter {filter}")
 
 
 def ordered_text(value: int | datetime) -> str:

@@ -90,8 +90,8 @@ def test_a_collection_with_seconds_goes_on_getting_seconds(folder):
 
 
 def test_a_year_that_no_timestamp_has_is_null(folder, monkeypatch):
-    def from_the_year_11476(path):
-        return replace(open_picture(path), modified=300_000_000_000)
+    def from_the_year_11476(path, **options):
+        return replace(open_picture(path, **options), modified=300_000_000_000)
 
     monkeypatch.setattr("vecbridge.embed.pipeline.open_picture", from_the_year_11476)
     source = ImageSource(folder / "00.png")

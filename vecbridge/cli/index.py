@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from vecbridge.cli import common, output, target, writing
+from vecbridge.cli import common, output, reading, target, writing
 from vecbridge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def index(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Follow links that lead out of the folder.")
     ] = False,
+    max_pixels: reading.MaxPixelsOption = None,
     dead_letters: writing.DeadLettersOption = None,
     journal: writing.JournalOption = None,
     max_failures: writing.MaxFailuresOption = None,
@@ -61,6 +62,7 @@ def index(
 
     Files that cannot be read are listed in the dead-letter file, and the exit status is 1.
     """
+    reading.ignore_pillow_warnings()
     settings = common.load_settings()
     url = common.collection_url(store, settings)
     params = target.parse_index(index_kind or "auto")
@@ -101,7 +103,12 @@ def index(
                 result = writing.write_all(
                     collection,
                     lambda on_dead_letter: embed_items(
-                        source, clip, collection.spec, on_dead_letter=on_dead_letter, batch_rows=BATCH_ROWS
+                        source,
+                        clip,
+                        collection.spec,
+                        on_dead_letter=on_dead_letter,
+                        batch_rows=BATCH_ROWS,
+                        max_pixels=max_pixels,
                     ),
                     label="Indexing",
                     source=" ".join(paths),

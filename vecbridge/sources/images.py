@@ -20,10 +20,24 @@ from vecbridge.sources.texts import TextItem, text_items
 from vecbridge.sources.tree import OUTSIDE, Entry, Walk
 
 PICTURE_SUFFIXES: Final = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".webp",
+        ".gif",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".avif",
+    }
 )
 # Pictures all the same: leaving them out without a word would be a gap.
-OTHER_PICTURE_SUFFIXES: Final = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd"})
+OTHER_PICTURE_SUFFIXES: Final = frozenset({".heic", ".heif", ".jxl", ".jp2", ".psd"})
 TEXT_SUFFIX: Final = ".txt"
 
 PICTURE_FIELDS: Final[Mapping[str, FieldType]] = {

@@ -42,7 +42,7 @@ DAMAGED: Final = (
 )
 _NO_PICTURE: Final = "the content is not a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF picture"
 _OTHERS: Final = (  # what a camera or a colleague may have sent: (offset, bytes, name)
-    (0, b"\x89PNG\r\n", "PNG whose signature is damaged, as by a transfer in text mode"),
+    (0, b"\x89PNG", "a PNG whose signature is damaged, as by a transfer in text mode"),
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
     (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
@@ -56,7 +56,12 @@ _OTHERS: Final = (  # what a camera or a colleague may have sent: (offset, bytes
     (0, b"\x89HDF", "HDF5"),
     (0, b"SIMPLE  =", "FITS"),
     (128, b"DICM", "DICOM"),
-    (0, b"GIF", "GIF of an unknown version"),
+    (0, b"GIF", "a GIF of an unknown version"),
+    (0, b"<!doctype html", "a web page"),
+    (0, b"<html", "a web page"),
+    (0, b"<svg", "SVG"),
+    (0, b"<?xml", "XML, perhaps SVG"),
+    (0, b"version https://git-lfs", "a pointer of Git LFS, whose file was not fetched"),
 )
 
 
@@ -139,6 +144,6 @@ def sentence(exc: BaseException, format: str = "picture") -> str:
 
 def _other(prefix: bytes) -> str:
     for offset, mark, name in _OTHERS:
-        if prefix[offset : offset + len(mark)] == mark:
+        if prefix[offset : offset + len(mark)].lower() == mark.lower():
             return f"{_NO_PICTURE}, but {name}"
     return _NO_PICTURE

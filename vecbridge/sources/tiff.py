@@ -172,11 +172,12 @@ def greys(image: Any) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
     whose range nothing tells, are stretched from their own.
 
     Raises:
-        PictureError: Pixels are NaN or Inf.
+        PictureError: Pixels are NaN or Inf; or it is RGB of 12 bits in 16, of which Pillow keeps four.
     """
-    if image.mode not in ("I", "F", "L") and not image.mode.startswith("I;16"):
-        return None
     layout = Layout.of(image.tag_v2)
+    if image.mode not in ("I", "F", "L") and not image.mode.startswith("I;16"):
+        _require_16_bits(image, layout)
+        return None
     values = np.asarray(image)
     if layout.bits == 8 and layout.kind == "signed":
         values = values.view(np.int8)
@@ -210,6 +211,16 @@ def stretched(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8
     low, high = values.min(), values.max()
     scaled: np.ndarray[Any, np.dtype[np.float64]] = (values - low) * (255 / (high - low) if high > low else 0)
     return scaled.round().astype(np.uint8)
+
+
+def _require_16_bits(image: Any, layout: Layout) -> None:
+    if layout.bits != 16 or image.mode != "RGB":
+        return
+    highest = max(high for _, high in image.getextrema())  # of the upper bytes
+    if 0 < highest < 16 or (layout.max_sample or 65535) < 32768:
+        raise PictureError(
+            "a TIFF of RGB whose 16-bit values use 12 to 14 bits is not read: scale them to 16"
+        )
 
 
 def _full(layout: Layout, values: np.ndarray[Any, Any]) -> int:

@@ -1,0 +1,143 @@
+"""TIFF as science has it: decoded right, or refused by the right name."""
+
+import importlib.util
+import io
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vecbridge.errors import InvalidRecordError
+from vecbridge.sources.pictures import open_picture, upright_rgb
+
+_SPEC = importlib.util.spec_from_file_location("odd_files", Path(__file__).parents[2] / "docs/odd_files.py")
+odd = sys.modules["odd_files"] = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(odd)
+tiff = odd.tiff
+
+
+def pixels(data):
+    return np.asarray(open_picture(data).image).astype(int)
+
+
+def reason(data):
+    with pytest.raises(InvalidRecordError) as caught:
+        open_picture(data)
+    return caught.value.rows[0].error
+
+
+GREY = np.repeat(odd.GREY[..., None] * 255, 3, -1)
+SCENE = odd.SCENE * 255
+TWELVE = (odd.GREY * 4095).round().astype(np.uint16)
+
+
+def packed_12_bits(values):
+    """Two samples in three bytes, the first one's upper bits first; TIFF 6.0, section 4."""
+    first, second = values[:, 0::2].astype(int), values[:, 1::2].astype(int)
+    three = [first >> 4, (first & 15) << 4 | second >> 8, second & 255]
+    return np.stack(three, -1).reshape(len(values), -1).astype(np.uint8)
+
+
+def twelve_bit_tiff():
+    wide = packed_12_bits(TWELVE)
+    return tiff(wide, bits=12, tags={256: (4, [odd.WIDTH])})
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        odd.BYTES[..., 2],
+        odd.WORDS[..., 2],
+        TWELVE,
+        (odd.GREY * 65535 - 32768).round().astype(np.int16),
+        (odd.GREY * 2e9 - 1e9).astype(np.int32),
+        (odd.GREY * 8 - 3).astype(np.float32),
+        (odd.GREY * 255 - 128).round().astype(np.int8),
+    ],
+    ids=["uint8", "uint16", "12 bits", "int16", "int32", "float32", "int8"],
+)
+def test_greys_of_every_depth(values, order):
+    assert np.abs(pixels(tiff(values, order=order)) - GREY).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("data", "tolerance"),
+    [
+        (tiff((odd.GREY * (2**32 - 1)).astype(np.uint32)), 1),
+        (twelve_bit_tiff(), 1),
+        (tiff((odd.GREY * 16383).round().astype(np.uint16), tags={281: (3, [16383])}), 1),
+        (tiff((odd.GREY * 255).round().astype(np.uint16)), 1),
+        (tiff(65535 - odd.WORDS[..., 2], colours=0), 1),
+        (tiff(255 - odd.BYTES[..., 2], colours=0), 1),
+        (tiff((1 - odd.GREY).astype(np.float32), colours=0), 1),
+        (tiff(odd.WORDS[..., 2], compression=8, rows=7), 1),
+        (tiff(odd.WORDS[..., 2], big=True), 1),
+    ],
+    ids=["uint32", "packed 12", "14 bits", "8 in 16", "white 16", "white 8", "white f", "strips", "big"],
+)
+def test_greys_of_other_ranges_and_layouts(data, tolerance):
+    assert np.abs(pixels(data) - GREY).max() <= tolerance
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tiff(odd.WORDS, colours=2),
+        tiff(odd.WORDS, colours=2, order=">"),
+        tiff(odd.WORDS, colours=2, planar=True, compression=8),
+        tiff(odd.BYTES, colours=2, planar=True),
+        tiff(odd.BYTES, colours=2, planar=True, rows=5),
+        tiff(np.dstack([odd.BYTES, odd.BYTES[..., :2]]), colours=2, extra=(0, 0)),
+        tiff(np.dstack([odd.WORDS, odd.WORDS[..., :1]]), colours=2, extra=(0,)),
+        tiff(odd.BYTES, colours=2, big=True),
+    ],
+    ids=["16", "16 be", "planar 16", "planar 8", "planar strips", "5 bands", "4 bands", "big"],
+)
+def test_colours_of_every_layout(data):
+    assert np.abs(pixels(data) - SCENE).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (tiff(odd.SCENE.astype(np.float64), colours=2), "3 bands of 64-bit float, RGB"),
+        (tiff(odd.GREY.astype(np.float16)), "one band of 16-bit float, grey"),
+        (tiff(odd.GREY.astype(np.complex64)), "complex"),
+        (tiff(np.dstack([odd.BYTES] * 3), extra=(0,) * 8), "9 bands of 8-bit unsigned, grey"),
+        (tiff(odd.WORDS, colours=32803), "raw data of a camera's sensor"),
+        (tiff(odd.BYTES, colours=2, compression=34712), "JPEG 2000"),
+        (tiff(odd.BYTES, colours=2, compression=50001), "WebP"),
+        (tiff(odd.BYTES, colours=2, compression=777), "compression 777"),
+        (tiff(odd.BYTES, colours=2, big=True, order=">"), "BigTIFF in big-endian"),
+        (tiff(np.full((4, 4), np.inf, np.float32)), "Inf"),
+        (b"II*\0\x08\0\0\0\0\0\0\0\0\0", "no picture in it"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_other_kinds_are_refused_by_their_name(data, name, caplog):
+    with caplog.at_level(logging.ERROR, logger="PIL"):
+        assert name in reason(data)
+    assert caplog.records == []  # Pillow would print them
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_image_that_the_caller_opened_is_not_decoded_into_noise_either(order):
+    image = Image.open(io.BytesIO(tiff(odd.WORDS, colours=2, planar=True, order=order)))
+    with pytest.raises(InvalidRecordError, match="planar"):
+        upright_rgb(image)
+
+
+def test_the_first_page_is_read():
+    second = Image.fromarray(255 - odd.BYTES)
+    buffer = io.BytesIO()
+    Image.fromarray(odd.BYTES).save(buffer, "TIFF", save_all=True, append_images=[second])
+    np.testing.assert_array_equal(pixels(buffer.getvalue()), odd.BYTES)
+
+
+def test_a_black_picture_of_16_bits_stays_black():
+    assert pixels(tiff(np.zeros((4, 4), np.uint16))).max() == 0
+    assert pixels(tiff(np.zeros((4, 4, 3), np.uint16), colours=2)).max() == 0

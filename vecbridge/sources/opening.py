@@ -6,7 +6,7 @@ import struct
 import zlib
 from typing import IO, Any, Final
 
-from vecbridge.sources import tiff
+from vecbridge.sources import tiff, tiffbands
 from vecbridge.sources.pictureerror import PictureError
 
 # Raster formats that Pillow decodes itself. Naming them keeps a file called .png from reaching the
@@ -65,15 +65,31 @@ _OTHERS: Final = (  # what a camera or a colleague may have sent: (offset, bytes
 )
 
 
-def open_lazily(file: IO[bytes]) -> Any:
-    """A ``PIL.Image.Image`` whose header was read and whose pixels were not.
+def open_lazily(file: IO[bytes], max_pixels: int | None, *, bands: bool = False) -> tuple[Any, int, int]:
+    """A ``PIL.Image.Image`` whose header was read, with the width and height that stand in it.
+
+    Its pixels are not read but for the kinds of TIFF that Pillow does not decode. A large JPEG is decoded at
+    a fraction of its size.
 
     ``Image.open`` would apply Pillow's global limit of pixels, which is not ours to change, and would say of
     a damaged header that the file is no picture.
 
+    Args:
+        file: Where the picture is, from its beginning.
+        max_pixels: The limit; None is :data:`MAX_DRAFT_PIXELS` for a baseline JPEG, and :data:`MAX_PIXELS`
+            for all others. A progressive one is held whole, whatever size is decoded.
+        bands: Do not leave a TIFF to Pillow.
+
     Raises:
-        PictureError: No format that is read, or a kind of TIFF that Pillow would decode wrongly.
+        PictureError: No format that is read, a kind of TIFF that nothing here decodes, or too many pixels.
     """
+    image = _open(file, max_pixels, bands=bands)
+    width, height = image.size
+    _shrink(image, max_pixels)
+    return image, width, height
+
+
+def _open(file: IO[bytes], max_pixels: int | None, *, bands: bool) -> Any:
     from PIL import Image
 
     prefix = file.read(132)
@@ -87,41 +103,51 @@ def open_lazily(file: IO[bytes]) -> Any:
             raise PictureError("AVIF is read with Pillow 11.3 or later, built with AVIF")
         if accepted is not True:  # a text says that the format's library is missing
             continue
-        file.seek(0)
-        if format == "TIFF" and (problem := tiff.problem(file)) is not None:
-            raise PictureError(problem)
+        if format == "TIFF":
+            return _open_tiff(file, factory, max_pixels, bands=bands)
         file.seek(0)
         try:
             return factory(file, "")
-        except SyntaxError as exc:
-            if format == "TIFF" and "unknown pixel mode" in str(exc):
-                raise PictureError(tiff.name_of_kind(file)) from exc
+        except SyntaxError:
             if format != "DIB" and prefix[8:12] not in (b"mif1", b"msf1"):  # marks that others have, too
                 raise
     raise PictureError(_other(prefix))
 
 
-def shrink(image: Any, max_pixels: int | None) -> None:
-    """Refuses a picture with too many pixels, and has a large JPEG decoded at a fraction of its size.
+def _open_tiff(file: IO[bytes], factory: Any, max_pixels: int | None, *, bands: bool) -> Any:
+    tags = tiff.read_tags(file)
+    layout = tiff.Layout.of(tags)
+    problem = tiff.problem(tags)
+    if problem is None and not bands:
+        file.seek(0)
+        try:
+            return factory(file, "")
+        except SyntaxError as exc:
+            raise PictureError(tiff.not_read(layout)) from exc
+    if not tiffbands.readable(layout, tags):
+        raise PictureError(problem or tiff.TWELVE_BITS)
+    _require_size(layout.width, layout.height, max_pixels or MAX_PIXELS)
+    return tiffbands.read(file, tags, max_pixels or MAX_PIXELS)
 
-    Raises:
-        PictureError: It has more than ``max_pixels``; None is :data:`MAX_DRAFT_PIXELS` for a baseline JPEG,
-            and :data:`MAX_PIXELS` for all others. A progressive one is held whole, whatever its size is
-            decoded to.
-    """
+
+def _shrink(image: Any, max_pixels: int | None) -> None:
     width, height = image.size
     can_shrink = image.format in ("JPEG", "MPO")
     if max_pixels is None:
         baseline = can_shrink and not image.info.get("progressive")
         max_pixels = MAX_DRAFT_PIXELS if baseline else MAX_PIXELS
+    _require_size(width, height, max_pixels)
+    if can_shrink and width * height > MAX_PIXELS:
+        scale = next((s for s in (2, 4) if -(-width // s) * -(-height // s) <= MAX_PIXELS), 8)
+        image.draft(None, (width // scale, height // scale))
+
+
+def _require_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise PictureError(
             f"{width}x{height} is more than {max_pixels} pixels: make it smaller, or raise the limit "
             "(--max-pixels)"
         )
-    if can_shrink and width * height > MAX_PIXELS:
-        scale = next((s for s in (2, 4) if -(-width // s) * -(-height // s) <= MAX_PIXELS), 8)
-        image.draft(None, (width // scale, height // scale))
 
 
 def sentence(exc: BaseException, format: str = "picture") -> str:

@@ -22,7 +22,6 @@ from vecbridge.sources.opening import (
     MAX_PIXELS,
     open_lazily,
     sentence,
-    shrink,
 )
 from vecbridge.sources.pictureerror import PictureError
 
@@ -146,6 +145,8 @@ def _decode(file: IO[bytes], size: int, modified: int | None, max_pixels: int | 
     errors = (*DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
         return _read(file, size, modified, max_pixels)
+    except tiff.UpperBytesError:
+        return _read_bands(file, size, modified, max_pixels)
     except PictureError as exc:
         raise unreadable(str(exc)) from exc
     except errors as exc:
@@ -161,10 +162,12 @@ def _decode(file: IO[bytes], size: int, modified: int | None, max_pixels: int | 
     raise unreadable(sentence(first, _format(file))) from first
 
 
-def _read(file: IO[bytes], size: int, modified: int | None, max_pixels: int | None) -> Picture:
-    with open_lazily(file) as image:
-        width, height = image.size
-        shrink(image, max_pixels)
+def _read(
+    file: IO[bytes], size: int, modified: int | None, max_pixels: int | None, *, bands: bool = False
+) -> Picture:
+    file.seek(0)
+    image, width, height = open_lazily(file, max_pixels, bands=bands)
+    with image:
         reduced = image.size != (width, height)
         rgb = _upright_rgb(image)
         if not reduced:
@@ -172,6 +175,13 @@ def _read(file: IO[bytes], size: int, modified: int | None, max_pixels: int | No
         elif _orientation(image) >= 5:  # a quarter turn
             width, height = height, width
         return Picture(rgb, str(image.format).lower(), width, height, size, modified)
+
+
+def _read_bands(file: IO[bytes], size: int, modified: int | None, max_pixels: int | None) -> Picture:
+    try:
+        return _read(file, size, modified, max_pixels, bands=True)
+    except (*DAMAGED, PictureError) as exc:
+        raise unreadable(sentence(exc, "TIFF")) from exc
 
 
 def _format(file: IO[bytes]) -> str:
@@ -198,7 +208,7 @@ def _orientation(image: Any) -> int:
 def _upright_rgb(image: Any) -> Any:
     from PIL import Image, ImageOps
 
-    if hasattr(image, "tag_v2") and (problem := tiff.problem_of(image.tag_v2)) is not None:
+    if hasattr(image, "tag_v2") and (problem := tiff.problem(image.tag_v2)) is not None:
         raise PictureError(problem)  # an image that the caller opened
     image.load()
     orientation = _orientation(image)

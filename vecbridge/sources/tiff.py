@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
@@ -46,12 +45,22 @@ _COMPRESSIONS: Final = {
 }
 
 
+TWELVE_BITS: Final = "a TIFF of RGB whose 16-bit values use 12 to 14 bits is not read: scale them to 16"
+
+
+class UpperBytesError(PictureError):
+    """Pillow kept the upper bytes of 16-bit RGB, and the picture is in the lower ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How the first page of a TIFF holds its pixels.
 
     Attributes:
-        bits: Bits of a sample.
+        width: In pixels, as stored.
+        height: Likewise.
+        order: The order of bytes, "<" or ">".
+        bits: Bits of a sample; 0 where the bands differ.
         kind: "unsigned", "signed", "float", …
         samples: Bands, those of ``extra`` among them.
         extra: What the bands beyond the colours are: 0 unknown, 1 and 2 alpha.
@@ -61,6 +70,9 @@ class Layout:
         max_sample: The largest value, where the file tells.
     """
 
+    width: int
+    height: int
+    order: str
     bits: int
     kind: str
     samples: int
@@ -71,12 +83,15 @@ class Layout:
     max_sample: int | None
 
     @classmethod
-    def of(cls, tags: Mapping[int, Any]) -> Layout:
+    def of(cls, tags: Any) -> Layout:
         """From the tags of a page, as ``PIL.TiffImagePlugin`` gives them."""
         bits = _numbers(tags.get(_BITS, 1))
         kinds = _numbers(tags.get(_FORMAT, 1))
         largest = _numbers(tags.get(_MAX_SAMPLE, ()))
         return cls(
+            width=int(tags[_WIDTH]),
+            height=int(tags[_HEIGHT]),
+            order="<" if tags.prefix == b"II" else ">",
             bits=bits[0] if len(set(bits)) == 1 else 0,
             kind=_KINDS.get(kinds[0], "unknown") if len(set(kinds)) == 1 else "mixed",
             samples=int(tags.get(_SAMPLES, len(bits))),
@@ -100,44 +115,39 @@ class Layout:
         return ", ".join(parts)
 
 
-def problem(file: IO[bytes]) -> str | None:
-    """Why the first page is not decoded; None where it is. The pixels are not read.
+def read_tags(file: IO[bytes]) -> Any:
+    """The tags of the first page, a ``PIL.TiffImagePlugin.ImageFileDirectory_v2``; the pixels are not read.
 
-    Pillow says some of its reasons through ``logging`` only, and decodes some kinds into noise.
+    Raises:
+        PictureError: There is no picture, or it is a BigTIFF of a kind that is not read.
     """
-    if file.read(4) == b"MM\x00\x2b":
-        return "a BigTIFF in big-endian order is not read: save it as an ordinary TIFF or as PNG"
-    tags = _tags(file)
-    if _WIDTH not in tags or _HEIGHT not in tags:
-        return "not a picture that can be decoded: the TIFF has no picture in it"
-    return problem_of(tags)
-
-
-def problem_of(tags: Any) -> str | None:
-    """The same for a ``PIL.TiffImagePlugin.ImageFileDirectory_v2``."""
-    layout = Layout.of(tags)
-    return None if _is_decoded(layout, tags) else _not_read(layout)
-
-
-def name_of_kind(file: IO[bytes]) -> str:
-    """The sentence for a file that Pillow does not know how to decode."""
-    return _not_read(Layout.of(_tags(file)))
-
-
-def _tags(file: IO[bytes]) -> Any:
     from PIL import TiffImagePlugin
 
     file.seek(0)
     head = file.read(8)
+    if head[:4] == b"MM\x00\x2b":
+        raise PictureError("a BigTIFF in big-endian order is not read: save it as an ordinary TIFF or as PNG")
     if head[2:3] == b"\x2b":  # BigTIFF
         head += file.read(8)
     tags = TiffImagePlugin.ImageFileDirectory_v2(head)
     file.seek(tags.next)
     tags.load(file)
+    if _WIDTH not in tags or _HEIGHT not in tags:
+        raise PictureError("not a picture that can be decoded: the TIFF has no picture in it")
     return tags
 
 
-def _not_read(layout: Layout) -> str:
+def problem(tags: Any) -> str | None:
+    """Why Pillow does not decode a page, or decodes it into noise; None where it decodes it right.
+
+    Pillow says some of its reasons through ``logging`` only.
+    """
+    layout = Layout.of(tags)
+    return None if _is_decoded(layout, tags) else not_read(layout)
+
+
+def not_read(layout: Layout) -> str:
+    """The sentence for a kind that is not decoded."""
     return f"a TIFF of {layout} is not read: save it as 8-bit or 16-bit grey or RGB"
 
 
@@ -172,7 +182,8 @@ def greys(image: Any) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
     whose range nothing tells, are stretched from their own.
 
     Raises:
-        PictureError: Pixels are NaN or Inf; or it is RGB of 12 bits in 16, of which Pillow keeps four.
+        PictureError: Pixels are NaN or Inf.
+        UpperBytesError: It is RGB of 12 bits in 16, of which Pillow keeps four.
     """
     layout = Layout.of(image.tag_v2)
     if image.mode not in ("I", "F", "L") and not image.mode.startswith("I;16"):
@@ -186,7 +197,7 @@ def greys(image: Any) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
     elif layout.bits == 32 and layout.kind == "unsigned":
         values = values.view(np.uint32)
     if image.mode.startswith("I;16"):
-        scaled = scaled_16_bit(values, _full(layout, values))
+        scaled = scaled_16_bit(values, full_range(layout, int(values.max())))
     else:
         scaled = stretched(values)
     # Pillow inverts "white is zero" for 8 bits and fewer
@@ -214,17 +225,15 @@ def stretched(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8
 
 
 def _require_16_bits(image: Any, layout: Layout) -> None:
-    if layout.bits != 16 or image.mode != "RGB":
+    if layout.bits != 16 or image.mode not in ("RGB", "RGBA"):
         return
-    highest = max(high for _, high in image.getextrema())  # of the upper bytes
+    highest = max(high for _, high in image.getextrema()[:3])  # of the upper bytes
     if 0 < highest < 16 or (layout.max_sample or 65535) < 32768:
-        raise PictureError(
-            "a TIFF of RGB whose 16-bit values use 12 to 14 bits is not read: scale them to 16"
-        )
+        raise UpperBytesError(TWELVE_BITS)
 
 
-def _full(layout: Layout, values: np.ndarray[Any, Any]) -> int:
-    largest = int(values.max())
+def full_range(layout: Layout, largest: int) -> int:
+    """The 16-bit value that is white, where ``largest`` is the largest that occurs."""
     if layout.bits == 12:
         return 4095
     if layout.max_sample is not None and max(largest, 255) <= layout.max_sample:

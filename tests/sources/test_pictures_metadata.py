@@ -86,15 +86,30 @@ def test_a_jpeg_s_pixels_are_read_whatever_the_metadata(options):
     np.testing.assert_array_equal(np.asarray(open_picture(encoded("JPEG", **options)).image), plain)
 
 
-def test_a_jpeg_segment_that_pillow_fails_on_is_left_out():
+@pytest.mark.parametrize(
+    ("marker", "body"),
+    [
+        (0xE0, b"JFIF\0"),
+        (0xE2, b"ICC_PROFILE\0\x9b"),
+        (0xED, b"Photoshop 3.0\x008BIM\x02\0"),
+        (0xEE, b"Adobe"),
+    ],
+    ids=["JFIF", "profile", "Photoshop", "Adobe"],
+)
+def test_a_jpeg_segment_that_pillow_fails_on_is_left_out(marker, body):
     plain = encoded("JPEG")
-    # an EXIF segment that ends inside the file's mark of MPO, and a Photoshop block of a negative size
-    for body in (b"Photoshop 3.0\0" + b"8BIM\x03\xed\0\0\xff\xff\xff\xff", b"MPF\0II*\0\xff\0\0\0"):
-        mark = b"\xff\xed" if body.startswith(b"Ph") else b"\xff\xe2"
-        data = plain[:2] + mark + struct.pack(">H", len(body) + 2) + body + plain[2:]
-        np.testing.assert_array_equal(
-            np.asarray(open_picture(data).image), np.asarray(open_picture(plain).image)
-        )
+    data = plain[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body + plain[2:]
+    with pytest.raises(OSError, match="cannot identify"):
+        Image.open(io.BytesIO(data))
+    np.testing.assert_array_equal(np.asarray(open_picture(data).image), np.asarray(open_picture(plain).image))
+
+
+def test_what_a_cmyk_jpeg_s_colours_depend_on_stays_when_metadata_is_left_out():
+    buffer = io.BytesIO()
+    Image.fromarray(NOISE).convert("CMYK").save(buffer, "JPEG", quality=98)
+    plain = buffer.getvalue()
+    data = plain[:2] + b"\xff\xe2\0\x0fICC_PROFILE\0\x9b" + plain[2:]
+    np.testing.assert_array_equal(np.asarray(open_picture(data).image), np.asarray(open_picture(plain).image))
 
 
 def test_what_the_pixels_depend_on_stays_when_metadata_is_left_out():

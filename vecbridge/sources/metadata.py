@@ -69,7 +69,8 @@ def _jpeg(file: IO[bytes], copy: IO[bytes]) -> bool:
             continue
         size = file.read(2)
         body = file.read(max(int.from_bytes(size, "big") - 2, 0))
-        if not (0xE0 <= mark[1] <= 0xEF or mark[1] == 0xFE) or mark[1] == 0xEE:
+        says_colours = mark[1] == 0xEE and len(body) >= 12
+        if not (0xE0 <= mark[1] <= 0xEF or mark[1] == 0xFE) or says_colours:
             copy.write(mark + size + body)
     return False
 

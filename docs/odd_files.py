@@ -56,7 +56,7 @@ def tiff(
         bits: Of a sample; None is those of the array.
         rows: Of a strip; None is all.
         extra: What the bands beyond the colours are.
-        tags: Further ones, {number: (type 3 or 4, values)}.
+        tags: Further ones, {number: (type, values)}; types 3 and 4 are integers, others bytes.
         big: A BigTIFF.
     """
     samples = 1 if pixels.ndim == 2 else pixels.shape[2]
@@ -98,7 +98,7 @@ def _directory(entries: dict[int, tuple[int, list[int]]], start: int, order: str
     beyond = start + struct.calcsize(f"{order}{count}") + size * len(entries) + inline
     table, values = struct.pack(f"{order}{count}", len(entries)), b""
     for number, (kind, numbers) in sorted(entries.items()):
-        packed = struct.pack(f"{order}{len(numbers)}{'H' if kind == 3 else 'I'}", *numbers)
+        packed = struct.pack(f"{order}{len(numbers)}{ {3: 'H', 4: 'I'}.get(kind, 'B') }", *numbers)
         if len(packed) > inline:
             place = struct.pack(f"{order}{'Q' if big else 'I'}", beyond + len(values))
             values += packed + bytes(len(packed) % 2)

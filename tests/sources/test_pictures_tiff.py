@@ -233,3 +233,35 @@ def test_bands_have_the_limit_of_pixels_too():
     with pytest.raises(InvalidRecordError, match="too much memory"):
         open_picture(tiff(odd.SCENE, colours=2), max_pixels=768)  # 24 bytes a pixel
     assert open_picture(tiff(odd.SCENE, colours=2), max_pixels=1536).width == 32
+
+
+@pytest.mark.parametrize("said", ["-9999", "nan", "-3.4028234663852886e+38"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_gdal_calls_no_data_is_black_and_no_part_of_the_range(said, dtype):
+    values = (odd.GREY * 800 + 100).astype(dtype)
+    values[:4, :4] = float(said)
+    found = pixels(tiff(values, tags={42113: (2, list(said.encode() + b"\0"))}))
+    expected = GREY.copy()
+    low, high = odd.GREY[values > 0].min() * 255, 255
+    expected = (expected - low) * 255 / (high - low)
+    expected[:4, :4] = 0
+    assert np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {700: (3, [1, 2, 3])},
+        {700: (7, [255] * 90_000)},
+        {34665: (4, [2**31])},
+        {34853: (7, [1, 2, 3])},
+        {270: (2, [255] * 90_000)},
+        {34675: (7, [0] * 90_000)},
+        {282: (4, [0]), 296: (3, [9])},
+    ],
+    ids=["XMP of numbers", "XMP", "EXIF beyond the end", "GPS", "description", "profile", "resolution"],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_metadata_of_tiff_spoils_no_pixels(tags):
+    assert np.abs(pixels(tiff(odd.BYTES, colours=2, tags=tags)) - SCENE).max() <= 1
+    assert np.abs(pixels(tiff(odd.SCENE, colours=2, tags=tags)) - SCENE).max() <= 1

@@ -121,9 +121,12 @@ def _open_tiff(file: IO[bytes], factory: Any, max_pixels: int | None, *, bands: 
     if problem is None and not bands:
         file.seek(0)
         try:
-            return factory(file, "")
+            image = factory(file, "")
         except SyntaxError as exc:
             raise PictureError(tiff.not_read(layout)) from exc
+        if not isinstance(image.info.get("xmp", b""), bytes):  # Pillow would search it as bytes
+            del image.info["xmp"]
+        return image
     if not tiffbands.readable(layout, tags):
         raise PictureError(problem or tiff.TWELVE_BITS)
     _require_size(layout.width, layout.height, max_pixels or MAX_PIXELS)

@@ -11,7 +11,7 @@ from vecbridge.sources.pictureerror import PictureError
 
 # Tags and their values: TIFF 6.0 (Adobe, 1992), Adobe's TIFF Technical Notes 1 and 2, and libtiff's tiff.h
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
-_SAMPLES, _MAX_SAMPLE, _PLANAR, _PREDICTOR, _EXTRA, _FORMAT = 277, 281, 284, 317, 338, 339
+_SAMPLES, _MAX_SAMPLE, _PLANAR, _PREDICTOR, _EXTRA, _FORMAT, _NODATA = 277, 281, 284, 317, 338, 339, 42113
 _KINDS: Final = {1: "unsigned", 2: "signed", 3: "float", 4: "undefined", 5: "complex", 6: "complex float"}
 _COLOURS: Final = {
     0: "grey, white is zero",
@@ -199,7 +199,7 @@ def greys(image: Any) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
     if image.mode.startswith("I;16"):
         scaled = scaled_16_bit(values, full_range(layout, int(values.max())))
     else:
-        scaled = stretched(values)
+        scaled = stretched(values, missing_value(image.tag_v2))
     # Pillow inverts "white is zero" for 8 bits and fewer
     return 255 - scaled if layout.colours == 0 else scaled
 
@@ -210,18 +210,51 @@ def scaled_16_bit(values: np.ndarray[Any, Any], full: int = 65535) -> np.ndarray
     return np.take(levels, values, mode="clip")
 
 
-def stretched(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def stretched(
+    values: np.ndarray[Any, Any], missing: float | None = None
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The range from the smallest to the largest value as 0 to 255.
+
+    Args:
+        values: Of any shape with rows.
+        missing: The value that stands for no value, and becomes 0; NaN is every NaN.
 
     Raises:
         PictureError: Pixels are NaN or Inf.
     """
-    values = values.astype(np.float64)
-    if not np.isfinite(values).all():
+    known = values
+    if missing is not None:
+        known = values[_is_known(values, missing)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    if not np.isfinite([low, high]).all():  # a NaN is both the smallest and the largest
         raise PictureError("pixels are NaN or Inf")
-    low, high = values.min(), values.max()
-    scaled: np.ndarray[Any, np.dtype[np.float64]] = (values - low) * (255 / (high - low) if high > low else 0)
-    return scaled.round().astype(np.uint8)
+    factor = 255 / (high - low) if high > low else 0
+    scaled = np.zeros(values.shape, np.uint8)
+    for number, row in enumerate(values):  # one at a time: float64 takes eight bytes
+        kept = True if missing is None else _is_known(row, missing)
+        levels = np.zeros(row.shape)
+        np.subtract(row.astype(np.float64), low, out=levels, where=kept)
+        scaled[number] = (levels * factor).round()
+    return scaled
+
+
+def missing_value(tags: Any) -> float | None:
+    """What GDAL says stands for no value, as in elevations beyond a coast.
+
+    https://gdal.org/en/stable/drivers/raster/gtiff.html#nodata-value
+    """
+    try:
+        return float(str(tags.get(_NODATA, "")).strip("\0 "))
+    except ValueError:
+        return None
+
+
+def _is_known(values: np.ndarray[Any, Any], missing: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    if np.isnan(missing):
+        known: np.ndarray[Any, np.dtype[np.bool_]] = ~np.isnan(values)
+    else:
+        known = values != np.float64(missing).astype(values.dtype)
+    return known
 
 
 def _require_16_bits(image: Any, layout: Layout) -> None:

@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 import numpy as np
 
 from vecbridge.sources.pictureerror import PictureError
-from vecbridge.sources.tiff import Layout, full_range, scaled_16_bit
+from vecbridge.sources.tiff import Layout, full_range, missing_value, scaled_16_bit, stretched
 
 _ROWS_PER_STRIP, _PREDICTOR, _FILL_ORDER, _ORIENTATION = 278, 317, 266, 274
 _STRIPS: Final = (273, 279)  # offsets and byte counts
@@ -56,7 +56,7 @@ def read(file: IO[bytes], tags: Any, max_pixels: int) -> Any:
     elif layout.kind == "unsigned" and layout.bits == 16:
         scaled = scaled_16_bit(values, full_range(layout, int(values.max())))
     else:
-        scaled = _stretched(values)
+        scaled = stretched(values, missing_value(tags))
     if layout.colours == 0:
         scaled = 255 - scaled
     image = Image.fromarray(np.ascontiguousarray(scaled[..., 0] if scaled.shape[2] == 1 else scaled))
@@ -103,17 +103,6 @@ def _content(file: IO[bytes], count: int, size: int, *, deflated: bool) -> bytes
     if len(data) < size:
         raise EOFError
     return data
-
-
-def _stretched(values: Pixels) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all():  # a NaN is both the smallest and the largest
-        raise PictureError("pixels are NaN or Inf")
-    factor = 255 / (high - low) if high > low else 0
-    scaled = np.empty(values.shape, np.uint8)
-    for number, row in enumerate(values):  # one at a time: float64 takes eight bytes
-        scaled[number] = ((row.astype(np.float64) - low) * factor).round()
-    return scaled
 
 
 def _numbers(value: Any) -> tuple[int, ...]:

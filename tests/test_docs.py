@@ -239,6 +239,14 @@ def test_the_generated_tables_are_what_the_code_says() -> None:
         assert page == written, "run: python docs/generate_matrix.py"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_the_page_of_odd_files_is_what_the_code_does() -> None:
+    """Its second part lists files of packages that need not be installed."""
+    module = generator("generate_odd_files")
+    written = module.PAGE.read_text("utf-8").partition(module.PACKAGES)[0]
+    assert module.page() == written, "run: python docs/generate_odd_files.py"
+
+
 def test_the_page_of_figures_is_what_the_results_say() -> None:
     written = (ROOT / "docs" / "performance.md").read_text("utf-8")
     assert generator("generate_performance").page() == written, "run: python docs/generate_performance.py"

@@ -17,7 +17,7 @@ from vecbridge.records import stamped, vectors
 from vecbridge.schema import CollectionSpec, EmbedderIdentity, VectorField
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.images import ImageSource, PictureItem
-from vecbridge.sources.pictures import open_picture
+from vecbridge.sources.pictures import open_picture, upright_rgb
 
 IDENTITY = EmbedderIdentity("colours", "1", 3, "none")
 
@@ -92,8 +92,8 @@ def test_a_collection_with_seconds_goes_on_getting_seconds(folder):
 
 
 def test_a_year_that_no_timestamp_has_is_null(folder, monkeypatch):
-    def from_the_year_11476(path):
-        return replace(open_picture(path), modified=300_000_000_000)
+    def from_the_year_11476(path, **options):
+        return replace(open_picture(path, **options), modified=300_000_000_000)
 
     monkeypatch.setattr("vecbridge.embed.pipeline.open_picture", from_the_year_11476)
     source = ImageSource(folder / "00.png")
@@ -278,3 +278,31 @@ def test_the_bundled_gallery_is_indexed_whole(bundled):
     assert letters == []
     assert len(staged) == len(list((bundled / "gallery").glob("*.png")))
     assert (staged * direct).sum(axis=1).min() > 0.99
+
+
+class TurnedBack(StagedColours):
+    """Prepares a picture as CLIP's preprocessing does, which turns it as its EXIF says."""
+
+    def prepare(self, image):
+        pixels = np.asarray(upright_rgb(image))
+        return np.ascontiguousarray(pixels[:1, :1].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_picture_is_turned_once_on_its_way_to_the_model(tmp_path, orientation):
+    corners = np.zeros((16, 16, 3), np.uint8)
+    corners[:8, :8], corners[8:, :8], corners[:8, 8:] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(corners).save(tmp_path / "a.png", exif=exif)
+    upright = np.rot90(corners, {3: 2, 6: -1, 8: 1}[orientation])
+    [batch], _ = run(ImageSource(tmp_path), TurnedBack(), spec(embedder=IDENTITY))
+    assert vectors(batch).tolist() == [upright[0, 0].tolist()]
+
+
+def test_pictures_above_max_pixels_are_dead_letters(folder):
+    batches, letters = run(ImageSource(folder), Colours(), spec(), max_pixels=9 * 20)
+    assert sum(batch.num_rows for batch in batches) == 11
+    assert "29x9 is more than 180 pixels" in letters[-1].error
+    with pytest.raises(ConfigError, match="max_pixels=0"):
+        run(ImageSource(folder), Colours(), spec(), max_pixels=0)

@@ -54,7 +54,7 @@ def test_hidden_names_are_read_when_asked(tmp_path):
     assert ids(ImageSource(tmp_path, hidden=True)) == [".cache/a.png", "b.png"]
 
 
-@pytest.mark.parametrize("suffix", [".heic", ".avif", ".psd"])
+@pytest.mark.parametrize("suffix", [".heic", ".jxl", ".psd"])
 def test_pictures_of_formats_that_are_not_read_are_dead_letters_and_not_skipped(tmp_path, suffix):
     (tmp_path / f"a{suffix}").touch()
     source = ImageSource(tmp_path)

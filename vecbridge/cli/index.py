@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from vecbridge.cli import common, output, target, writing
+from vecbridge.cli import common, output, reading, target, writing
 from vecbridge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def index(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Follow links that lead out of the folder.")
     ] = False,
+    max_pixels: reading.MaxPixelsOption = None,
     dead_letters: writing.DeadLettersOption = None,
     journal: writing.JournalOption = None,
     max_failures: writing.MaxFailuresOption = None,
@@ -95,6 +96,7 @@ def index(
 
     Files that cannot be read are listed in the dead-letter file, and the exit status is 1.
     """
+    reading.ignore_pillow_warnings()
     settings = common.load_settings()
     url = common.collection_url(store, settings)
     params = target.parse_index(index_kind or "auto")
@@ -150,6 +152,7 @@ def index(
                         goal.spec,
                         on_dead_letter=on_dead_letter,
                         batch_rows=BATCH_ROWS,
+                        max_pixels=max_pixels,
                     ),
                     label="Indexing",
                     source=_source(paths, ids),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vecbridge.cli import common, output
+from vecbridge.cli import common, output, reading
 from vecbridge.errors import ConfigError, InvalidRecordError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def search(
             "--html", metavar="FILE", help="Also write the hits as an HTML page with their pictures."
         ),
     ] = None,
+    max_pixels: reading.MaxPixelsOption = None,
     model: common.ModelOption = None,
     runtime: common.RuntimeOption = None,
     device: common.DeviceOption = None,
@@ -95,7 +96,7 @@ def search(
                     f"the collection does not record its model: {clip.identity.model} embeds the query"
                 )
             query = Query(
-                _vector(clip, text, image),
+                _vector(clip, text, image, max_pixels),
                 k,
                 filter=condition,
                 include=_columns(shown, collection.spec, with_pictures=html is not None),
@@ -125,13 +126,16 @@ def search(
     _print(hits, shown, field, asked_for=bool(include))
 
 
-def _vector(clip: Embedder, text: str | None, image: Path | None) -> FloatArray:
+def _vector(clip: Embedder, text: str | None, image: Path | None, max_pixels: int | None) -> FloatArray:
     if text is not None:
         return clip.embed_texts([text])
     if image is None or not image.is_file():
         raise ConfigError(f"--image: {image}: no such file")
+    from vecbridge.sources.pictures import open_picture
+
+    reading.ignore_pillow_warnings()
     try:
-        return clip.embed_images([image])
+        return clip.embed_images([open_picture(image, max_pixels=max_pixels).image])
     except InvalidRecordError as exc:
         raise InvalidRecordError(f"{image}: {exc.rows[0].error}", exc.rows) from None
 

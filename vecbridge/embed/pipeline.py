@@ -45,6 +45,7 @@ def embed_items(
     on_dead_letter: OnDeadLetter,
     batch_rows: int = 256,
     workers: int | None = None,
+    max_pixels: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Embeds pictures and texts, in the order of the source.
 
@@ -59,12 +60,15 @@ def embed_items(
         on_dead_letter: Receives the source's dead letters, and one for each item that cannot be read.
         batch_rows: Rows a batch, at most.
         workers: Threads; None is one a core, 32 at most.
+        max_pixels: Refuse pictures with more pixels, as
+            :func:`~vecbridge.sources.pictures.open_picture` does.
 
     Yields:
         Checked batches with the embedder's identity in their schema metadata.
 
     Raises:
-        ConfigError: The spec has several vector fields or int64 ids; ``batch_rows`` or ``workers`` below 1.
+        ConfigError: The spec has several vector fields or int64 ids; ``batch_rows``, ``workers`` or
+            ``max_pixels`` below 1.
         EmbedderMismatchError: The spec says that another model made its vectors.
         DimensionMismatchError: The embedder's vectors are of another length.
     """
@@ -72,8 +76,10 @@ def embed_items(
     threads = min(os.cpu_count() or 1, 32) if workers is None else workers
     if batch_rows < 1 or threads < 1:
         raise ConfigError(f"batch_rows={batch_rows}, workers={workers}: at least 1")
+    if max_pixels is not None and max_pixels < 1:
+        raise ConfigError(f"max_pixels={max_pixels}: at least 1")
     rows: list[_Ready] = []
-    for outcome in _ahead(items, _reader(embedder, spec), threads=threads, depth=batch_rows):
+    for outcome in _ahead(items, _reader(embedder, spec, max_pixels), threads=threads, depth=batch_rows):
         if isinstance(outcome, DeadLetter):
             on_dead_letter(outcome)
             continue
@@ -95,7 +101,9 @@ def _require_fit(spec: CollectionSpec, embedder: Embedder) -> None:
         )
 
 
-def _reader(embedder: Embedder, spec: CollectionSpec) -> Callable[[Item | DeadLetter], _Ready | DeadLetter]:
+def _reader(
+    embedder: Embedder, spec: CollectionSpec, max_pixels: int | None
+) -> Callable[[Item | DeadLetter], _Ready | DeadLetter]:
     """What the threads do with an item; nothing of it raises for a bad file."""
     staged = embedder if isinstance(embedder, StagedEmbedder) else None
     in_seconds = Field("modified", "int64") in spec.fields
@@ -107,7 +115,7 @@ def _reader(embedder: Embedder, spec: CollectionSpec) -> Callable[[Item | DeadLe
         if isinstance(item, TextItem):
             return _text(item)
         try:
-            picture = open_picture(item.path)
+            picture = open_picture(item.path, max_pixels=max_pixels)
             digest = digests.of_file(item.path) if with_digest else None
             content = picture.image if staged is None else staged.prepare(picture.image)
         except InvalidRecordError as exc:
@@ -129,8 +137,8 @@ def _text(item: TextItem) -> _Ready:
 def _picture_columns(item: PictureItem, picture: Picture, *, in_seconds: bool) -> dict[str, Any]:
     return {
         "path": item.path,
-        "width": picture.image.width,
-        "height": picture.image.height,
+        "width": picture.width,
+        "height": picture.height,
         "bytes": picture.bytes,
         "format": picture.format,
         "modified": picture.modified if in_seconds else _time(picture.modified),

@@ -22,9 +22,10 @@ from vecbridge.sources.tree import OUTSIDE, Entry, Walk
 
 PICTURE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
+    | {".avif"}
 )
 # Pictures all the same: leaving them out without a word would be a gap.
-OTHER_PICTURE_SUFFIXES: Final = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd"})
+OTHER_PICTURE_SUFFIXES: Final = frozenset({".heic", ".heif", ".jxl", ".jp2", ".psd"})
 TEXT_SUFFIX: Final = ".txt"
 CONTENT_ID_DIGITS: Final = 32  # of SHA-256: 128 bits
 RELATIVE: Final = SourceIds()
@@ -122,7 +123,10 @@ class ImageSource:
                 ``modified``, which was an int64 once. A collection without ``sha256`` gets none.
         """
         own = dict(PICTURE_FIELDS) | (dict(TEXT_FIELDS) if self._texts else {})
-        found = own | field_types(self._read_sidecars().fields, existing, vectors_chosen=True)
+        sidecars = self._read_sidecars()
+        beside = field_types(sidecars.fields, existing, vectors_chosen=True)
+        sidecars.hold(beside)
+        found = own | beside
         if existing is not None and Field("modified", "int64") in existing.fields:
             found["modified"] = "int64"
         if existing is not None and "sha256" not in existing.column_names:
@@ -216,9 +220,13 @@ class ImageSource:
     def _read_sidecars(self) -> Sidecars:
         if self._sidecars is None:
             sidecars = Sidecars([*PICTURE_FIELDS, *TEXT_FIELDS])
-            for entry, _ in self._entries():
-                if is_sidecar(entry.relative) and entry.kind == "file" and entry.problem is None:
-                    sidecars.read(entry.path, sidecar_prefix(entry.relative))
+            found = [
+                entry
+                for entry, _ in self._entries()
+                if is_sidecar(entry.relative) and entry.kind == "file" and entry.problem is None
+            ]
+            for entry in sorted(found, key=lambda each: each.relative.endswith(".csv")):
+                sidecars.read(entry.path, sidecar_prefix(entry.relative))  # JSON first: its values have types
             self._sidecars = sidecars
         return self._sidecars
 

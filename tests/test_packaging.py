@@ -115,7 +115,7 @@ def test_the_wheel_holds_the_whole_package(
         if path.is_file() and path.suffix != ".pyc"
     }
     assert {name for name in held if not name.partition("/")[0].endswith(".dist-info")} == on_disk
-    assert "vecbridge/py.typed" in held
+    assert {"vecbridge/py.typed", "vecbridge/pages/templates/style.css"} <= held
     assert any(name.endswith("/licenses/LICENSE") for name in held)
     assert b"vecbridge = vecbridge.cli.main:main" in entry_points
 

@@ -362,7 +362,7 @@ def test_opening_what_exists_needs_the_same_spec() -> None:
     store.create(SPEC)
     assert store.create(SPEC, if_exists="open").spec == SPEC
     other = vb.CollectionSpec.single("photos", dim=3)
-    with pytest.raises(CollectionExistsError, match="dim=2"):
+    with pytest.raises(CollectionExistsError, match="is 2 dimensions, l2, auto, not 3 dimensions, cosine"):
         store.create(other, if_exists="open")
     with pytest.raises(CollectionExistsError, match="exists"):
         store.create(SPEC)

@@ -116,6 +116,7 @@ def test_greys_of_other_ranges_and_layouts(data, tolerance):
         tiff(np.dstack([odd.BYTES] * 3), colours=2, extra=(0,) * 6, rows=5, compression=8),
         tiff((odd.SCENE * 4095).round().astype(np.uint16), colours=2),
         tiff((odd.SCENE * 4095).round().astype(np.uint16), colours=2, planar=True, compression=8),
+        tiff(odd.BYTES.astype(np.uint16), colours=2),
         tiff((odd.SCENE * 16383).round().astype(np.uint16), colours=2, tags={281: (3, [16383] * 3)}),
         tiff(odd.SCENE.astype(np.float32), colours=2),
         tiff(odd.SCENE * 700 - 300, colours=2, planar=True, order=">"),
@@ -123,8 +124,8 @@ def test_greys_of_other_ranges_and_layouts(data, tolerance):
     ],
     ids=[
         "16", "16 be", "planar 16 deflate", "planar 8", "planar strips", "5 bands", "4 bands", "big",
-        "planar 16", "planar 16 be", "9 planes", "9 bands", "12 bits", "12 bits deflate", "14 bits", "float",
-        "planes of float64", "int64",
+        "planar 16", "planar 16 be", "9 planes", "9 bands", "12 bits", "12 bits deflate", "8 bits", "14 bits",
+        "float", "planes of float64", "int64",
     ],
 )  # fmt: skip
 def test_colours_of_every_layout(data):
@@ -169,6 +170,23 @@ def test_the_first_page_is_read():
     buffer = io.BytesIO()
     Image.fromarray(odd.BYTES).save(buffer, "TIFF", save_all=True, append_images=[second])
     np.testing.assert_array_equal(pixels(buffer.getvalue()), odd.BYTES)
+
+
+def test_rgb_of_12_bits_that_is_compressed_otherwise_is_refused_and_not_shown_black():
+    twelve = (odd.SCENE * 4095).round().astype("<u2")
+    # PackBits of literal runs of up to 128 bytes, a strip a row; TIFF 6.0, section 9
+    rows = []
+    for row in twelve:
+        stored = row.tobytes()
+        runs = [stored[i : i + 128] for i in range(0, len(stored), 128)]
+        rows.append(b"".join(bytes([len(run) - 1]) + run for run in runs))
+    places = [8 + sum(map(len, rows[:i])) for i in range(len(rows))]
+    packed = np.frombuffer(b"".join(rows), np.uint8)[None]
+    tags = {
+        256: (4, [odd.WIDTH]), 257: (4, [odd.HEIGHT]), 258: (3, [16] * 3), 273: (4, places), 277: (3, [3]),
+        278: (4, [1]), 279: (4, [len(row) for row in rows]), 339: (3, [1] * 3),
+    }  # fmt: skip
+    assert "14 bits or fewer" in reason(tiff(packed, colours=2, compression=32773, tags=tags))
 
 
 def test_a_black_picture_of_16_bits_stays_black():

@@ -45,7 +45,7 @@ _COMPRESSIONS: Final = {
 }
 
 
-TWELVE_BITS: Final = "a TIFF of RGB whose 16-bit values use 12 to 14 bits is not read: scale them to 16"
+TWELVE_BITS: Final = "a TIFF of RGB whose 16-bit values use 14 bits or fewer is not read: scale them to 16"
 
 
 class UpperBytesError(PictureError):
@@ -261,7 +261,7 @@ def _require_16_bits(image: Any, layout: Layout) -> None:
     if layout.bits != 16 or image.mode not in ("RGB", "RGBA"):
         return
     highest = max(high for _, high in image.getextrema()[:3])  # of the upper bytes
-    if 0 < highest < 16 or (layout.max_sample or 65535) < 32768:
+    if highest < 16 or (layout.max_sample or 65535) < 32768:
         raise UpperBytesError(TWELVE_BITS)
 
 

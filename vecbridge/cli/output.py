@@ -40,8 +40,11 @@ _OPTIONS: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
     (r"\binto='([^']+)'", r"--into \1"),
     (r"\bid_template=('[^']+')", r"--id \1"),
     (r"\bmax_rate=", "--max-rate "),
+    (r"\bmax_bytes= ", "--max-bytes "),
+    (r"\bformat= ", "--format "),
 )
 _debug = False
+_names: dict[str, str] = {}  # what temporary files are called in messages
 
 
 def set_debug(on: bool) -> None:
@@ -86,9 +89,15 @@ def stderr() -> Console:
     return console
 
 
+def call(path: Path, name: str) -> None:
+    """Has messages give a file another name: that of the input of which it is a temporary copy."""
+    if str(path) != name:
+        _names[str(path)] = name
+
+
 def note(text: str) -> None:
     """Prints a message."""
-    stderr().print(Text(safe(text)))
+    stderr().print(Text(safe(_named(text))))
 
 
 @contextmanager
@@ -104,12 +113,12 @@ def busy(what: str, *, quiet: bool = False) -> Iterator[None]:
 
 def warn(text: str) -> None:
     """Prints a warning."""
-    stderr().print(Text.assemble(("warning: ", "bold yellow"), safe(text)))
+    stderr().print(Text.assemble(("warning: ", "bold yellow"), safe(_named(text))))
 
 
 def fail(text: str) -> None:
     """Prints an error as one line."""
-    stderr().print(Text.assemble(("error: ", "bold red"), safe(text)))
+    stderr().print(Text.assemble(("error: ", "bold red"), safe(_named(text))))
 
 
 def program() -> str:
@@ -211,6 +220,12 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def _named(text: str) -> str:
+    for path, name in _names.items():
+        text = text.replace(path, name)
+    return text
 
 
 def _listed(values: Sequence[Any]) -> str:

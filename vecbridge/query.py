@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -90,9 +91,11 @@ class Query:
         for name in ("min_score", "max_distance"):
             bound = getattr(self, name)
             if bound is not None and (
-                isinstance(bound, bool) or not isinstance(bound, int | float | np.floating)
+                isinstance(bound, bool)
+                or not isinstance(bound, int | float | np.floating)
+                or not -math.inf < bound < math.inf
             ):
-                raise SchemaError(f"{name}={bound!r}: a number")
+                raise SchemaError(f"{name}={bound!r}: a finite number")
         require_include(self.include)
 
 

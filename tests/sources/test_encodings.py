@@ -76,7 +76,7 @@ def test_offsets_lead_to_their_lines(tmp_path: Path, encoding: str) -> None:
 
 @encodings
 def test_a_line_that_is_too_long_does_not_hide_the_next(tmp_path: Path, encoding: str) -> None:
-    write(tmp_path / "a.txt", f"one\n{'x\u0a0a' * 99}\nthree\n", encoding)
+    write(tmp_path / "a.txt", "one\n" + "x\u0a0a" * 99 + "\nthree\n", encoding)
     lines = list(read_lines(tmp_path / "a.txt", max_bytes=20))
     assert [(line.number, line.data) for line in lines] == [(1, b"one"), (2, None), (3, b"three")]
     assert read_line(tmp_path / "a.txt", lines[-1].offset) == b"three\n"

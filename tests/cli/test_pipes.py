@@ -104,7 +104,7 @@ def test_a_fifo_is_loaded_and_may_be_compressed(
 def test_compressed_files_are_loaded_with_or_without_the_suffix_of_their_content(
     run: Run, tmp_path: Path, temporary: Path, kind: str, suffix: str, pack: Callable[[bytes], bytes]
 ) -> None:
-    for name in (f"rows.{kind}{suffix}", f"rows{suffix}"):
+    for name in (f"rows.{kind}{suffix}", f"rows.2024{suffix}"):
         (tmp_path / name).write_bytes(pack(KINDS[kind]()))
         ran = run("load", name, "--store", f"faiss:./s#{name.replace('.', '_')}", "--json")
         assert (ran.code, ran.json["written"]) == (0, 5)
@@ -221,6 +221,12 @@ def test_search_takes_a_picture_from_standard_input(photos: str, tmp_path: Path)
     assert piped["hits"] == substituted["hits"] == plain["hits"]
     assert len(plain["hits"]) == 10
     assert str(tmp_path / "tmp") not in (tmp_path / "p.html").read_text("utf-8")
+
+
+def test_standard_input_is_read_once(tmp_path: Path) -> None:
+    ran = shell(tmp_path, "vecbridge load - - --store faiss:./s#a", jsonl())
+    assert (ran.returncode, ran.stdout) == (2, b"")
+    assert b"once only" in ran.stderr
 
 
 def test_no_picture_on_standard_input_is_refused(photos: str, tmp_path: Path) -> None:

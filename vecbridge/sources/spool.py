@@ -14,13 +14,14 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
 from vecbridge.closing import Closing
 from vecbridge.errors import ConfigError, StorageFullError, VecbridgeError
 from vecbridge.sources.lines import MARKS
+from vecbridge.sources.tables import TABLE_SUFFIXES
 from vecbridge.storage import is_full
 
 STDIN: Final = "-"
@@ -43,7 +44,8 @@ class Spool(Closing):
 
     Args:
         max_bytes: A longer copy is refused, so that a small compressed file cannot fill the disk.
-        format: What standard input and pipes hold: jsonl, parquet or npy; None looks at the first bytes.
+        format: What input without a suffix of its own holds: jsonl, parquet or npy; None looks at the first
+            bytes.
     """
 
     def __init__(self, *, max_bytes: int = MAX_BYTES, format: str | None = None) -> None:
@@ -54,6 +56,7 @@ class Spool(Closing):
         self._folder: Path | None = None
         self._names: dict[str, str] = {}
         self._unnamed = 0
+        self._stdin_read = False
 
     def table(self, path: Path) -> Path:
         """The path of a file of records: the one given if it can be read in place, or else that of a copy.
@@ -70,18 +73,20 @@ class Spool(Closing):
         if not is_stream(path):
             if compression is None or not path.is_file():
                 return path
-            inner = Path(path.stem).suffix.lower() or None
+            inner = Path(path.stem).suffix.lower()
+            suffix = inner if inner in TABLE_SUFFIXES else self._suffix
             with path.open("rb") as file:
-                return self._copy(file, str(path), inner, compression, _guessed)
+                return self._copy(file, str(path), suffix, compression)
+        self._require_first(path)
         with _opened(path) as stream:
-            return self._copy(stream, self._name(), self._suffix, None, _guessed)
+            return self._copy(stream, self._name(), self._suffix, None)
 
     def picture(self, path: Path) -> Path:
         """The path of a picture: the one given, or that of a copy of standard input or of a pipe."""
         if not is_stream(path):
             return path
         with _opened(path) as stream:
-            return self._copy(stream, self._name(), ".picture", None, _guessed)
+            return self._copy(stream, self._name(), ".picture", None)
 
     def name(self, path: Path) -> str:
         """What a path that :meth:`table` or :meth:`picture` returned is called: ``-`` for what was a pipe."""
@@ -99,6 +104,12 @@ class Spool(Closing):
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
+    def _require_first(self, path: Path) -> None:
+        if str(path) in (STDIN, "/dev/stdin"):
+            if self._stdin_read:
+                raise ConfigError(f"{path}: standard input can be read once only")
+            self._stdin_read = True
+
     def _name(self) -> str:
         self._unnamed += 1
         return STDIN if self._unnamed == 1 else f"{STDIN}{self._unnamed}"
@@ -109,7 +120,6 @@ class Spool(Closing):
         name: str,
         suffix: str | None,
         compression: str | None,
-        guess: Callable[[bytes, str], str],
     ) -> Path:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="vecbridge-input-"))
@@ -117,7 +127,7 @@ class Spool(Closing):
         try:
             source = _expanded(stream, name, compression, known=suffix == ".picture")
             first = _read(source, _CHUNK, name)
-            copy = self._folder / f"{len(self._names)}{suffix or guess(first, name)}"
+            copy = self._folder / f"{len(self._names)}{suffix or _guessed(first, name)}"
             self._require_room(_length(stream), name)
             self._write(copy, first, source, name)
         except BaseException as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
@@ -93,9 +94,11 @@ class Query:
         for name in ("min_score", "max_distance"):
             bound = getattr(self, name)
             if bound is not None and (
-                isinstance(bound, bool) or not isinstance(bound, int | float | np.floating)
+                isinstance(bound, bool)
+                or not isinstance(bound, int | float | np.floating)
+                or not -math.inf < bound < math.inf
             ):
-                raise SchemaError(f"{name}={shown(bound)}: a number")
+                raise SchemaError(f"{name}={shown(bound)}: a finite number")
         require_include(self.include)
 
 

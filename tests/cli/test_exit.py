@@ -25,6 +25,7 @@ USAGE = [
     (["search", "--store", "memory://#a"], "a text or --image"),
     (["search", "x", "--image", "a.png", "--store", "memory://#a"], "one of the two"),
     (["search", " ", "--store", "memory://#a"], "empty"),
+    (["search", "\u3000\u200b", "--store", "memory://#a"], "empty"),
     (["search", "x", "--store", "memory://"], "#name"),
     (["search", "x", "--store", "photos"], "no store URL"),
     (["search", "x", "--store", "nonsense://#a"], "nonsense"),

@@ -89,17 +89,26 @@ def test_a_search_without_hits_succeeds_and_says_so(run: Run, photos: str) -> No
         (["--where", "yaer > 1"], "did you mean 'year'"),
         (["--include", "nmae"], "did you mean 'name'"),
         (["--where", "year = 'x'"], "int64"),
-        (["--model", "somebody/else"], "holds vectors of bundled"),
-        (["--using", "body"], "body"),
-        (["-k", "0"], "k=0"),
+        (["--include", "year,nmae"], "did you mean 'name'"),
+        (["--using", "vectr"], "did you mean 'vector'"),
+        (["-k", "0"], "greater than or equal to 1"),
+        (["-k", "-3"], "greater than or equal to 1"),
+        (["--ef", "0"], "greater than or equal to 1"),
+        (["--nprobe", "-1"], "greater than or equal to 1"),
     ],
 )
-def test_options_that_do_not_fit_the_collection_are_refused_with_the_reason(
+def test_options_that_do_not_fit_the_collection_are_bad_usage_with_the_reason(
     run: Run, photos: str, arguments: list[str], says: str
 ) -> None:
     ran = run("search", "a dog", "--store", photos, *arguments)
-    assert (ran.code, ran.out) == (1, "")
+    assert (ran.code, ran.out) == (2, "")
     assert says in ran.err
+
+
+def test_another_model_than_the_collections_is_refused(run: Run, photos: str) -> None:
+    ran = run("search", "a dog", "--store", photos, "--model", "somebody/else")
+    assert (ran.code, ran.out) == (1, "")
+    assert "holds vectors of bundled" in ran.err
 
 
 def test_a_knob_that_the_index_does_not_take_is_refused(run: Run, photos: str) -> None:
@@ -180,7 +189,7 @@ def test_a_time_without_an_offset_is_refused_before_a_model_is_loaded(run: Run, 
     ran = run(
         "search", "a dog", "--store", dated, "--model", "x/y", "--where", "modified > '2024-01-01 12:00'"
     )
-    assert (ran.code, ran.out) == (1, "")
+    assert (ran.code, ran.out) == (2, "")
     assert "write 2024-01-01T12:00:00Z, or another offset" in ran.err
 
 

@@ -46,6 +46,13 @@ def test_a_limit_is_a_whole_number_from_1(name: str, value: Any) -> None:
         Query([1.0], **{name: value})
 
 
+@pytest.mark.parametrize("name", ["min_score", "max_distance"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("-inf"), "0.5", True], ids=str)
+def test_a_bound_is_a_finite_number(name: str, value: Any) -> None:
+    with pytest.raises(SchemaError, match=f"{name}=.*: a finite number"):
+        Query([1.0], **{name: value})
+
+
 def test_a_numpy_limit_becomes_an_int() -> None:
     assert type(Query([1.0], k=np.int32(7)).k) is int
 

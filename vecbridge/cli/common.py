@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from vecbridge.cli import output
-from vecbridge.errors import ConfigError, EmbedderMismatchError
+from vecbridge.errors import ConfigError, EmbedderMismatchError, SchemaError, suggestion
 
 if TYPE_CHECKING:
     import logging
@@ -218,13 +218,32 @@ def read_filter(where: str | None, text: str | None) -> Filter | None:
 
 
 def read_include(given: Sequence[str], spec: CollectionSpec) -> list[str]:
-    """The columns to show: those named (commas separate them), or every scalar field."""
+    """The columns to show: those named (commas separate them), or every scalar field.
+
+    Raises:
+        ConfigError: The collection has no such column.
+    """
     names = [name.strip() for option in given for name in option.split(",") if name.strip()]
+    for name in names:
+        if name not in spec.column_names:
+            hint = suggestion(name, spec.column_names)
+            raise ConfigError(f"--include: {spec.name!r} has no field {name!r}{hint}")
     return list(dict.fromkeys(names)) if names else [field.name for field in spec.fields]
 
 
+def read_using(given: str | None, spec: CollectionSpec) -> VectorField:
+    """The vector field of ``--using``, or the only one.
+
+    Raises:
+        ConfigError: There is none of that name, or several and none is named.
+    """
+    try:
+        return spec.vector_field(given)
+    except SchemaError as exc:
+        raise ConfigError(str(exc) if given is None else f"--using: {exc}") from None
+
+
 def _json_filter(text: str) -> Filter:
-    from vecbridge.errors import SchemaError
     from vecbridge.filters import from_json
 
     try:

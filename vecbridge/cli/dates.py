@@ -5,8 +5,23 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from vecbridge.filters import And, Cmp, Filter, In, Not, Or, Scalar
+from vecbridge.errors import ConfigError, SchemaError
+from vecbridge.filters import And, Cmp, Filter, In, Not, Or, Scalar, normalize
 from vecbridge.schema import CollectionSpec
+
+
+def fitting(filter: Filter, spec: CollectionSpec) -> Filter:
+    """The filter of a command with its bare dates read, checked against the collection.
+
+    Raises:
+        ConfigError: It does not fit, as where a field is not there: on the command line, that is bad usage.
+    """
+    dated = with_dates(filter, spec)
+    try:
+        normalize(dated, spec)
+    except SchemaError as exc:
+        raise ConfigError(f"the condition does not fit: {exc}") from None
+    return dated
 
 
 def with_dates(filter: Filter, spec: CollectionSpec) -> Filter:

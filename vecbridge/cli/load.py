@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vecbridge.cli import common, output, target, writing
+from vecbridge.cli import common, inputs, output, target, writing
 from vecbridge.errors import ConfigError, EmbedderMismatchError
 
 if TYPE_CHECKING:
@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
 
 def load(
+    ctx: typer.Context,
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE", help=".parquet, .jsonl (dead-letter files, too) or .npy.", show_default=False
+            metavar="FILE",
+            help=".parquet, .jsonl (dead-letter files, too) or .npy, also .gz and .zst of them; "
+            "- is standard input.",
+            show_default=False,
         ),
     ],
     store: common.StoreOption = None,
@@ -77,6 +81,8 @@ def load(
     journal: writing.JournalOption = None,
     max_failures: writing.MaxFailuresOption = None,
     workers: writing.WorkersOption = 4,
+    format: inputs.FormatOption = None,
+    max_bytes: inputs.MaxBytesOption = "64GiB",
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
@@ -96,6 +102,8 @@ def load(
     from vecbridge.registry import connect
 
     selection = _selection(fields, drop)
+    spool = inputs.table_spool(ctx, format, max_bytes)
+    files = inputs.as_files(spool, files)
     sources = _sources(files, id_column, vector_column, selection, truncate_times=truncate_times)
     with connect(url.without_collection()) as opened:
         schema = _schema(sources, target.existing_spec(opened, url))
@@ -115,9 +123,9 @@ def load(
             target.report_target(url, goal)
             result = writing.write_all(
                 goal,
-                _reader(sources, goal.spec),
+                inputs.named(_reader(sources, goal.spec), spool),
                 label="Loading",
-                source=" ".join(map(str, files)),
+                source=" ".join(map(spool.name, files)),
                 dead_letters=dead_letter_file,
                 journal=journal,
                 max_failures=max_failures,

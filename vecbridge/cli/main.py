@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any, Final
 
@@ -143,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always.
     """
+    _open_closed_streams()
     if not sys.warnoptions:
         warnings.showwarning = _show_warning
     for stream in (sys.stdout, sys.stderr):  # print \\u… where the terminal lacks a character
@@ -153,8 +155,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:  # the reader of the pipe has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         raise SystemExit(FAILED) from None
+    except SystemExit as ended:
+        raise SystemExit(_flush(ended.code)) from None
+
+
+def _open_closed_streams() -> None:
+    """Opens /dev/null where the caller has closed stdin, stdout or stderr (``>&-``).
+
+    Otherwise the next file that is opened, such as one of a store, gets their number, and what is printed
+    would be written into it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - open until the end
+
+
+def _flush(code: Any) -> Any:
+    """Writes what is left of the results; the exit status that this leaves."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        return code or FAILED
+    except OSError as exc:
+        _discard_output()
+        output.fail(_line(exc))
+        return code or FAILED
+    return code
+
+
+def _discard_output() -> None:
+    """Has the interpreter flush what is left to /dev/null when it ends."""
+    with suppress(OSError, ValueError):  # a stream of a test has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _without_debug(arguments: Sequence[str]) -> list[str]:

@@ -89,11 +89,11 @@ def read_transform(
     """
     condition = common.read_filter(where, filter_json)
     if condition is not None:
-        from vecbridge.cli.dates import with_dates
+        from vecbridge.cli.dates import fitting
         from vecbridge.registry import open as open_collection
 
         with open_collection(source) as collection:
-            condition = with_dates(condition, collection.spec)
+            condition = fitting(condition, collection.spec)
     dropped = [name.strip() for option in drop or () for name in option.split(",") if name.strip()]
     return {
         "rename": _renames(rename or ()), "drop": dropped, "filter": condition, "id_template": id_template

@@ -43,9 +43,12 @@ _OPTIONS: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
     (r"\binto='([^']+)'", r"--into \1"),
     (r"\bid_template=('[^']+')", r"--id \1"),
     (r"\bmax_rate=", "--max-rate "),
+    (r"\bmax_bytes= ", "--max-bytes "),
+    (r"\bformat= ", "--format "),
 )
 _debug = False
 _live: Console | None = None  # on which a progress bar is shown: what is printed meanwhile goes above it
+_names: dict[str, str] = {}  # what temporary files are called in messages
 
 
 def set_debug(on: bool) -> None:
@@ -92,9 +95,15 @@ def stderr() -> Console:
     return console
 
 
+def call(path: Path, name: str) -> None:
+    """Has messages give a file another name: that of the input of which it is a temporary copy."""
+    if str(path) != name:
+        _names[str(path)] = name
+
+
 def note(text: str) -> None:
     """Prints a message."""
-    stderr().print(Text(safe(text)))
+    stderr().print(Text(safe(_named(text))))
 
 
 def log(text: str) -> None:
@@ -143,12 +152,12 @@ def _on(console: Console) -> Iterator[None]:
 
 def warn(text: str) -> None:
     """Prints a warning."""
-    stderr().print(Text.assemble(("warning: ", "bold yellow"), safe(text)))
+    stderr().print(Text.assemble(("warning: ", "bold yellow"), safe(_named(text))))
 
 
 def fail(text: str) -> None:
     """Prints an error as one line."""
-    stderr().print(Text.assemble(("error: ", "bold red"), safe(text)))
+    stderr().print(Text.assemble(("error: ", "bold red"), safe(_named(text))))
 
 
 def program() -> str:
@@ -236,6 +245,12 @@ def size(count: float) -> str:
         '3.4 MB'
     """
     return filesize.decimal(int(count))
+
+
+def _named(text: str) -> str:
+    for path, name in _names.items():
+        text = text.replace(path, name)
+    return text
 
 
 def _listed(values: Sequence[Any]) -> str:

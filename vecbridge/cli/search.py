@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vecbridge.cli import common, output, reading
+from vecbridge.cli import common, inputs, output, reading
 from vecbridge.errors import ConfigError, InvalidRecordError
+from vecbridge.sources.lines import is_blank
 
 if TYPE_CHECKING:
     from vecbridge.embed.base import Embedder, FloatArray
@@ -18,15 +19,21 @@ if TYPE_CHECKING:
 
 
 def search(
+    ctx: typer.Context,
     text: Annotated[
         str | None, typer.Argument(metavar="TEXT", help="Text to search for.", show_default=False)
     ] = None,
     image: Annotated[
         Path | None,
-        typer.Option("--image", "-i", metavar="FILE", help="Picture to search for, instead of a text."),
+        typer.Option(
+            "--image",
+            "-i",
+            metavar="FILE",
+            help="Picture to search for, instead of a text; - is standard input.",
+        ),
     ] = None,
     store: common.StoreOption = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", help="Maximal number of hits.")] = 10,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Maximal number of hits.")] = 10,
     where: Annotated[
         str | None,
         typer.Option(
@@ -48,9 +55,12 @@ def search(
     using: Annotated[
         str | None, typer.Option("--using", metavar="NAME", help="Vector field, if there are several.")
     ] = None,
-    ef: Annotated[int | None, typer.Option("--ef", metavar="N", help="Breadth of an HNSW search.")] = None,
+    ef: Annotated[
+        int | None, typer.Option("--ef", metavar="N", min=1, help="Breadth of an HNSW search.")
+    ] = None,
     nprobe: Annotated[
-        int | None, typer.Option("--nprobe", metavar="N", help="Number of lists that an IVF search visits.")
+        int | None,
+        typer.Option("--nprobe", metavar="N", min=1, help="Number of lists that an IVF search visits."),
     ] = None,
     html: Annotated[
         Path | None,
@@ -71,21 +81,22 @@ def search(
     """
     if (text is None) == (image is None):
         raise ConfigError("search takes either a text or --image FILE, one of the two")
-    if text is not None and not text.strip():
+    if text is not None and is_blank(text):
         raise ConfigError("the text is empty")
     condition = common.read_filter(where, filter_json)
     settings = common.load_settings()
     url = common.collection_url(store, settings)
     from vecbridge.apps.contact_sheet import FILE_FIELDS
-    from vecbridge.cli.dates import with_dates
+    from vecbridge.cli.dates import fitting
     from vecbridge.query import Query
     from vecbridge.registry import open as open_collection
 
+    picture = None if image is None else inputs.as_picture(ctx, image)
     with open_collection(url) as collection:
-        field = collection.spec.vector_field(using)
+        field = common.read_using(using, collection.spec)
         shown = common.read_include(include or [], collection.spec)
         if condition is not None:
-            condition = with_dates(condition, collection.spec)
+            condition = fitting(condition, collection.spec)
             # report an error in it before a model is loaded
             collection.capabilities.resolve_filter(condition, collection.spec)
         with common.load_embedder(
@@ -96,7 +107,7 @@ def search(
                     f"the collection does not record its model: {clip.identity.model} embeds the query"
                 )
             query = Query(
-                _vector(clip, text, image, max_pixels),
+                _vector(clip, text, picture, max_pixels),
                 k,
                 filter=condition,
                 include=_columns(shown, collection.spec, with_pictures=html is not None),
@@ -118,7 +129,7 @@ def search(
     }
     if html is not None:
         fields = shown if include else [name for name in shown if name not in FILE_FIELDS]
-        _write_page(html, hits, about, where, filter_json, fields)
+        _write_page(html, hits, about, where, filter_json, fields, picture)
     if as_json:
         json_fields = {column.name for column in collection.spec.fields if column.type == "json"}
         output.document(about | {"hits": [_hit(hits, row, shown, json_fields) for row in range(len(hits))]})
@@ -187,6 +198,7 @@ def _write_page(
     where: str | None,
     filter_json: str | None,
     shown: list[str],
+    picture: Path | None,
 ) -> None:
     from vecbridge.apps.contact_sheet import Section, Sheet, tile
     from vecbridge.apps.page import write_page
@@ -196,7 +208,7 @@ def _write_page(
     section = Section(
         query.get("text") or Path(query["image"]).name,
         tuple(tile(hit, shown) for hit in hits),
-        picture=Path(query["image"]) if "image" in query else None,
+        picture=picture,
         condition=condition,
     )
     namespace = f", namespace {about['namespace']}" if about["namespace"] else ""

@@ -30,14 +30,14 @@ class TextItem:
 
 
 def text_items(path: str, id: str) -> Iterator[TextItem | DeadLetter]:
-    """The lines of a UTF-8 file that are not blank.
+    """The lines of a file in UTF-8, or UTF-16 with its mark, that are not blank.
 
     Args:
         path: The file.
         id: The file's id.
 
     Yields:
-        A text item a line; a dead letter where a line is no UTF-8 or longer than 64 KiB, or where the file
+        A text item a line; a dead letter where a line is neither or longer than 64 KiB, or where the file
         cannot be read.
     """
     try:
@@ -49,6 +49,8 @@ def text_items(path: str, id: str) -> Iterator[TextItem | DeadLetter]:
             try:
                 yield TextItem(key, path, line.number, line.data.decode().strip())
             except UnicodeDecodeError as exc:
-                yield DeadLetter(key, origin, f"not UTF-8: {exc.reason} at byte {exc.start}")
+                yield DeadLetter(
+                    key, origin, f"not UTF-8, nor UTF-16 with its mark: {exc.reason} at byte {exc.start}"
+                )
     except OSError as exc:
         yield DeadLetter(id, path, f"the file cannot be read: {exc.strerror}")

@@ -141,9 +141,9 @@ def _count(store: Store, name: str, namespace: str, condition: Filter | None) ->
 
 
 def _dated(condition: Filter, spec: CollectionSpec) -> Filter:
-    from vecbridge.cli.dates import with_dates
+    from vecbridge.cli.dates import fitting
 
-    return with_dates(condition, spec)
+    return fitting(condition, spec)
 
 
 def _typed(ids: list[str], spec: CollectionSpec) -> list[str] | list[int]:

@@ -52,6 +52,17 @@ FAILURES = [
 ]
 
 
+MISFITS = [
+    (["search", "dog", "--store", "{photos}"], "--where", "yaer > 1"),
+    (["plan", "{photos}", "memory://"], "--where", "yaer > 1"),
+    (["migrate", "{photos}", "faiss:./t"], "--where", "year > 1 and not nmae = 'a'"),
+    (["sync", "{photos}", "faiss:./t"], "--where", "yaer is null"),
+    (["migrate", "{photos}", "faiss:./t"], "--filter", '{"field": "yaer", "op": ">", "value": 1}'),
+    (["migrate", "{photos}", "faiss:./t"], "--drop", "yaer"),
+    (["migrate", "{photos}", "faiss:./t"], "--rename", "yaer=when"),
+]
+
+
 def shown(value: object) -> str:
     return " ".join(value)[:60] if isinstance(value, list) else ""
 
@@ -62,6 +73,16 @@ def test_bad_usage_is_status_2_with_a_reason_and_no_output(arguments: list[str],
     assert (ran.code, ran.out) == (2, "")
     assert says in ran.err
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(("arguments", "option", "value"), MISFITS, ids=shown)
+def test_an_unknown_field_is_bad_usage_and_the_near_name_is_told(
+    arguments: list[str], option: str, value: str, run: Run, photos: str
+) -> None:
+    ran = run(*(argument.format(photos=photos) for argument in arguments), option, value)
+    assert (ran.code, ran.out) == (2, "")
+    assert "did you mean" in ran.err
+    assert not Path("t").exists()
 
 
 @pytest.mark.parametrize(("arguments", "says"), FAILURES, ids=shown)

@@ -210,13 +210,13 @@ def test_messages_name_what_was_typed_and_not_the_copy(run: Run, tmp_path: Path,
     assert str(temporary) not in ran.err
 
 
-def test_search_takes_a_picture_from_standard_input(photos: str, tmp_path: Path) -> None:
+def test_search_takes_a_picture_from_standard_input(run: Run, photos: str, tmp_path: Path) -> None:
     picture = next(GALLERY.glob("1f40*.png"))
     (tmp_path / "a.png").write_bytes(picture.read_bytes())
     command = f"vecbridge search --store {shlex.quote(photos)} --json --image"
     piped = json.loads(shell(tmp_path, f"{command} - --html p.html", picture.read_bytes()).stdout)
     substituted = json.loads(shell(tmp_path, f"{command} <(cat a.png)").stdout)
-    plain = json.loads(shell(tmp_path, f"{command} a.png").stdout)
+    plain = run("search", "--store", photos, "--json", "--image", "a.png").json
     assert piped["query"] == {"image": "-"}
     assert piped["hits"] == substituted["hits"] == plain["hits"]
     assert len(plain["hits"]) == 10
@@ -240,7 +240,7 @@ def test_no_picture_on_standard_input_is_refused(photos: str, tmp_path: Path) ->
 )
 @pytest.mark.parametrize(("where", "code"), [("pipe", 1), ("/dev/full", 1), ("closed", 0)])
 def test_results_that_nobody_can_read_are_no_traceback(
-    photos: str, tmp_path: Path, command: str, where: str, code: int
+    run: Run, photos: str, tmp_path: Path, command: str, where: str, code: int
 ) -> None:
     (tmp_path / "rows.jsonl").write_bytes(jsonl())
     text = "vecbridge " + command.format(photos=shlex.quote(photos))
@@ -252,8 +252,7 @@ def test_results_that_nobody_can_read_are_no_traceback(
     assert ran.returncode == code
     assert (b"No space left" in ran.stderr) == (where == "/dev/full")
     if command.startswith("load"):
-        counted = shell(tmp_path, "vecbridge info faiss:./s#a --json")
-        assert json.loads(counted.stdout)["rows"] == 5
+        assert run("info", "faiss:./s#a", "--json").json["rows"] == 5
 
 
 def test_head_gets_its_line_and_no_traceback(photos: str, tmp_path: Path) -> None:

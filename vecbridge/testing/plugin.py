@@ -202,9 +202,10 @@ def _runs(item: pytest.Item) -> bool:
     return parent.__name__ in case.classes
 
 
-def _property(report: pytest.TestReport, name: str) -> str | None:
-    """A property of the test that a report is about."""
-    return next((str(value) for key, value in report.user_properties if key == name), None)
+def _property(report: pytest.TestReport | pytest.CollectReport, name: str) -> str | None:
+    """A property of the test that a report is about; None of a module that cannot be collected."""
+    properties = getattr(report, "user_properties", ())
+    return next((str(value) for key, value in properties if key == name), None)
 
 
 def _known(case: StoreCase, item: pytest.Item) -> Known | None:

@@ -80,6 +80,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=200, help="of each filter, one at a time")
     parser.add_argument("--seed", type=int, default=1, help="of rows, fields and queries")
     parser.add_argument("--keep", type=Path, help="a directory whose collection is built once and stays")
+    parser.add_argument("--label", help="ends the names of the files, such as 1m")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="where JSON and figure go")
     parser.add_argument("--work", type=Path, default=HERE, help="where a temporary directory is made")
     return parser.parse_args()
@@ -235,8 +236,9 @@ def main() -> int:
         "details": details,
     }  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "faiss_filters.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    plots.draw(lines, options.out / "faiss_filters.png")
+    name = "-".join(["faiss_filters", *([options.label] if options.label else [])])
+    (options.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    plots.draw(lines, options.out / f"{name}.png")
     judged = [line for line in lines if line.holds is not None]
     failed = [line for line in judged if not line.holds]
     progress.print(f"{len(judged) - len(failed)} of {len(judged)} targets hold")

@@ -55,7 +55,8 @@ BACKENDS: Sequence[tuple[str, tuple[str, ...], str]] = (
 TITLES = {
     "faiss_store": "The store beside raw FAISS, raw files and LanceDB",
     "faiss_store-write-scan": "Writing and scanning, 30,000 rows on a crowded machine",
-    "faiss_filters": "Filters of every share",
+    "faiss_filters": "Filters of every share, 100,000 rows",
+    "faiss_filters-1m": "Filters of every share, a million rows",
     "import_cost": "What an import costs",
     "migrate-lite": "milvus-lite and FAISS",
     "migrate-memory": "Memory of a migration",
@@ -71,6 +72,8 @@ TITLES = {
     "pinecone_store": "Writing, beside Pinecone's client",
     "recall-faiss": "Recall at default knobs",
     "recall-faiss-before": "Recall at the defaults of before",
+    "recall-milvus-before": "Recall at the knobs of before, a genuine server",
+    "recall-milvus-lite-before": "Recall at the knobs of before, milvus-lite",
     "recall-milvus": "Recall at default knobs, a genuine server",
     "recall-milvus-lite": "Recall at default knobs, milvus-lite",
     "recall-weaviate": "Recall at default knobs",

@@ -1,6 +1,6 @@
-"""Writes odd-files.md: what becomes of odd pictures.
+"""Writes odd-files.md: what becomes of odd pictures, and of odd files of vectors and texts.
 
-python docs/generate_odd_files.py            # the files that odd_files.py makes
+python docs/generate_odd_files.py            # the files that odd_files.py and odd_tables.py make
 python docs/generate_odd_files.py --packages # also those of scikit-image; needs tifffile and imageio, too
 """
 
@@ -46,18 +46,19 @@ def main() -> None:
 def page() -> str:
     """The part of the page that needs no other package."""
     rows = [f"| `{odd.name}` | {odd.about} | {outcome(odd.make(), scenes())} |" for odd in made().odd_files()]
-    return HEAD + COLUMNS + "\n".join(rows) + "\n\n"
+    parts = made("odd_outcomes")
+    return HEAD + COLUMNS + "\n".join(rows) + "\n\n" + parts.tables_part() + parts.texts_part()
 
 
-def made() -> Any:
-    """The script beside this one."""
-    spec = importlib.util.spec_from_file_location("odd_files", PAGE.with_name("odd_files.py"))
-    assert spec
-    assert spec.loader
-    module = sys.modules.setdefault("odd_files", importlib.util.module_from_spec(spec))
-    if not hasattr(module, "odd_files"):
-        spec.loader.exec_module(module)
-    return module
+def made(name: str = "odd_files") -> Any:
+    """A script beside this one."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, PAGE.with_name(f"{name}.py"))
+        assert spec
+        assert spec.loader
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
 
 
 def scenes() -> dict[str, np.ndarray[Any, Any]]:

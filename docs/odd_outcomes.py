@@ -27,8 +27,8 @@ TABLES = """\
 ## Files of vectors
 
 What `vecbridge load` does with them: how many rows were written, why others were not, and the notes.
-Most files hold two rows with ids and vectors of three dimensions. Where there is a further field `n`, its type
-and its first value come last. Lines are counted from 1, rows of Parquet and NumPy files from 0.
+Most files hold two rows with ids and vectors of three dimensions. Where there is a field `n`, its type and
+its first value come last. Lines are counted from 1, rows of Parquet and NumPy files from 0.
 
 """
 TEXTS = """\

@@ -41,7 +41,8 @@ What `vecbridge index` does with them: each line is a record.
 
 def tables_part() -> str:
     """The section on files of vectors."""
-    return TABLES + _table(_made().tables(), "load")
+    parts = (f"### {kind}\n\n" + _table(files, "load") for kind, files in _made().tables().items())
+    return TABLES + "".join(parts)
 
 
 def texts_part() -> str:
@@ -106,11 +107,13 @@ def _plain(line: str, name: str) -> str:
 def _reasons(name: str) -> Iterator[str]:
     """Why rows failed, with where they are."""
     path = Path(LETTERS)
+    places: dict[str, list[str]] = {}
     for line in path.read_text("utf-8").splitlines() if path.exists() else []:
         letter = json.loads(line)
-        _, _, number = str(letter["source"]).rpartition(f"{name}:")
-        where = "row" if name.endswith((".parquet", ".npy")) else "line"
-        yield f"{where} {number}: {letter['error']}"
+        places.setdefault(letter["error"], []).append(str(letter["source"]).rpartition(f"{name}:")[2])
+    where = "row" if name.endswith((".parquet", ".npy")) else "line"
+    for error, numbers in places.items():
+        yield f"{where}{'s' * (len(numbers) > 1)} {' and '.join(numbers)}: {error}"
 
 
 def _stored(is_there: bool) -> Iterator[str]:

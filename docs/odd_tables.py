@@ -6,7 +6,7 @@ import decimal
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,17 +32,20 @@ class Odd:
     arguments: tuple[str, ...] = ()
 
 
-def tables() -> Iterator[Odd]:
-    """Every odd file for ``vecbridge load``, in the order of the page."""
-    for row in [*_encodings(), *_json(), *_rows(), *_parquet(), *_types(), *_npy(), *_compressed()]:
-        yield Odd(*row)
-    yield Odd("ints-named.parquet", "a list of integers, with `--vector v`", _integers, ("--vector", "v"))
+def tables() -> dict[str, list[Odd]]:
+    """Every odd file for ``vecbridge load`` by kind, in the order of the page."""
+    named = Odd("named.parquet", "two of embeddings, `--vector text_emb`", _two, ("--vector", "text_emb"))
+    return {
+        "JSON lines": [Odd(*row) for row in [*_encodings(), *_json(), *_rows()]],
+        "Parquet": [*(Odd(*row) for row in [*_parquet(), *_types()]), named],
+        "NumPy": [Odd(*row) for row in _npy()],
+        "Compressed files and other suffixes": [Odd(*row) for row in _compressed()],
+    }
 
 
-def texts() -> Iterator[Odd]:
+def texts() -> list[Odd]:
     """Every odd file for ``vecbridge index``."""
-    for row in _texts():
-        yield Odd(*row)
+    return [Odd(*row) for row in _texts()]
 
 
 def lines(*rows: dict[str, Any]) -> bytes:
@@ -81,6 +84,10 @@ def _integers() -> bytes:
     return parquet({"id": ["a", "b"], "v": [[1, 0, 0], [0, 1, 0]]})
 
 
+def _two() -> bytes:
+    return parquet({"id": ["a", "b"], "image_emb": COLUMN, "text_emb": COLUMN})
+
+
 def _encodings() -> list[Row]:
     text = lines(*PLAIN).decode()
     utf16 = text.replace("a", "ä").encode("utf-16")
@@ -92,6 +99,7 @@ def _encodings() -> list[Row]:
         ("utf16-no-mark.jsonl", "UTF-16 without a mark", lambda: text.encode("utf-16-le")),
         ("latin1.jsonl", "Latin-1", lambda: '{"id": "é", "vector": [1, 0, 0]}\n'.encode("latin-1")),
         ("crlf.jsonl", "lines end with CR and LF", lambda: text.replace("\n", "\r\n").encode()),
+        ("power.jsonl", "NULs at the end, as after a power cut", lambda: text.encode() + bytes(500)),
         ("cut.jsonl", "the last line is cut", lambda: text.encode()[:-12]),
         ("long.jsonl", "a line of 10 MB", lambda: with_field("x" * 10_000_000, "y")),
         ("longer.jsonl", "a line of 20 MB", lambda: with_field("x", "x" * 20_000_000)),
@@ -99,10 +107,16 @@ def _encodings() -> list[Row]:
 
 
 def _json() -> list[Row]:
+    array = json.dumps(PLAIN).encode()
+    digits = array[:-2] + b', "n": ' + b"9" * 5000 + b"}]"
     comma = lines(*PLAIN).replace(b"]}\n", b"],}\n", 1)
     two = b'{"id": "b", "vector": [0, 1, 0], "n": 1, "n": 2}\n'
     return [
-        ("array.jsonl", "a JSON array", lambda: json.dumps(PLAIN).encode()),
+        ("array.jsonl", "a JSON array", lambda: array),
+        ("array-cut.jsonl", "a JSON array, cut in its second record", lambda: array[:-12]),
+        ("array-comma.jsonl", "a JSON array with a comma at its end", lambda: array[:-1] + b",]"),
+        ("array-digits.jsonl", "a JSON array, and 5000 digits in one record", lambda: digits),
+        ("array-of-lists.jsonl", "a JSON array of vectors alone", lambda: json.dumps(VECTORS).encode()),
         (
             "pretty.jsonl",
             "records over several lines",
@@ -134,6 +148,11 @@ def _rows() -> list[Row]:
         ("mixed.jsonl", "numbers and texts in a field", lambda: with_field(1, "one")),
         ("2e53.jsonl", "2.5, and 2^53 + 1", lambda: with_field(2.5, 2**53 + 1)),
         ("2e63.jsonl", "2^63", lambda: with_field(1, 2**63)),
+        (
+            "digits.jsonl",
+            "a number of 5000 digits",
+            lambda: with_field(1) + with_field(7)[:-2] + b"9" * 5000 + b"}\n",
+        ),
         ("1e400.jsonl", "1e400", lambda: with_field(1.5) + _vector("[1, 0, 0]")[:-2] + b', "n": 1e400}\n'),
         ("half-without.jsonl", "half of the lines have no vector", lambda: lines(*half)),
         ("ints.jsonl", "vectors of whole numbers", lambda: lines({"id": "a", "vector": [1, 0, 0]})),
@@ -169,11 +188,7 @@ def _parquet() -> list[Row]:
         ("really.parquet", "JSON lines with the name of Parquet", lambda: lines(*PLAIN)),
         ("no-ids.parquet", "no ids", lambda: parquet({"vector": COLUMN})),
         ("index.parquet", "the ids are a pandas index", lambda: _parquet_file(pandas)),
-        (
-            "two.parquet",
-            "two columns of embeddings",
-            lambda: parquet({"id": ["a", "b"], "image_emb": COLUMN, "text_emb": COLUMN}),
-        ),
+        ("two.parquet", "two columns of embeddings", _two),
         ("none.parquet", "no vectors", lambda: parquet({"id": ["a", "b"], "n": [1, 2]})),
         ("ints.parquet", "a list of integers and no vector", _integers),
     ]
@@ -183,6 +198,8 @@ def _types() -> list[Row]:
     prices = [decimal.Decimal("1.50"), decimal.Decimal("2.25")]
     half = pa.array([np.array(row, np.float16) for row in VECTORS], pa.list_(pa.float16()))
     kinds = [
+        ("nulls", "only nulls in a column", [None, None], pa.null()),
+        ("typed-nulls", "only nulls in a column of integers", [None, None], pa.int64()),
         ("struct", "bytes inside a struct", [{"b": b"\0\xff"}, {"b": None}], None),
         ("bytes", "a column of bytes", [b"\0\xff", b""], None),
         ("dictionary", "a dictionary of texts", pa.array(["x", "y"]).dictionary_encode(), None),

@@ -150,8 +150,9 @@ NO_JSON = {
     '{"id": "a", "n": "b': "the JSON ends too early",
     '{"id": "a", ': "the JSON ends too early",
     '{"id": "a",': "the JSON ends too early",
-    '{\0"\0i\0': "UTF-16 has without its mark",
+    '{\0"\0i\0': "UTF-16 without its mark",
     '{"id": "\\udc00"}': "surrogate pair",
+    f'{{"n": {"9" * 5000}}}': "^a number with too many digits$",
 }
 
 
@@ -164,3 +165,18 @@ def test_what_is_wrong_with_json_is_said_in_the_same_words_by_every_python(line:
 def test_bytes_that_are_no_text_are_told_by_their_place() -> None:
     with pytest.raises(ValueError, match=r"^not UTF-8, nor UTF-16 with its mark: .* at byte 8$"):
         parse_object('{"id": "é"}'.encode("latin-1"))
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [(', {"id": ', "the JSON ends too early"), (",]", r"not JSON from character 29 on")],
+)
+def test_what_is_wrong_with_an_array_is_told_by_its_place_in_the_file(
+    tmp_path: Path, end: str, reason: str
+) -> None:
+    (tmp_path / "a.jsonl").write_text('[{"id": "a", "vector": [1]}' + end)
+    source = JsonlSource(tmp_path / "a.jsonl")
+    letters: list[DeadLetter] = []
+    [batch] = source.batches(source.schema().spec("c"), on_dead_letter=letters.append)
+    assert batch.column("id").to_pylist() == ["a"]
+    assert [letter.error for letter in letters] == [f"the records from here on cannot be read: {reason}"]

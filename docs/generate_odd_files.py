@@ -1,7 +1,8 @@
 """Writes odd-files.md: what becomes of odd pictures, and of odd files of vectors and texts.
 
 python docs/generate_odd_files.py            # the files that odd_files.py and odd_tables.py make
-python docs/generate_odd_files.py --packages # also those of scikit-image; needs tifffile and imageio, too
+python docs/generate_odd_files.py --packages # also those of other packages; needs scikit-image,
+                                             # tifffile and imageio
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ def packages_part() -> str:
     rows = [f"| `{name}` | {package} | {compared(path)} |" for package, name, path in shipped()]
     columns = "| file | shipped by | what becomes of it |\n|---|---|---|\n"
     about = "Compared with the pixels that tifffile (TIFF) and imageio (others, by Pillow) read.\n\n"
-    return PACKAGES + "\n" + about + columns + "\n".join(rows) + "\n"
+    tables = made("odd_outcomes").shipped_part()
+    return PACKAGES + "\n" + about + columns + "\n".join(rows) + "\n\n" + tables
 
 
 def compared(path: Path) -> str:

@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,7 +29,8 @@ TABLES = """\
 
 What `vecbridge load` does with them: how many rows were written, why others were not, and the notes.
 Most files hold two rows with ids and vectors of three dimensions. Where there is a field `n`, its type and
-its first value come last. Lines are counted from 1, rows of Parquet and NumPy files from 0.
+its first value come last. Lines and records of an array are counted from 1, rows of
+Parquet and NumPy files from 0.
 
 """
 TEXTS = """\
@@ -48,6 +50,23 @@ def tables_part() -> str:
 def texts_part() -> str:
     """The section on texts."""
     return TEXTS + _table(_made().texts(), "index", "--model", "bundled")
+
+
+def shipped_part() -> str:
+    """The table of files that PyArrow and NumPy ship for their own tests."""
+    rows = []
+    for package, suffix in (("pyarrow", "parquet"), ("numpy", "npy")):
+        spec = importlib.util.find_spec(package)
+        assert spec
+        assert spec.submodule_search_locations
+        for path in sorted(Path(spec.submodule_search_locations[0]).rglob(f"*.{suffix}")):
+            with _folder():
+                Path(path.name).write_bytes(path.read_bytes())
+                found = _escaped(_outcome("load", path.name))
+            rows.append(f"| `{path.name}` | {package} {version(package)} | {found} |")
+    about = "PyArrow and NumPy ship these for their own tests. None of them holds vectors.\n\n"
+    columns = "| file | shipped by | what becomes of it |\n|---|---|---|\n"
+    return about + columns + "\n".join(rows) + "\n"
 
 
 def _made() -> Any:

@@ -77,6 +77,12 @@ def test_a_table_that_cannot_be_read_says_why(tmp_path, name, reason):
         table_source(tmp_path / name)
 
 
+def test_an_array_that_python_2_wrote_is_read_without_a_warning(tmp_path, read):
+    path = npy(tmp_path, np.ones((2, 2)))
+    path.write_bytes(path.read_bytes().replace(b"(2, 2), ", b"(2L, 2),"))  # warnings are errors in tests
+    assert read(NpySource(path)).ids == [0, 1]
+
+
 def test_an_archive_of_arrays_is_refused_by_its_name(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.ones((2, 2)))
     path = (tmp_path / "a.npz").rename(tmp_path / "a.npy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -32,7 +33,9 @@ class NpySource:
         self.path = Path(path)
         self.first_id = first_id
         try:
-            self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            with warnings.catch_warnings():  # that a file of Python 2 is better saved again
+                warnings.simplefilter("ignore", UserWarning)
+                self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as exc:
             raise ConfigError(
                 f"{self.path}: not a .npy file that can be read: {why_no_npy(self.path, exc)}"

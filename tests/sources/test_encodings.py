@@ -13,7 +13,7 @@ from vecbridge.schema import CollectionSpec
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.images import ImageSource
 from vecbridge.sources.jsonl import JsonlSource
-from vecbridge.sources.lines import is_blank, read_line, read_lines
+from vecbridge.sources.lines import is_blank, parse_object, read_line, read_lines
 from vecbridge.sources.texts import TextItem, text_items
 
 # 0x0A is a byte of U+010A and U+0A00, and both bytes of U+0A0A, without being the end of a line
@@ -121,3 +121,62 @@ def test_other_lines_are_kept(tmp_path: Path, text: str) -> None:
     assert not is_blank(text)
     write(tmp_path / "a.txt", f"{text}\n", "utf-8")
     assert [line.data for line in read_lines(tmp_path / "a.txt")] == [text.encode()]
+
+
+BINARY = {
+    "a NUL": b"a red\0car\n",
+    "UTF-16 without its mark": "a red car".encode("utf-16-le"),
+    "the end mark of DOS": b"\x1a\n",
+}
+
+
+@pytest.mark.parametrize("kind", BINARY)
+def test_what_is_no_text_is_a_dead_letter_and_the_next_line_is_read(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a.txt").write_bytes(BINARY[kind].rstrip(b"\n") + b"\na\tdog\n")
+    first, second = text_items(str(tmp_path / "a.txt"), "a.txt")
+    assert isinstance(first, DeadLetter)
+    assert "control characters" in first.error
+    assert isinstance(second, TextItem)
+    assert (second.id, second.text) == ("a.txt#2", "a\tdog")
+
+
+NO_JSON = {
+    '{"id": "a", "n": 1,}': "not JSON from character 20 on",
+    '{"id": "a", "n": [1,]}': "not JSON from character 21 on",
+    '{"id": "a", "n": [1,,2]}': "not JSON from character 21 on",
+    '{"id": "a"} {"id": "b"}': "not JSON from character 13 on",
+    "{'id': 'a'}": "not JSON from character 2 on",
+    '{"id": "a", "n": ': "the JSON ends too early",
+    '{"id": "a", "n": "b': "the JSON ends too early",
+    '{"id": "a", ': "the JSON ends too early",
+    '{"id": "a",': "the JSON ends too early",
+    '{\0"\0i\0': "UTF-16 without its mark",
+    '{"id": "\\udc00"}': "surrogate pair",
+    f'{{"n": {"9" * 5000}}}': "^a number with too many digits$",
+}
+
+
+@pytest.mark.parametrize("line", NO_JSON, ids=range(len(NO_JSON)))
+def test_what_is_wrong_with_json_is_said_in_the_same_words_by_every_python(line: str) -> None:
+    with pytest.raises(ValueError, match=NO_JSON[line]):
+        parse_object(line.encode())
+
+
+def test_bytes_that_are_no_text_are_told_by_their_place() -> None:
+    with pytest.raises(ValueError, match=r"^not UTF-8, nor UTF-16 with its mark: .* at byte 8$"):
+        parse_object('{"id": "é"}'.encode("latin-1"))
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [(', {"id": ', "the JSON ends too early"), (",]", r"not JSON from character 29 on")],
+)
+def test_what_is_wrong_with_an_array_is_told_by_its_place_in_the_file(
+    tmp_path: Path, end: str, reason: str
+) -> None:
+    (tmp_path / "a.jsonl").write_text('[{"id": "a", "vector": [1]}' + end)
+    source = JsonlSource(tmp_path / "a.jsonl")
+    letters: list[DeadLetter] = []
+    [batch] = source.batches(source.schema().spec("c"), on_dead_letter=letters.append)
+    assert batch.column("id").to_pylist() == ["a"]
+    assert [letter.error for letter in letters] == [f"the records from here on cannot be read: {reason}"]

@@ -60,7 +60,7 @@ def test_a_bad_line_is_one_dead_letter_with_its_number_and_costs_no_other_line(s
         '{"id": "x", "vector": [1, "2"]}': "not a list of numbers",
         '{"id": "x", "vector": [0, 0]}': "zero",
         '{"id": "x"}': "not a list of numbers",
-        '{"vector": [1, 2]}': "the id is None",
+        '{"vector": [1, 2]}': "the id is null or missing",
         '{"id": 7, "vector": [1, 2]}': "not a string",
         '{"id": "", "vector": [1, 2]}': "empty",
         '{"id": "\\ud800", "vector": [1, 2]}': "surrogate",

@@ -40,7 +40,10 @@ def test_bad_rows_of_an_array_are_dead_letters(tmp_path, read):
     assert sorted(reading.errors) == ["1", "2", "3"]
 
 
-@pytest.mark.parametrize("array", [np.ones(3), np.ones((2, 2, 2)), np.array([["a"]]), np.array([[1j]])])
+NO_VECTORS = [np.ones(3), np.ones((2, 2, 2)), np.ones((2, 0)), np.array([["a"]]), np.array([[1j]])]
+
+
+@pytest.mark.parametrize("array", NO_VECTORS)
 def test_arrays_that_are_no_vectors_are_refused(tmp_path, array):
     with pytest.raises(ConfigError, match="array of numbers"):
         NpySource(npy(tmp_path, array))
@@ -49,7 +52,41 @@ def test_arrays_that_are_no_vectors_are_refused(tmp_path, array):
 def test_pickles_are_never_loaded(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, np.array([{"x": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ConfigError, match=r"Python objects|pickle"):
+    with pytest.raises(ConfigError, match="Python objects"):
+        NpySource(path)
+
+
+WHOLE = {
+    "a.npy": lambda path: np.save(path, np.ones((2, 2))),
+    "a.parquet": lambda path: pq.write_table(pa.table({"vector": [[1.0, 0.0]]}), path),
+}
+DAMAGES = {
+    "it is empty": lambda data: b"",
+    "another kind of file": lambda data: b"GIF89a" + data,
+    "it ends too early": lambda data: data[:-5],
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("reason", DAMAGES)
+def test_a_table_that_cannot_be_read_says_why(tmp_path, name, reason):
+    WHOLE[name](tmp_path / name)
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(DAMAGES[reason](data))
+    with pytest.raises(ConfigError, match=rf"{name}: not a .* that can be read: .*{reason}"):
+        table_source(tmp_path / name)
+
+
+def test_an_array_that_python_2_wrote_is_read_without_a_warning(tmp_path, read):
+    path = npy(tmp_path, np.ones((2, 2)))
+    path.write_bytes(path.read_bytes().replace(b"(2, 2), ", b"(2L, 2),"))  # warnings are errors in tests
+    assert read(NpySource(path)).ids == [0, 1]
+
+
+def test_an_archive_of_arrays_is_refused_by_its_name(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.ones((2, 2)))
+    path = (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(ConfigError, match="npz"):
         NpySource(path)
 
 

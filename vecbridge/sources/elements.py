@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from vecbridge.sources.lines import MAX_JSON_LINE, Line, read_line, read_lines
+from vecbridge.sources.lines import MAX_JSON_LINE, Line, not_json, read_line, read_lines
 
 _CHUNK: Final = 2**20
 _BLANK: Final = re.compile(r"[ \t\r\n]*")
-_DECODE: Final = json.JSONDecoder(object_pairs_hook=lambda _: None).raw_decode  # finds where a value ends
+# Finds where a value ends; float reads integers of any length, and int none of more than 4300 digits.
+_DECODE: Final = json.JSONDecoder(object_pairs_hook=lambda _: None, parse_int=float).raw_decode
 
 
 def is_one_document(path: str | Path) -> bool:
@@ -112,9 +113,9 @@ class _Text:
                 _, end = _DECODE(self._text, self._at)
             except RecursionError as exc:
                 raise ValueError("nested too deeply") from exc
-            except ValueError as exc:
+            except json.JSONDecodeError as exc:
                 if self._ended:
-                    raise ValueError(str(exc).partition(":")[0].lower()) from exc
+                    raise ValueError(not_json(exc, before=self._before)) from exc
                 end = len(self._text)
             if end < len(self._text) or self._ended:
                 found = self._text[self._at : end]

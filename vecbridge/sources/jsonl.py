@@ -302,9 +302,9 @@ def _problem(record: Mapping[str, Any], spec: CollectionSpec) -> str | None:
 
 def _id_problem(key: Any, id_type: IdType) -> str | None:
     if id_type == "string":
-        return None if isinstance(key, str) else f"the id is {key!r}, not a string"
+        return None if isinstance(key, str) else f"the id is {shown(key)}, not a string"
     if not isinstance(key, int) or isinstance(key, bool):
-        return f"the id is {key!r}, not an integer"
+        return f"the id is {shown(key)}, not an integer"
     return None if -(2**63) <= key < 2**63 else f"the id {key} is beyond int64"
 
 

@@ -99,11 +99,45 @@ def parse_object(data: bytes) -> dict[str, Any]:
         )
     except RecursionError as exc:
         raise ValueError("nested too deeply") from exc
+    except UnicodeDecodeError as exc:
+        raise ValueError(not_utf8(exc)) from exc
+    except json.JSONDecodeError as exc:
+        raise ValueError(not_json(exc)) from exc
+    except ValueError as exc:
+        if "digits" in str(exc):  # Python's limit for integers, whose sentence names a setting of Python
+            raise ValueError("a number with too many digits") from exc
+        raise
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     if "\\ud" in text.lower():
-        json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as exc:
+            raise ValueError("half of a surrogate pair, which is no character") from exc
     return value
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """Says of a line that its bytes are no text."""
+    return f"not UTF-8, nor UTF-16 with its mark: {error.reason} at byte {error.start}"
+
+
+def not_json(error: json.JSONDecodeError, *, before: int = 0) -> str:
+    """Says where JSON stops being JSON; Python's own sentence differs by version, and counts lines anew.
+
+    Args:
+        error: What Python says.
+        before: Characters that stand before the text that Python was given.
+    """
+    text, place = error.doc, error.pos
+    if "\0" in text:
+        return "not JSON, but with NUL characters, as of UTF-16 without its mark or of a power cut"
+    if text[place : place + 1] == ",":  # before a bracket: Python 3.13 points to the comma, others behind it
+        behind = place + 1 + len(text[place + 1 :]) - len(text[place + 1 :].lstrip())
+        place = behind if text[behind : behind + 1] in ("]", "}") else place
+    if place >= len(text) or error.msg.startswith("Unterminated string"):
+        return "the JSON ends too early"
+    return f"not JSON from character {before + place + 1} on"
 
 
 class _Reader:

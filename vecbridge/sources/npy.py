@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from vecbridge.schema import CollectionSpec
 from vecbridge.sources.deadletters import OnDeadLetter
 from vecbridge.sources.inference import SourceSchema
 from vecbridge.sources.rows import checked
+from vecbridge.sources.unreadable import why_no_npy
 
 
 class NpySource:
@@ -31,12 +33,20 @@ class NpySource:
         self.path = Path(path)
         self.first_id = first_id
         try:
-            self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            with warnings.catch_warnings():  # that a file of Python 2 is better saved again
+                warnings.simplefilter("ignore", UserWarning)
+                self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as exc:
-            raise ConfigError(f"{self.path}: not a .npy file that can be read: {exc}") from exc
-        is_array = isinstance(self._array, np.ndarray) and self._array.dtype.kind in "fiu"
-        if not is_array or (self._array.ndim != 2 and self._array.shape != (0,)):
-            raise ConfigError(f"{self.path}: not an (n, dim) array of numbers")
+            raise ConfigError(
+                f"{self.path}: not a .npy file that can be read: {why_no_npy(self.path, exc)}"
+            ) from exc
+        if not isinstance(self._array, np.ndarray):
+            raise ConfigError(
+                f"{self.path}: an .npz file, which may hold several arrays: save one with np.save"
+            )
+        shape, dtype = self._array.shape, self._array.dtype
+        if dtype.kind not in "fiu" or (shape != (0,) and (len(shape) != 2 or not shape[1])):
+            raise ConfigError(f"{self.path}: not an (n, dim) array of numbers, but {dtype} of shape {shape}")
 
     def __len__(self) -> int:
         return len(self._array)

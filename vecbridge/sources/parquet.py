@@ -46,6 +46,7 @@ from vecbridge.sources.inference import SourceSchema, field_types, guessed_lists
 from vecbridge.sources.observing import shown
 from vecbridge.sources.pandasindex import PandasIndex
 from vecbridge.sources.rows import checked, row_values, taken
+from vecbridge.sources.unreadable import why_no_parquet
 
 _UNREADABLE: Final = (OSError, pa.ArrowException)  # broken pages, codecs that are not built in
 _SAMPLE_ROWS: Final = 1000
@@ -101,7 +102,9 @@ class ParquetSource:
                 self._all_null = untyped | all_null_columns(file.metadata)
                 self._sample: pa.RecordBatch | None = next(file.iter_batches(_SAMPLE_ROWS), None)
         except _UNREADABLE as exc:
-            raise ConfigError(f"{self.path}: not a Parquet file that can be read: {exc}") from exc
+            raise ConfigError(
+                f"{self.path}: not a Parquet file that can be read: {why_no_parquet(self.path, exc)}"
+            ) from exc
         self._index = PandasIndex.of(self._arrow)
         self._lengths: dict[str, Counter[int]] = {}
 

@@ -229,7 +229,10 @@ def _read(source: IO[bytes], size: int, name: str) -> bytes:
     try:
         return source.read(size)
     except (EOFError, zlib.error, OSError) as exc:
-        raise ConfigError(f"{name}: cannot be read: {exc}") from exc
+        cut = isinstance(exc, EOFError) or "truncated" in str(exc).lower()
+        damage = f"the compressed data {'ends too early' if cut else 'is damaged'}"
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else damage
+        raise ConfigError(f"{name}: cannot be read: {reason}") from exc
 
 
 def _guessed(first: bytes, name: str) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from vecbridge.sources.deadletters import DeadLetter
-from vecbridge.sources.lines import read_lines
+from vecbridge.sources.lines import not_utf8, read_lines
 
 MAX_TEXT_LINE: Final = 64 * 2**10
+_BINARY: Final = "not text, but control characters: a binary file, or UTF-16 without its mark"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,9 @@ def text_items(path: str, id: str) -> Iterator[TextItem | DeadLetter]:
         id: The file's id.
 
     Yields:
-        A text item a line; a dead letter where a line is neither or longer than 64 KiB, or where the file
-        cannot be read.
+        A text item a line; a dead letter where a line is neither, has a NUL (as UTF-16 without its mark and
+        binary files have), nothing but control characters, or more than 64 KiB, or where the file cannot be
+        read.
     """
     try:
         for line in read_lines(path, max_bytes=MAX_TEXT_LINE):
@@ -47,10 +50,17 @@ def text_items(path: str, id: str) -> Iterator[TextItem | DeadLetter]:
                 yield DeadLetter(key, origin, f"the line is longer than {MAX_TEXT_LINE} bytes")
                 continue
             try:
-                yield TextItem(key, path, line.number, line.data.decode().strip())
+                text = line.data.decode()
             except UnicodeDecodeError as exc:
-                yield DeadLetter(
-                    key, origin, f"not UTF-8, nor UTF-16 with its mark: {exc.reason} at byte {exc.start}"
-                )
+                yield DeadLetter(key, origin, not_utf8(exc))
+                continue
+            if _is_binary(text):
+                yield DeadLetter(key, origin, _BINARY)
+            else:
+                yield TextItem(key, path, line.number, text.strip())
     except OSError as exc:
         yield DeadLetter(id, path, f"the file cannot be read: {exc.strerror}")
+
+
+def _is_binary(text: str) -> bool:
+    return "\0" in text or all(unicodedata.category(letter) == "Cc" for letter in text)

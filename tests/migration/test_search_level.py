@@ -160,6 +160,7 @@ def test_queries_of_ones_own_are_asked_and_must_fit(urls: tuple[str, str]) -> No
         (vb.HNSW(), Status(9, {"vector": "ready"}, {}, {"vector": vb.Flat()}), "has flat,"),
         (vb.HNSW(), Status(9, {"vector": "missing: no index"}, {}, {"vector": None}), "missing"),
         (vb.HNSW(), Status(9, {"vector": "building"}, {}, {"vector": None}), "wait_ready"),
+        (vb.HNSW(), Status(9, {"vector": "building"}, {}, {"vector": vb.HNSW(m=4)}), "hnsw(m=4"),
         (vb.HNSW(), Status(9, {"vector": "exact: needs 3 more"}, {}, {"vector": None}), None),
         (vb.HNSW(ef=50), Status(9, {"vector": "ready"}, {}, {"vector": vb.HNSW()}), None),
         (vb.Auto(), Status(9, {"vector": "ready"}, {}, {"vector": vb.IVFFlat()}), None),
@@ -188,8 +189,23 @@ def test_an_index_that_is_not_built_in_time_fails_the_search_level_alone(
 ) -> None:
     status = Status(400, {"vector": "building"}, {}, {"vector": None})
     monkeypatch.setattr(MemoryCollection, "status", lambda self, deadline: status)
-    assert vb.verify(*urls, level="content", wait=0).passed
+    proof = vb.verify(*urls, level="content", wait=0)
+    assert proof.passed
+    assert [each for each in proof.notes if "is being built, and was not compared" in each]
     assert kinds(vb.verify(*urls, wait=0)) == {"index"}
+
+
+def test_an_index_that_is_being_built_otherwise_than_declared_fails_from_the_first_level_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    urls = "memory:///flat-source#photos", "memory:///flat-target#photos"
+    spec = replace(SPEC, vectors=(replace(SPEC.vector, index=vb.Flat()),))
+    for url in urls:
+        with vb.connect(url.partition("#")[0]) as store:
+            store.create(spec, if_exists="replace").upsert(vb.batch(spec, id=["a"], vector=np.ones((1, 6))))
+    status = Status(1, {"vector": "building"}, {}, {"vector": vb.HNSW()})
+    monkeypatch.setattr(MemoryCollection, "status", lambda self, deadline: status)
+    assert kinds(vb.verify(*urls, level="count", wait=0)) == {"index"}
 
 
 def test_a_side_that_rounds_vectors_cannot_be_verified_by_content(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from vecbridge.errors import ConfigError, SchemaError
 from vecbridge.identity import EmbedderIdentity, embedder_differences, same_embedder
@@ -14,6 +14,8 @@ from vecbridge.migration.proof import Finding
 from vecbridge.migration.sides import Side
 from vecbridge.query import Status
 from vecbridge.schema import CollectionSpec, VectorField
+
+_UNFINISHED: Final = "it is still being built; wait_ready() waits for it, and starts what nobody has started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +122,18 @@ def built_findings(spec: CollectionSpec, namespace: str, status: Status) -> Iter
     for field in spec.vectors:
         state = status.indexes.get(field.name, "ready")
         found = status.built.get(field.name)
-        if state == "building":
-            detail = "it is still being built; wait_ready() waits for it, and starts what nobody has started"
-            yield Finding("index", detail, namespace, column=field.name)
-        elif state != "ready" and not state.startswith("exact"):
-            yield Finding("index", state, namespace, column=field.name)
-        elif found is not None and not _same_index(field.index, found):
+        if found is not None and not _same_index(field.index, found):
             detail = f"the server has {describe(found)}, and {describe(field.index)} is declared"
             yield Finding("index", detail, namespace, column=field.name)
+        elif state == "building":
+            yield Finding("index", _UNFINISHED, namespace, column=field.name)
+        elif state != "ready" and not state.startswith("exact"):
+            yield Finding("index", state, namespace, column=field.name)
+
+
+def is_unfinished(finding: Finding) -> bool:
+    """Whether a finding of :func:`built_findings` is no more than an index that is still being built."""
+    return finding.kind == "index" and finding.detail == _UNFINISHED
 
 
 def require_level(level: str, source: Side, target: Side) -> None:

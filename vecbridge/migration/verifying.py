@@ -320,15 +320,20 @@ class _Verification:
                 status = collection.status()
             found = list(schemas.built_findings(collection.spec, name, status))
             if self._level != "search":  # an index that is being built is no fault yet
-                found = [each for each in found if status.indexes.get(each.column or "") != "building"]
+                found = [each for each in found if not schemas.is_unfinished(each)]
             self._state.findings += found
             self._note_unbuilt(name, status)
 
     def _note_unbuilt(self, namespace: str, status: Status) -> None:
+        where = f" in namespace {namespace!r}" if namespace else ""
         for name, state in status.indexes.items():
             if state.startswith("exact"):
-                where = f" in namespace {namespace!r}" if namespace else ""
                 self._state.notes.append(f"the index of {name!r}{where} is not built yet ({state})")
+            elif status.built.get(name) is None and not state.startswith("missing"):
+                why = "is being built" if state == "building" else "is not described by the server now"
+                self._state.notes.append(
+                    f"the index of {name!r}{where} {why}, and was not compared with what is declared"
+                )
 
     # ------------------------------------------------------------------------------------------ rows
 

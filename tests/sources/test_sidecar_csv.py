@@ -38,10 +38,13 @@ ROWS = 'file_name,title,year,score,flag\na.png,"one, two",2020,1,True\nb.png,,20
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_rows_join_their_pictures_with_types(tmp_path, delimiter, end, mark):
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [(b"", "utf-8"), (b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")],
+)
+def test_rows_join_their_pictures_with_types(tmp_path, delimiter, end, mark, encoding):
     text = ROWS.replace("one, two", "one@ two").replace(",", delimiter).replace("@", ",")
-    source = folder(tmp_path, mark + text.replace("\n", end).encode())
+    source = folder(tmp_path, mark + text.replace("\n", end).encode(encoding))
     assert extra(source) == {"title": "string", "year": "int64", "score": "float64", "flag": "bool"}
     assert metadata(source) == {
         "a.png": {"title": "one, two", "year": 2020, "score": 1.0, "flag": True},
@@ -124,6 +127,29 @@ def test_a_bad_row_is_a_dead_letter_with_its_line_and_the_others_hold(tmp_path, 
     assert letter.source.endswith("metadata.csv:3")
 
 
+def test_in_utf_16_a_cell_may_hold_line_ends_and_a_bad_row_costs_itself_alone(tmp_path):
+    text = 'file_name,n\na.png,"1\n\u0a0a"\nb.png\nc.png,7\n'
+    source = folder(tmp_path, text.encode("utf-16"), pictures=["a.png", "b.png", "c.png"])
+    assert metadata(source) == {"a.png": {"n": "1\n\u0a0a"}, "b.png": {}, "c.png": {"n": "7"}}
+    assert ["1 cells, and 2 names" in letter.error for letter in letters(source)] == [True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["file_name,n,m\na.png,,\nb.png,,\n", "file_name,n,m\na.png\n", "file_name,n,m\n"],
+    ids=["empty cells", "no good row", "no row"],
+)
+@pytest.mark.parametrize("jsonl", [(), [{"file_name": "a.png", "m": None}]], ids=["csv", "both"])
+def test_a_column_of_nulls_alone_asks_no_field_of_a_collection_that_lacks_it(tmp_path, text, jsonl):
+    source = folder(tmp_path, text, jsonl=jsonl)
+    assert extra(source) == {"n": "string", "m": "string"}
+    own = dict(PICTURE_FIELDS)
+    lacking = CollectionSpec.single("photos", dim=2, fields=own)
+    assert source.fields(lacking) == own
+    having = CollectionSpec.single("photos", dim=2, fields=own | {"n": "int64"})
+    assert source.fields(having) == own | {"n": "int64"}
+
+
 def test_a_quotation_mark_that_is_not_closed_costs_its_row_alone(tmp_path):
     source = folder(tmp_path, 'file_name,n\na.png,"3\nb.png,4\n')
     assert metadata(source) == {"a.png": {}, "b.png": {"n": 4}}
@@ -136,10 +162,11 @@ def test_a_quotation_mark_that_is_not_closed_costs_its_row_alone(tmp_path):
         (b"", "empty"),
         (b"title,year\nx,1\n", "no column file_name"),
         (b"file_name,n,n\na.png,1,2\n", "comes twice"),
-        ("file_name,n\na.png,1\n".encode("utf-16"), "not UTF-8"),
+        ("file_name,n\na.png,1\n".encode("utf-16-le"), "no column file_name"),
+        (b"\xff\xfe" + "file_name,n\n".encode("utf-16-le")[:-1], "not UTF-8"),
         (b"file_name,n\ra.png,1\r", "carriage return"),
     ],
-    ids=["empty", "no key", "twice", "utf-16", "old mac"],
+    ids=["empty", "no key", "twice", "utf-16 without its mark", "half of utf-16", "old mac"],
 )
 def test_a_table_that_cannot_be_used_is_one_dead_letter_and_the_pictures_come(tmp_path, text, said):
     source = folder(tmp_path, text)

@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from vecbridge.schema import FieldType
+from vecbridge.sources.lines import LineReader
 
 _DELIMITERS: Final = (",", ";", "\t")  # spreadsheets of many countries write semicolons
 _MAX_ROW_BYTES: Final = 16 * 2**20
@@ -36,7 +37,9 @@ class Row:
 
 
 class Table:
-    """A CSV file with a line of names: UTF-8, separated by commas, semicolons or tabs.
+    """A CSV file with a line of names, in UTF-8 or, by its byte order mark, UTF-16.
+
+    Commas, semicolons or tabs stand between its cells.
 
     Args:
         path: The file.
@@ -107,11 +110,11 @@ class Table:
 
     def _rows(self, offset: int, number: int) -> Iterator[Row]:
         with Path(self.path).open("rb") as file:
+            lines = LineReader(file)
             file.seek(offset)
             self._line = number - 1
-            lines = self._lines(file)
             # the reader takes the lines of one row and no more, so that the offsets are those of rows
-            reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+            reader = csv.reader(self._lines(lines, offset), delimiter=self._delimiter, strict=True)
             while True:
                 start, line = self._begun = file.tell(), self._line + 1
                 cells = next(reader, None)
@@ -120,13 +123,12 @@ class Table:
                 if any(cells):
                     yield Row(line, start, cells)
 
-    def _lines(self, file: IO[bytes]) -> Iterator[str]:
-        start = file.tell()
-        while line := file.readline(_MAX_ROW_BYTES + 1):
+    def _lines(self, reader: LineReader, offset: int) -> Iterator[str]:
+        while line := reader.line(_MAX_ROW_BYTES + 1):
             self._line += 1
             if len(line) > _MAX_ROW_BYTES:
                 raise ValueError("the line is too long")
-            yield line.decode("utf-8-sig" if start == 0 and self._line == 1 else "utf-8")
+            yield reader.utf8(line, first=offset == 0 and self._line == 1).decode()
 
 
 class CellTypes:
@@ -149,9 +151,14 @@ class CellTypes:
         self._left = {type for type in self._left if _fits(text, type)}
 
     @property
+    def empty(self) -> bool:
+        """Whether every cell so far was empty."""
+        return not self._seen
+
+    @property
     def type(self) -> FieldType:
         """The narrowest type for all cells so far."""
-        if not self._seen:
+        if self.empty:
             return "string"
         order: tuple[FieldType, ...] = ("int64", "float64", "bool")
         return next((type for type in order if type in self._left), "string")
@@ -184,9 +191,10 @@ def _fits(text: str, type: FieldType) -> bool:
 
 def _line_after(path: str, offset: int) -> int:
     with Path(path).open("rb") as file:
+        reader = LineReader(file)
         file.seek(offset)
-        while line := file.readline(_MAX_ROW_BYTES):
-            if line.endswith(b"\n"):
+        while line := reader.line(_MAX_ROW_BYTES):
+            if reader.ends(line):
                 break
         return file.tell()
 
@@ -194,7 +202,7 @@ def _line_after(path: str, offset: int) -> int:
 def _plain(exc: Exception) -> str:
     text = str(exc)
     if isinstance(exc, UnicodeDecodeError):
-        return "it is not UTF-8"
+        return "it is not UTF-8, nor UTF-16 with its mark"
     if "unexpected end of data" in text:
         return "a quotation mark is not closed"
     if "new-line character" in text:

@@ -125,6 +125,12 @@ class ImageSource:
         own = dict(PICTURE_FIELDS) | (dict(TEXT_FIELDS) if self._texts else {})
         sidecars = self._read_sidecars()
         beside = field_types(sidecars.fields, existing, vectors_chosen=True)
+        if existing is not None:  # null fits every collection, and asks for no field
+            beside = {
+                name: type
+                for name, type in beside.items()
+                if name in existing.column_names or name not in sidecars.empty
+            }
         sidecars.hold(beside)
         found = own | beside
         if existing is not None and Field("modified", "int64") in existing.fields:

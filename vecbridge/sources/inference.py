@@ -180,6 +180,11 @@ class Observed:
         self._types.add(found)
 
     @property
+    def empty(self) -> bool:
+        """Whether every value so far was null."""
+        return not self._types and not self._has_empty_list
+
+    @property
     def type(self) -> FieldType:
         """The narrowest type for all values so far."""
         types = set(self._types)

@@ -47,7 +47,7 @@ def read_lines(path: str | Path, *, max_bytes: int = MAX_JSON_LINE) -> Iterator[
         OSError: The file cannot be read.
     """
     with Path(path).open("rb") as file:
-        reader = _Reader(file)
+        reader = LineReader(file)
         number = 0
         while data := reader.line(max_bytes + 1):
             number, start = number + 1, reader.offset
@@ -64,7 +64,7 @@ def read_lines(path: str | Path, *, max_bytes: int = MAX_JSON_LINE) -> Iterator[
 def read_line(path: str | Path, offset: int) -> bytes:
     """The line that begins at an offset which :func:`read_lines` told, in UTF-8."""
     with Path(path).open("rb") as file:
-        reader = _Reader(file)
+        reader = LineReader(file)
         file.seek(offset)
         return reader.utf8(reader.line(MAX_JSON_LINE), first=offset == 0)
 
@@ -140,7 +140,7 @@ def not_json(error: json.JSONDecodeError, *, before: int = 0) -> str:
     return f"not JSON from character {before + place + 1} on"
 
 
-class _Reader:
+class LineReader:
     """Reads the lines of a file as bytes, in the encoding that its mark tells.
 
     Attributes:

@@ -84,6 +84,15 @@ class Sidecars:
         """The cells of CSV, which are all text, are read as these types, such as a collection's."""
         self._held = dict(types)
 
+    @property
+    def empty(self) -> frozenset[str]:
+        """Fields for which no line of any sidecar has a value."""
+        return frozenset(
+            field
+            for key, field in self._names.items()
+            if all(each.empty for each in (self._observed.get(key), self._cells.get(key)) if each is not None)
+        )
+
     def metadata(self, relative: str) -> dict[str, Any]:
         """The fields of one picture as JSON values; empty where it has none."""
         place = self._places.get(relative)

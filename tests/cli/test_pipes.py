@@ -8,9 +8,11 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -158,6 +160,26 @@ def test_a_copy_without_room_is_refused_and_leaves_nothing(
     assert "no room for a temporary copy" in ran.err
     assert "TMPDIR" in ran.err
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_command_that_is_told_to_end_removes_its_copy(
+    tmp_path: Path, temporary: Path, number: signal.Signals, code: int
+) -> None:
+    command = [sys.executable, "-m", "vecbridge", "load", "-", "--store", f"faiss:{tmp_path}/s#a"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(jsonl() * 5_000)
+        process.stdin.flush()
+        end = time.monotonic() + 60
+        while not any(copy.stat().st_size for copy in temporary.glob("vecbridge-*/*")):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.wait(60) == code
+        assert process.stderr is not None
+        assert process.stderr.read().decode().splitlines()[-1] in ("Terminated.", "Interrupted.")
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "many", "1.5x"])

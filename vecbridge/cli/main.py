@@ -7,12 +7,14 @@ when it runs, so that ``--help`` and shell completion are fast.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -25,6 +27,7 @@ DONE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
+TERMINATED: Final = 143
 
 # In the order of the help. A function has the name of its command, with _ added to a name that Python uses.
 COMMANDS: Final[dict[str, str]] = {
@@ -43,6 +46,10 @@ COMMANDS: Final[dict[str, str]] = {
     "verify": "vecbridge.cli.verify:verify",
     "demo": "vecbridge.cli.demo:demo",
 }
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as service managers and clusters send it: all ends as by Ctrl-C, with another status."""
 
 
 class _WithExamples:
@@ -85,9 +92,9 @@ class Commands(_WithExamples, TyperGroup):
         """Runs the command."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            output.note("Interrupted.")
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as exc:
+            output.note("Terminated." if isinstance(exc, _Terminated) else "Interrupted.")
+            raise typer.Exit(_status(exc)) from None
         except (VecbridgeError, OSError) as exc:
             if isinstance(exc, BrokenPipeError):
                 raise
@@ -130,7 +137,8 @@ def root(
 
     Results go to stdout, with --json as one JSON document; everything else goes to stderr.
 
-    Exit status: 0 done, 1 failed or a check did not hold, 2 bad usage, 130 interrupted
+    Exit status: 0 done, 1 failed or a check did not hold, 2 bad usage, 130 interrupted,
+    143 terminated
     """
     output.set_debug(debug or output.debugging())
 
@@ -151,14 +159,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(args=_without_debug(sys.argv[1:] if arguments is None else arguments), prog_name="vecbridge")
-    except KeyboardInterrupt:
-        raise SystemExit(INTERRUPTED) from None
+        with _terminating():
+            app(args=_without_debug(sys.argv[1:] if arguments is None else arguments), prog_name="vecbridge")
+    except KeyboardInterrupt as exc:
+        raise SystemExit(_status(exc)) from None
     except BrokenPipeError:  # the reader of the pipe has closed it
         _discard_output()
         raise SystemExit(FAILED) from None
     except SystemExit as ended:
         raise SystemExit(_flush(ended.code)) from None
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """Has SIGTERM end the command in order, unless the caller ignores or handles it.
+
+    Then temporary files are removed, and the journal knows what was acknowledged.
+    """
+    handled = threading.current_thread() is threading.main_thread()  # which alone gets signals
+    handled = handled and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if handled:
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        if handled:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise _Terminated
+
+
+def _status(interrupt: KeyboardInterrupt) -> int:
+    return TERMINATED if isinstance(interrupt, _Terminated) else INTERRUPTED
 
 
 def _open_closed_streams() -> None:

@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import re
+import select
 import shutil
 import stat
 import sys
@@ -31,6 +32,7 @@ COMPRESSED: Final = (".gz", ".zst")
 _PIPES: Final = re.compile(r"/dev/(stdin|fd/[0-9]+)|/proc/(self|[0-9]+)/fd/[0-9]+")
 _CHUNK: Final = 2**20
 _MAGIC: Final[Mapping[str, bytes]] = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
+_MAGIC_BYTES: Final = 4
 _TABLES: Final[Mapping[bytes, str]] = {
     b"PAR1": ".parquet",
     b"\x93NUMPY": ".npy",
@@ -116,7 +118,7 @@ class Spool(Closing):
 
     def _copy(
         self,
-        stream: IO[bytes],
+        stream: io.FileIO,
         name: str,
         suffix: str | None,
         compression: str | None,
@@ -173,9 +175,13 @@ def is_stream(path: Path) -> bool:
 
 
 class _Joined(io.RawIOBase):
-    """The bytes that were read ahead, and then the rest of the stream."""
+    """The bytes that were read ahead, and then the rest of the stream.
 
-    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+    A call reads once from the unbuffered stream: a buffered one reads on until it has all, and no signal, such
+    as that of Ctrl-C, is seen meanwhile.
+    """
+
+    def __init__(self, head: bytes, rest: io.FileIO) -> None:
         self._head, self._rest = head, rest
 
     def readable(self) -> bool:
@@ -183,25 +189,34 @@ class _Joined(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         data, self._head = (self._head[: len(buffer)], self._head[len(buffer) :])
-        data = data or self._rest.read(len(buffer))
+        data = data or _read_some(self._rest, len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _read_some(stream: io.FileIO, size: int) -> bytes:
+    """At least one byte and at most ``size``; none at the end."""
+    while (data := stream.read(size)) is None:  # a pipe that does not block, as a parent may have left it
+        select.select([stream], [], [])
+    return data
+
+
+def _opened(path: Path) -> io.FileIO:
     if str(path) != STDIN:
         try:
-            return path.open("rb")
+            return path.open("rb", buffering=0)
         except OSError as exc:
             raise ConfigError(f"{path}: {exc.strerror}") from exc
     if sys.stdin is None or sys.stdin.isatty():
         raise ConfigError("-: nothing is piped into this command")
-    return open(sys.stdin.fileno(), "rb", closefd=False)
+    return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
 
 
-def _expanded(stream: IO[bytes], name: str, compression: str | None, *, known: bool) -> IO[bytes]:
+def _expanded(stream: io.FileIO, name: str, compression: str | None, *, known: bool) -> IO[bytes]:
     """The stream without its compression; where no name tells it, the first bytes do."""
-    head = stream.read(max(map(len, _MAGIC.values())))
+    head = b""
+    while len(head) < _MAGIC_BYTES and (more := _read_some(stream, _MAGIC_BYTES - len(head))):
+        head += more
     whole = io.BufferedReader(_Joined(head, stream), _CHUNK)
     found = next((suffix for suffix, magic in _MAGIC.items() if head.startswith(magic)), None)
     if compression not in (None, found):
@@ -255,7 +270,7 @@ def _guessed(first: bytes, name: str) -> str:
     )
 
 
-def _length(stream: IO[bytes]) -> int:
+def _length(stream: io.FileIO) -> int:
     """Bytes of a file; 0 for a pipe, whose length nobody knows."""
     state = os.fstat(stream.fileno())
     return state.st_size if stat.S_ISREG(state.st_mode) else 0

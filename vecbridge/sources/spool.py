@@ -77,7 +77,7 @@ class Spool(Closing):
                 return path
             inner = Path(path.stem).suffix.lower()
             suffix = inner if inner in TABLE_SUFFIXES else self._suffix
-            with path.open("rb") as file:
+            with path.open("rb", buffering=0) as file:
                 return self._copy(file, str(path), suffix, compression)
         self._require_first(path)
         with _opened(path) as stream:

@@ -54,7 +54,6 @@ BACKENDS: Sequence[tuple[str, tuple[str, ...], str]] = (
 )
 TITLES = {
     "faiss_store": "The store beside raw FAISS, raw files and LanceDB",
-    "faiss_store-write-scan": "Writing and scanning, 30,000 rows on a crowded machine",
     "faiss_filters": "Filters of every share, 100,000 rows",
     "faiss_filters-1m": "Filters of every share, a million rows",
     "import_cost": "What an import costs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections.abc import Iterable, Mapping
@@ -29,8 +30,11 @@ from vecbridge.errors import (
     TooLargeError,
 )
 from vecbridge.front.arguments import OnConflict
+from vecbridge.front.telemetry import count_retry
 from vecbridge.records import Checked
 from vecbridge.store import Collection
+
+_LOG: Final = logging.getLogger(__name__)
 
 MAX_ATTEMPTS: Final = 10
 MAX_SECONDS: Final = 300.0
@@ -116,11 +120,13 @@ class Backoff:
     Args:
         stop: Ends a pause early.
         places: Lets another upsert begin meanwhile.
+        backend: What is written to, for what is logged and counted.
     """
 
-    def __init__(self, stop: threading.Event, places: Places) -> None:
+    def __init__(self, stop: threading.Event, places: Places, backend: str) -> None:
         self._stop = stop
         self._places = places
+        self._backend = backend
         self._attempts = 1
         self._seconds_left = MAX_SECONDS
 
@@ -139,6 +145,12 @@ class Backoff:
             raise error
         self._attempts += 1
         self._seconds_left -= delay
+        _LOG.info(
+            "%s: %s, attempt %d in %.1f s", self._backend, type(error).__name__, self._attempts, delay,
+            extra={"backend": self._backend, "error_type": type(error).__name__, "attempt": self._attempts,
+                   "delay": delay},
+        )  # fmt: skip
+        count_retry(self._backend, error)
         with self._places.pausing():
             pause(self._stop, delay)
 
@@ -212,7 +224,8 @@ def _write(
     places: Places, *, grow: bool,
 ) -> list[Part]:  # fmt: skip
     """Writes one part, with retries; returns its two halves where it must be bisected, else nothing."""
-    backoff = Backoff(stop, places)
+    backend = collection.capabilities.backend
+    backoff = Backoff(stop, places, backend)
     while len(part):
         try:
             with places.held(len(part)):
@@ -236,7 +249,10 @@ def _write(
                 return _apart(part, missing)
             if len(missing) < len(part):  # there was progress, so that all attempts are left for the rest
                 delivery.written += len(part) - len(missing) - exc.report.skipped
-                part, backoff = part.take(np.array(sorted(missing))), Backoff(stop, places)
+                part, backoff = (
+                    part.take(np.array(sorted(missing))),
+                    Backoff(stop, places, backend),
+                )
             elif transient is None:
                 return _halves(delivery, part, missing[0].error, missing[0].outcome)
             if transient is not None:

@@ -23,6 +23,7 @@ from vecbridge.bulk.progress import Progress
 from vecbridge.bulk.repeats import WrittenIds
 from vecbridge.bulk.targets import Target
 from vecbridge.errors import Failure, PartialWriteError, VecbridgeError
+from vecbridge.front import telemetry
 from vecbridge.front.arguments import OnConflict
 from vecbridge.front.sending import send_in_turn
 from vecbridge.names import is_field_name
@@ -179,7 +180,8 @@ class Run:
         if workers > 1:  # a single worker keeps the order by itself
             self._wait_for_conflicts(validated.part)
         for delivery in deliveries:
-            self._in_flight[pool.submit(self._deliver, collection, batch, delivery)] = batch, delivery
+            sent = pool.submit(telemetry.carried(self._deliver), collection, batch, delivery)
+            self._in_flight[sent] = batch, delivery
             while (pause := self._places.crowded(len(self._in_flight))) is not None:
                 self._wait_for_delivery(pause)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from vecbridge import records
 from vecbridge.bulk.batches import DeadLetters
@@ -16,9 +18,12 @@ from vecbridge.bulk.run import Policy, Run
 from vecbridge.bulk.targets import Target, as_target
 from vecbridge.errors import ConfigError
 from vecbridge.front.arguments import OnConflict, require_count, require_on_conflict
+from vecbridge.front.telemetry import bulk_write
 from vecbridge.query import WriteReport
 from vecbridge.sources.deadletters import OnDeadLetter
 from vecbridge.store import Collection
+
+_LOG: Final = logging.getLogger(__name__)
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 #: Batches, one or many; or a function that reads them and hands what it cannot read to the given callback.
@@ -117,4 +122,19 @@ def write(
         policy = Policy(on_conflict, grow, max_failures, max_rate)
         run = Run(target, open_journal, DeadLetters(file, source), policy, progress)
         most = target.capabilities.requests_at_most
-        return run.write(batches, most if workers is None else min(workers, most))
+        name, backend, begun = target.spec.name, target.capabilities.backend, time.monotonic()
+        observe = stack.enter_context(bulk_write(name, backend))
+        report = run.write(batches, most if workers is None else min(workers, most))
+        observe(report)
+        _log_end(name, backend, report, time.monotonic() - begun)
+        return report
+
+
+def _log_end(name: str, backend: str, report: WriteReport, seconds: float) -> None:
+    counts = {
+        each: getattr(report, each) for each in ("written", "failed", "retried", "duplicates", "skipped")
+    }
+    _LOG.info(
+        "%s: %d rows written to %s, %d failed, in %.1f s", backend, report.written, name, report.failed, seconds,
+        extra={"backend": backend, "collection": name, "seconds": seconds} | counts,
+    )  # fmt: skip

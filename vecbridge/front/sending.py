@@ -232,6 +232,11 @@ def _outcome(result: WriteResult, place: int) -> RowsOutcome:
     return RowsOutcome(1, present=place in result.present)
 
 
+def rows_written(outcomes: Sequence[RowsOutcome]) -> int:
+    """How many rows were acknowledged."""
+    return sum(outcome.rows for outcome in outcomes if outcome.error is None and not outcome.present)
+
+
 def report(ids: pa.Array, outcomes: Sequence[RowsOutcome]) -> WriteReport:
     """The report of an upsert.
 

@@ -131,10 +131,10 @@ def write(
 
 
 def _log_end(name: str, backend: str, report: WriteReport, seconds: float) -> None:
-    counts = {
-        each: getattr(report, each) for each in ("written", "failed", "retried", "duplicates", "skipped")
-    }
+    counts = ("written", "failed", "retried", "duplicates", "skipped")
     _LOG.info(
-        "%s: %d rows written to %s, %d failed, in %.1f s", backend, report.written, name, report.failed, seconds,
-        extra={"backend": backend, "collection": name, "seconds": seconds} | counts,
+        "%s: %d rows written to %s, %d failed, in %.1f s",
+        backend, report.written, name, report.failed, seconds,
+        extra={"backend": backend, "collection": name, "seconds": seconds}
+        | {each: getattr(report, each) for each in counts},
     )  # fmt: skip

@@ -249,10 +249,8 @@ def _write(
                 return _apart(part, missing)
             if len(missing) < len(part):  # there was progress, so that all attempts are left for the rest
                 delivery.written += len(part) - len(missing) - exc.report.skipped
-                part, backoff = (
-                    part.take(np.array(sorted(missing))),
-                    Backoff(stop, places, backend),
-                )
+                part = part.take(np.array(sorted(missing)))
+                backoff = Backoff(stop, places, backend)
             elif transient is None:
                 return _halves(delivery, part, missing[0].error, missing[0].outcome)
             if transient is not None:

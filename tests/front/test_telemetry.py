@@ -31,7 +31,9 @@ class Told:
         self._exporter, self._reader = InMemorySpanExporter(), InMemoryMetricReader()
         tracers, meters = TracerProvider(), MeterProvider([self._reader])
         tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.instruments = telemetry.made(tracers.get_tracer("vecbridge"), meters.get_meter("vecbridge"))
+        self.instruments = telemetry.instruments_of(
+            tracers.get_tracer("vecbridge"), meters.get_meter("vecbridge")
+        )
 
     @property
     def spans(self) -> list[ReadableSpan]:

@@ -45,7 +45,7 @@ class Observed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Instruments:
+class Instruments:
     """What OpenTelemetry records with; before the program has chosen an SDK, nothing."""
 
     tracer: Any
@@ -60,18 +60,18 @@ class _Instruments:
 
 
 @cache
-def _instruments() -> _Instruments:
+def _instruments() -> Instruments:
     """Those of the program; made by the first call, so that importing vecbridge imports no OpenTelemetry."""
     from opentelemetry import metrics, trace
 
-    return made(trace.get_tracer("vecbridge"), metrics.get_meter("vecbridge"))
+    return instruments_of(trace.get_tracer("vecbridge"), metrics.get_meter("vecbridge"))
 
 
-def made(tracer: Any, meter: Any) -> _Instruments:
+def instruments_of(tracer: Any, meter: Any) -> Instruments:
     """What a tracer and a meter of OpenTelemetry record with."""
     from opentelemetry.trace import SpanKind, use_span
 
-    return _Instruments(
+    return Instruments(
         tracer=tracer,
         use_span=use_span,
         client=SpanKind.CLIENT,

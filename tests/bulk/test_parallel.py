@@ -14,6 +14,12 @@ from vecbridge.bulk import delivery
 from vecbridge.bulk.pacing import Pace
 from vecbridge.bulk.places import Places
 from vecbridge.capabilities import Capabilities
+from vecbridge.stores.faiss.driver import FaissDriver
+from vecbridge.stores.memory import MemoryDriver
+from vecbridge.stores.milvus.dialects import LITE, SERVER
+from vecbridge.stores.pinecone.limits import CAPABILITIES as PINECONE
+from vecbridge.stores.snapshot.driver import SnapshotDriver
+from vecbridge.stores.weaviate.limits import CAPABILITIES as WEAVIATE
 
 
 class InFlight:
@@ -190,3 +196,17 @@ def test_the_number_at_first_is_the_most_where_no_other_is_given() -> None:
     assert Capabilities(backend="mine", indexes=frozenset(), parallel_requests=4).requests_at_most == 4
     more = Capabilities(backend="mine", indexes=frozenset(), parallel_requests=4, max_parallel_requests=9)
     assert more.requests_at_most == 9
+
+
+@pytest.mark.parametrize(
+    "able",
+    [MemoryDriver.capabilities, FaissDriver.capabilities, SnapshotDriver.capabilities, LITE.capabilities],
+    ids=lambda able: able.backend,
+)
+def test_embedded_stores_take_one_request_at_a_time(able: Capabilities) -> None:
+    assert (able.parallel_requests, able.requests_at_most) == (1, 1)
+
+
+@pytest.mark.parametrize("able", [SERVER.capabilities, WEAVIATE, PINECONE], ids=lambda able: able.backend)
+def test_servers_take_more_requests_than_at_first(able: Capabilities) -> None:
+    assert 1 < able.parallel_requests < able.max_parallel_requests

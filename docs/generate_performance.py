@@ -48,11 +48,20 @@ BACKENDS: Sequence[tuple[str, tuple[str, ...], str]] = (
         ("pinecone", "recall-pinecone"),
         "An emulator on the same machine waits 20 ms before each answer: no measure of the service.",
     ),
+    (
+        "Bulk writing",
+        ("bulk",),
+        "`vb.write` beside loops that are written by hand with each database's client. Pinecone is emulated.",
+    ),
     ("Migrations", ("migrate",), ""),
     ("Importing", ("import",), ""),
     ("Other results", ("",), ""),
 )
 TITLES = {
+    "bulk": "Throughput, faults, and what telemetry costs",
+    "bulk-faults": "Faults",
+    "bulk-telemetry": "What telemetry costs",
+    "bulk-throughput": "Throughput",
     "faiss_store": "The store beside raw FAISS, raw files and LanceDB",
     "faiss_filters": "Filters of every share, 100,000 rows",
     "faiss_filters-1m": "Filters of every share, a million rows",

@@ -76,7 +76,10 @@ class Capabilities:
         max_top_k: Largest k, or None.
         request_rows: Most rows of one write request; ``upsert`` takes any number.
         request_bytes: Most bytes of one write request as it is encoded, or None.
-        parallel_requests: Write requests that a store has in flight at a time; 1 where more gain nothing.
+        parallel_requests: Write requests that a store has in flight at a time, at first; 1 where more gain
+            nothing.
+        max_parallel_requests: To how many that number rises while the backend keeps up. It falls where the
+            backend answers slowly, not in time, or that it has too much to do.
         record_bytes: Longest record without its vectors, as encoded, or None.
         id_bytes: Longest id as encoded, or None where the contract's own limit is the only one.
         text_bytes: Longest string, or None.
@@ -133,6 +136,7 @@ class Capabilities:
     request_rows: int = 1_000_000
     request_bytes: int | None = None
     parallel_requests: int = 1
+    max_parallel_requests: int = 1
     record_bytes: int | None = None
     id_bytes: int | None = None
     text_bytes: int | None = None
@@ -156,6 +160,11 @@ class Capabilities:
     repairs: bool = False
     trust_reads: float = 1.0
     trust_writes: float = 0.0
+
+    @property
+    def requests_at_most(self) -> int:
+        """Write requests in flight at most: ``max_parallel_requests``, or ``parallel_requests`` if larger."""
+        return max(self.parallel_requests, self.max_parallel_requests)
 
     def check(self, spec: CollectionSpec) -> list[Gap]:
         """Everything about the spec that this backend cannot keep; empty if it keeps it all."""

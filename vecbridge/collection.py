@@ -29,6 +29,7 @@ from vecbridge.front.handle import Attached
 from vecbridge.front.queries import empty_ids, no_scores, selected, within, without
 from vecbridge.front.ranking import ranked
 from vecbridge.front.scanning import PAGE_ROWS, OnUnfit
+from vecbridge.front.telemetry import hits_returned, operation
 from vecbridge.front.writing import WritingHandle
 from vecbridge.query import Hits, Include, Page, Query, Status
 from vecbridge.schema import CollectionSpec
@@ -63,6 +64,7 @@ class Collection(WritingHandle):
 
     # ------------------------------------------------------------------------------------------ reading
 
+    @operation("search", hits_returned)
     def search(self, query: Query) -> list[Hits]:
         """The nearest rows, best first.
 
@@ -81,23 +83,7 @@ class Collection(WritingHandle):
         require_query(query)
         if query.id is not None:
             return [self._neighbours(here, query, query.id)]
-        field, columns = here.resolver.target(query)
-        condition = True if query.filter is None else here.resolver.filter(query.filter)
-        if condition is False or not len(query.vectors):
-            return [_no_hits(here.spec, columns) for _ in query.vectors]
-        vectors = here.resolver.vectors(query, field)
-        matching = None if condition is True else condition
-        hits: list[Hits] = []
-        for start in range(0, len(vectors), _QUERIES_A_CALL):
-            request = SearchRequest(
-                field, vectors[start : start + _QUERIES_A_CALL], query.k, matching, columns, query.ef,
-                query.nprobe, self._deadline(),
-            )  # fmt: skip
-            hits += self._search(here, request)
-        if columns is not None and (json_columns := here.resolver.json_columns(columns)):
-            hits = [replace(each, json_columns=json_columns) for each in hits]
-        threshold = query.max_distance if query.min_score is None else query.min_score
-        return hits if threshold is None else [within(each, threshold, field.metric) for each in hits]
+        return self._nearest(here, query)
 
     def scan(
         self,
@@ -145,11 +131,13 @@ class Collection(WritingHandle):
 
     # -------------------------------------------------------------------------------------- maintenance
 
+    @operation("status")
     def status(self) -> Status:
         """Rows, and whether the index answers."""
         driver = self._enter_for_reading().driver
         return self._call("status", driver.status, self._deadline())
 
+    @operation("flush")
     def flush(self, timeout: float = 60.0) -> None:
         """Returns when acknowledged writes are visible to every client.
 
@@ -159,6 +147,7 @@ class Collection(WritingHandle):
         driver = self._enter_for_reading().driver
         self._call("flush", driver.flush, Deadline.after(require_seconds(timeout)))
 
+    @operation("wait_ready")
     def wait_ready(self, timeout: float = 600.0) -> None:
         """Returns when no index work is pending; starts what is.
 
@@ -168,6 +157,7 @@ class Collection(WritingHandle):
         driver = self._enter_for_reading().driver
         self._call("wait_ready", driver.build, Deadline.after(require_seconds(timeout)))
 
+    @operation("split")
     def split(self, parts: int) -> list[str]:
         """Start cursors of at most ``parts`` disjoint parts; each scan ends where the next part starts.
 
@@ -180,6 +170,7 @@ class Collection(WritingHandle):
         keys = self._call("split", cast("Splits", driver).split, parts, self._deadline())
         return [self._cursors.write(key, None) for key in keys]
 
+    @operation("compact")
     def compact(self, timeout: float = 600.0) -> None:
         """Gives back the place of deleted rows; expires cursors.
 
@@ -191,6 +182,7 @@ class Collection(WritingHandle):
         self._require_verb("compacts", "compaction")
         self._call("compact", cast("Compacts", driver).compact, Deadline.after(require_seconds(timeout)))
 
+    @operation("repair")
     def repair(self, timeout: float = 600.0) -> int:
         """Looks for every row by its own vector, and writes again those that the index has lost.
 
@@ -209,6 +201,26 @@ class Collection(WritingHandle):
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (*self._connection.pickled(), self._attached.described.name, self.namespace)
 
+    def _nearest(self, here: Attached, query: Query) -> list[Hits]:
+        """The hits of the query's vectors."""
+        field, columns = here.resolver.target(query)
+        condition = True if query.filter is None else here.resolver.filter(query.filter)
+        if condition is False or not len(query.vectors):
+            return [_no_hits(here.spec, columns) for _ in query.vectors]
+        vectors = here.resolver.vectors(query, field)
+        matching = None if condition is True else condition
+        hits: list[Hits] = []
+        for start in range(0, len(vectors), _QUERIES_A_CALL):
+            request = SearchRequest(
+                field, vectors[start : start + _QUERIES_A_CALL], query.k, matching, columns, query.ef,
+                query.nprobe, self._deadline(),
+            )  # fmt: skip
+            hits += self._search(here, request)
+        if columns is not None and (json_columns := here.resolver.json_columns(columns)):
+            hits = [replace(each, json_columns=json_columns) for each in hits]
+        threshold = query.max_distance if query.min_score is None else query.min_score
+        return hits if threshold is None else [within(each, threshold, field.metric) for each in hits]
+
     def _neighbours(self, here: Attached, query: Query, key: str | int) -> Hits:
         """The hits of a stored record, which is not among them."""
         field = here.spec.vector_field(query.using)
@@ -218,7 +230,7 @@ class Collection(WritingHandle):
         most = self.capabilities.max_top_k
         k = query.k + 1 if most is None else max(min(query.k + 1, most), query.k)
         asked = replace(query, vectors=records.vectors(stored, field.name), id=None, k=k)
-        [hits] = self.search(asked)
+        [hits] = self._nearest(here, asked)
         return without(hits, key, query.k)
 
     def _search(self, here: Attached, request: SearchRequest) -> list[Hits]:

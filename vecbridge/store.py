@@ -25,6 +25,7 @@ from vecbridge.front.arguments import (
 )
 from vecbridge.front.connection import Connection
 from vecbridge.front.dryrun import DryRun
+from vecbridge.front.telemetry import operation
 from vecbridge.schema import CollectionSpec
 from vecbridge.urls import StoreURL, parse
 
@@ -107,6 +108,7 @@ class Store(Closing):
         found = self._connection.describe(spec.name)
         return DryRun(self._connection, spec, found, namespace)
 
+    @operation("create_collection")
     def create(
         self, spec: CollectionSpec, *, if_exists: IfExists = "error", grow: bool = False, namespace: str = ""
     ) -> Collection:
@@ -147,6 +149,7 @@ class Store(Closing):
             collection.add_fields(spec.fields)
         return collection
 
+    @operation("open_collection")
     def open(self, name: str, *, namespace: str = "") -> Collection:
         """Opens a collection that exists, also one that vecbridge did not make.
 
@@ -158,11 +161,13 @@ class Store(Closing):
         _require_namespace(described, namespace)
         return Collection(self._connection, described, namespace)
 
+    @operation("list_collections")
     def collections(self) -> list[str]:
         """Names of the collections, sorted."""
         driver = self._connection.connected()
         return sorted(self._connection.call("list collections", driver.names, self._connection.deadline()))
 
+    @operation("list_namespaces")
     def namespaces(self, name: str) -> list[str]:
         """Namespaces of a collection that were written to, sorted; ``[""]`` unless it is namespaced.
 
@@ -176,6 +181,7 @@ class Store(Closing):
         deadline = self._connection.deadline()
         return sorted(self._connection.call(f"list the namespaces of {name!r}", verb, described, deadline))
 
+    @operation("drop_collection")
     def drop(self, name: str, *, namespace: str | None = None) -> None:
         """Removes a collection, or one namespace of it (None is the whole collection).
 
@@ -185,6 +191,7 @@ class Store(Closing):
         """
         self._drop(self._describe(name), namespace)
 
+    @operation("drop_collection")
     def drop_exactly(self, name: str, identity: str, *, namespace: str | None = None) -> None:
         """Removes a collection, or one namespace of it, unless another one has taken its name.
 

@@ -100,14 +100,14 @@ class MilvusBench(ServerBench):
 def writes(bench: MilvusBench) -> list[Line]:
     """Upserts of all records, in collections of the same layout; pymilvus in the best of nine forms."""
     forms = FORMS if not bench.lite else [form for form in FORMS if form[1] == 1]
-    tried = {form: bench.seconds_of(INDEX, partial(_loop, bench, *form)) for form in forms}
+    tried = {form: bench.seconds_of(INDEX, partial(loop, bench, *form)) for form in forms}
     best = min(tried, key=lambda form: tried[form])
     bench.details["pymilvus_rows_per_s"] = {
         f"{rows} rows x {workers}": round(bench.rows / taken) for (rows, workers), taken in tried.items()
     }
     actions: dict[str, Callable[[], float]] = {
         "own": partial(bench.seconds_of, INDEX, bench.write),
-        "raw": partial(bench.seconds_of, INDEX, partial(_loop, bench, *best)),
+        "raw": partial(bench.seconds_of, INDEX, partial(loop, bench, *best)),
         "langchain": partial(_langchain, bench),
         "ready": partial(_ready_made, bench),
     }
@@ -124,7 +124,7 @@ def writes(bench: MilvusBench) -> list[Line]:
     ]
 
 
-def _loop(bench: MilvusBench, rows: int, workers: int, collection: Collection) -> None:
+def loop(bench: MilvusBench, rows: int, workers: int, collection: Collection) -> None:
     """What somebody writes by hand: batches of dicts, from some threads."""
     name, entities = collection.spec.name, bench.entities
 

@@ -92,6 +92,16 @@ class Served:
             finally:
                 store.drop(spec.name)
 
+    def order(self, fault: dict[str, Any]) -> None:
+        """Has a fault befall requests from now on; see ``vecbridge.testing.pinecone.faults``."""
+        body = json.dumps(fault).encode()
+        urllib.request.urlopen(urllib.request.Request(f"{self.host}/_emulator/faults", body)).close()
+
+    def heal(self) -> None:
+        """Ends all faults."""
+        asked = urllib.request.Request(f"{self.host}/_emulator/faults", method="DELETE")
+        urllib.request.urlopen(asked).close()
+
     def request_sizes(self) -> list[int]:
         """Bytes of each upsert of more than one record since this was asked for last."""
         with urllib.request.urlopen(f"{self.host}/_emulator/log") as answer:
@@ -99,6 +109,16 @@ class Served:
         asked = urllib.request.Request(f"{self.host}/_emulator/log", method="DELETE")
         urllib.request.urlopen(asked).close()
         return [each["bytes"] for each in requests if each["operation"] == "upsert" and each["rows"] > 1]
+
+
+@contextmanager
+def emulated() -> Iterator[Served]:
+    """An emulator, for a while."""
+    server = Served("-m", "vecbridge.testing.pinecone")
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 class PineconeBench:
@@ -135,12 +155,12 @@ def requests(bench: PineconeBench) -> list[Line]:
     records, server = bench.large, bench.emulator
     for transport in TRANSPORTS:
         server.request_sizes()
-        _seconds(server, transport, records, partial(_own, records))
+        seconds_to_write(server, transport, records, partial(own_write, records))
         sizes = server.request_sizes()
-        tried = _tried(server, transport, records)
+        tried = tried_settings(server, transport, records)
         most = max(rows for rows, _ in tried)
         server.request_sizes()
-        _seconds(server, transport, records, partial(_client, server, records, transport, (most, 8)))
+        seconds_to_write(server, transport, records, partial(_client, server, records, transport, (most, 8)))
         theirs = server.request_sizes()
         bench.details[f"request_bytes_{transport}"] = sizes
         shares = [sum(some) / len(some) / REQUEST_BYTES for some in (sizes, theirs)]
@@ -169,14 +189,16 @@ def _writes(bench: PineconeBench, server: Served, transport: str, records: Recor
     too, and with the dicts made beforehand.
     """
     what = f"{transport}: upsert of {bench.rows:,} x {records.dim} through {LATENCY * 1000:g} ms{how}"
-    tried = _tried(server, transport, records)
+    tried = tried_settings(server, transport, records)
     fastest = sorted(tried, key=lambda setting: tried[setting])[:FINALISTS]
-    forms: dict[str, Callable[[Collection], None]] = {"own": partial(_own, records)}
+    forms: dict[str, Callable[[Collection], None]] = {"own": partial(own_write, records)}
     for setting in fastest:
         shown = f"upsert(batch_size={setting[0]}, max_concurrency={setting[1]})"
-        forms[shown] = partial(_client_from_arrow, server, records, transport, setting)
+        forms[shown] = partial(client_from_arrow, server, records, transport, setting)
         forms[f"{shown}, of dicts made beforehand"] = partial(_client, server, records, transport, setting)
-    actions = {name: partial(_seconds, server, transport, records, form) for name, form in forms.items()}
+    actions = {
+        name: partial(seconds_to_write, server, transport, records, form) for name, form in forms.items()
+    }
     times = in_turns(actions, bench.rounds)
     rates = {name: Samples(tuple(bench.rows / each for each in some)) for name, some in times.items()}
     bench.details[f"client_rows_per_s: {what}"] = {
@@ -193,20 +215,22 @@ def _writes(bench: PineconeBench, server: Served, transport: str, records: Recor
     ]
 
 
-def _tried(server: Served, transport: str, records: Records) -> dict[Setting, float]:
+def tried_settings(server: Served, transport: str, records: Records) -> dict[Setting, float]:
     """Seconds by setting of the client, of dicts made beforehand; without those that 2 MB cannot hold."""
     found = {}
     for rows in CLIENT_BATCHES:
         for concurrency in CLIENT_CONCURRENCY:
             write = partial(_client, server, records, transport, (rows, concurrency))
             try:
-                found[rows, concurrency] = _seconds(server, transport, records, write)
+                found[rows, concurrency] = seconds_to_write(server, transport, records, write)
             except RequestTooLarge:
                 break
     return found
 
 
-def _seconds(server: Served, transport: str, records: Records, write: Callable[[Collection], None]) -> float:
+def seconds_to_write(
+    server: Served, transport: str, records: Records, write: Callable[[Collection], None]
+) -> float:
     """Writes everything to a fresh collection, after one record that opens the connections."""
     with server.collection(transport, records.dim) as collection:
         collection.upsert(records.batches[0].slice(0, 1))
@@ -218,8 +242,8 @@ def _seconds(server: Served, transport: str, records: Records, write: Callable[[
     return taken
 
 
-def _own(records: Records, collection: Collection) -> None:
-    vb.write(collection, records.batches, workers=4)
+def own_write(records: Records, collection: Collection) -> None:
+    vb.write(collection, records.batches)
 
 
 class RequestTooLarge(Exception):
@@ -233,7 +257,7 @@ def _client(
     _upsert(server, records.entities, transport, setting, collection)
 
 
-def _client_from_arrow(
+def client_from_arrow(
     server: Served, records: Records, transport: str, setting: Setting, collection: Collection
 ) -> None:
     """The same, its dicts made in its time."""

@@ -146,10 +146,9 @@ def _entities(where: layout.Layout, batch: pa.RecordBatch) -> Iterator[Entity]:
         yield uuid, {key: each for key, each in held.items() if each is not None}, {"vector": vector}
 
 
-def writes(bench: WeaviateBench) -> list[Line]:
-    """Upserts of all records, in collections of the same layout; the client in the best of its forms."""
-    _require_same_records(bench)
-    forms: dict[str, Form] = {
+def all_forms() -> dict[str, Form]:
+    """The ways of the client to write many objects."""
+    return {
         **{f"insert_many of {rows:,}": partial(_insert_many, rows=rows) for rows in CHUNKS},
         **{
             f"batch.fixed_size({rows:,}, {at_once})": partial(
@@ -165,9 +164,15 @@ def writes(bench: WeaviateBench) -> list[Line]:
         },
         "batch.dynamic()": partial(_batched, begin=methodcaller("dynamic")),
     }
+
+
+def writes(bench: WeaviateBench) -> list[Line]:
+    """Upserts of all records, in collections of the same layout; the client in the best of its forms."""
+    _require_same_records(bench)
+    forms = all_forms()
     lines = []
     for kind in INDEXES:
-        tried = {name: _seconds_of(bench, kind, form) for name, form in forms.items()}
+        tried = {name: seconds_of_form(bench, kind, form) for name, form in forms.items()}
         bench.details[f"weaviate_client_rows_per_s, {kind}"] = {
             name: round(bench.rows / taken) for name, taken in tried.items()
         }
@@ -186,8 +191,8 @@ def _beside(bench: WeaviateBench, kind: str, forms: dict[str, Form]) -> list[Lin
         "upsert": partial(bench.seconds_of, INDEXES[kind], partial(_upsert, bench)),
         "vb.write": partial(bench.seconds_of, INDEXES[kind], bench.write),
         "ready": partial(_ready_made, bench, kind),
-        **{name: partial(_seconds_of, bench, kind, form) for name, form in by_hand.items()},
-        **{name: partial(_seconds_of, bench, kind, form, made=True) for name, form in made.items()},
+        **{name: partial(seconds_of_form, bench, kind, form) for name, form in by_hand.items()},
+        **{name: partial(seconds_of_form, bench, kind, form, made=True) for name, form in made.items()},
     }
     times = in_turns(actions, bench.rounds)
     rates = {name: bench.rates(each) for name, each in times.items()}
@@ -204,7 +209,7 @@ def _beside(bench: WeaviateBench, kind: str, forms: dict[str, Form]) -> list[Lin
     ]
 
 
-def _seconds_of(bench: WeaviateBench, kind: str, form: Form, *, made: bool = False) -> float:
+def seconds_of_form(bench: WeaviateBench, kind: str, form: Form, *, made: bool = False) -> float:
     entities = iter(bench.ready) if made else bench.entities()
     return bench.seconds_of(INDEXES[kind], lambda collection: form(bench.raw(collection), entities))
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import vecbridge as vb
+from vecbridge.bulk.pacing import Pace
 
 Run = Callable[..., Any]  # the fixture of conftest.py
 STORE = "faiss:./store#photos"
@@ -179,3 +180,18 @@ def test_rows_without_ids_are_numbered_over_all_files(run: Run) -> None:
     assert ran.code == 0
     assert "ids are row numbers, 2 to 2" in ran.err
     assert set(stored()) == {0, 1, 2}
+
+
+def test_a_rate_limits_the_records_a_second(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(Pace, "wait", lambda self, rows: sent.append(rows))
+    file = jsonl("a.jsonl", *({"id": str(number)} for number in range(7)))
+    assert run("load", file, "--store", STORE, "--max-rate", "3").code == 0
+    assert sent == [3, 3, 1]
+
+
+def test_a_rate_that_cannot_be_is_bad_usage_and_leaves_nothing(run: Run) -> None:
+    ran = run("load", jsonl("a.jsonl", {"id": "a"}), "--store", STORE, "--max-rate", "0")
+    assert ran.code == 2
+    assert "--max-rate 0" in ran.err
+    assert not Path("store/photos").exists()

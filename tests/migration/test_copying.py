@@ -28,9 +28,10 @@ from tests.migration.copies import (
     unfit,
 )
 from vecbridge.bulk import delivery
+from vecbridge.bulk.pacing import Pace
 from vecbridge.collection import Collection
 from vecbridge.migration import copyrun, pacing, reading
-from vecbridge.migration.pacing import Pace, Room
+from vecbridge.migration.pacing import Room
 from vecbridge.migration.plans import Loss
 from vecbridge.sources.tables import table_source
 from vecbridge.testing.cases import CASES

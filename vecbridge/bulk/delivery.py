@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from vecbridge.bulk.places import Places
 from vecbridge.errors import (
     AuthError,
     BackendError,
@@ -28,8 +30,11 @@ from vecbridge.errors import (
     TooLargeError,
 )
 from vecbridge.front.arguments import OnConflict
+from vecbridge.front.telemetry import count_retry
 from vecbridge.records import Checked
 from vecbridge.store import Collection
+
+_LOG: Final = logging.getLogger(__name__)
 
 MAX_ATTEMPTS: Final = 10
 MAX_SECONDS: Final = 300.0
@@ -114,10 +119,14 @@ class Backoff:
 
     Args:
         stop: Ends a pause early.
+        places: Lets another upsert begin meanwhile.
+        backend: What is written to, for what is logged and counted.
     """
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event, places: Places, backend: str) -> None:
         self._stop = stop
+        self._places = places
+        self._backend = backend
         self._attempts = 1
         self._seconds_left = MAX_SECONDS
 
@@ -136,7 +145,14 @@ class Backoff:
             raise error
         self._attempts += 1
         self._seconds_left -= delay
-        pause(self._stop, delay)
+        _LOG.info(
+            "%s: %s, attempt %d in %.1f s", self._backend, type(error).__name__, self._attempts, delay,
+            extra={"backend": self._backend, "error_type": type(error).__name__, "attempt": self._attempts,
+                   "delay": delay},
+        )  # fmt: skip
+        count_retry(self._backend, error)
+        with self._places.pausing():
+            pause(self._stop, delay)
 
 
 def pause(stop: threading.Event, seconds: float) -> None:
@@ -149,7 +165,10 @@ def pause(stop: threading.Event, seconds: float) -> None:
         raise StoppedError
 
 
-def deliver(collection: Collection, delivery: Delivery, stop: threading.Event, *, grow: bool = False) -> bool:
+def deliver(
+    collection: Collection, delivery: Delivery, stop: threading.Event, *, grow: bool = False,
+    places: Places | None = None,
+) -> bool:  # fmt: skip
     """Writes one part: afterwards each of its rows is acknowledged or failed.
 
     Transient errors are retried. Rows that the backend names as bad are recorded as failed; where it refuses
@@ -160,6 +179,7 @@ def deliver(collection: Collection, delivery: Delivery, stop: threading.Event, *
         delivery: What to write; its counts are kept up to date.
         stop: Ends the run; an error here sets it, so that no other part is begun.
         grow: Whether to go on where another writer has added fields to the collection.
+        places: One is held during each upsert, and none during the pause before a retry.
 
     Returns:
         True; False if the run ended first, and rows are neither acknowledged nor failed.
@@ -168,10 +188,10 @@ def deliver(collection: Collection, delivery: Delivery, stop: threading.Event, *
         BackendError: No retry can help, or none was left.
         VecbridgeError: What else the collection raises.
     """
-    parts = [delivery.part]
+    parts, places = [delivery.part], places or Places(1)
     try:
         while parts:
-            parts = _write(collection, delivery, parts[0], stop, grow=grow) + parts[1:]
+            parts = _write(collection, delivery, parts[0], stop, places, grow=grow) + parts[1:]
     except StoppedError:
         return False
     except BaseException:
@@ -200,16 +220,19 @@ def await_delivery(done: Future[bool], others: Iterable[Future[bool]]) -> None:
 
 
 def _write(
-    collection: Collection, delivery: Delivery, part: Part, stop: threading.Event, *, grow: bool
-) -> list[Part]:
+    collection: Collection, delivery: Delivery, part: Part, stop: threading.Event,
+    places: Places, *, grow: bool,
+) -> list[Part]:  # fmt: skip
     """Writes one part, with retries; returns its two halves where it must be bisected, else nothing."""
-    backoff = Backoff(stop)
+    backend = collection.capabilities.backend
+    backoff = Backoff(stop, places, backend)
     while len(part):
-        if stop.is_set():
-            raise StoppedError
-        delivery.calls += 1
         try:
-            report = collection.upsert(part.checked, on_conflict=part.on_conflict)
+            with places.held(len(part)):
+                if stop.is_set():
+                    raise StoppedError
+                delivery.calls += 1
+                report = collection.upsert(part.checked, on_conflict=part.on_conflict)
         except SchemaError:
             if not grow or not _knows_new_fields(collection):
                 raise
@@ -226,7 +249,8 @@ def _write(
                 return _apart(part, missing)
             if len(missing) < len(part):  # there was progress, so that all attempts are left for the rest
                 delivery.written += len(part) - len(missing) - exc.report.skipped
-                part, backoff = part.take(np.array(sorted(missing))), Backoff(stop)
+                part = part.take(np.array(sorted(missing)))
+                backoff = Backoff(stop, places, backend)
             elif transient is None:
                 return _halves(delivery, part, missing[0].error, missing[0].outcome)
             if transient is not None:

@@ -17,11 +17,15 @@ from vecbridge.bulk.batches import Batch, DeadLetters
 from vecbridge.bulk.delivery import Delivery, Part, deliver
 from vecbridge.bulk.intake import RawBatch, Validated, raw_batches
 from vecbridge.bulk.journal import Journal, Settled
+from vecbridge.bulk.pacing import Pace
+from vecbridge.bulk.places import Places
 from vecbridge.bulk.progress import Progress
 from vecbridge.bulk.repeats import WrittenIds
 from vecbridge.bulk.targets import Target
 from vecbridge.errors import Failure, PartialWriteError, VecbridgeError
+from vecbridge.front import telemetry
 from vecbridge.front.arguments import OnConflict
+from vecbridge.front.sending import send_in_turn
 from vecbridge.names import is_field_name
 from vecbridge.query import WriteReport
 from vecbridge.schema import CollectionSpec, Field, FieldType
@@ -41,11 +45,13 @@ class Policy:
         on_conflict: With those whose ids are there.
         grow: Whether columns that the collection does not have become fields.
         max_failures: Failed rows that end the run, if there are more.
+        max_rate: Rows a second that are sent, at most.
     """
 
     on_conflict: OnConflict
     grow: bool
     max_failures: int | None
+    max_rate: float | None = None
 
 
 def _no_progress(progress: Progress) -> None:
@@ -80,6 +86,8 @@ class Run:
         self._opened: Collection | None = None
         self._journal: Journal | None = None
         self._stop = threading.Event()
+        self._pace = Pace(policy.max_rate, self._stop)
+        self._places = Places(1)
         self._in_flight: dict[Future[bool], tuple[Batch, Delivery]] = {}
         self._progress = Progress()
         self._next_row = 0  # of the source's batches
@@ -100,8 +108,11 @@ class Run:
         return self._target.spec if self._opened is None else self._opened.spec
 
     def write(self, batches: Any, workers: int) -> WriteReport:
-        """Reads and writes everything; with that many workers."""
-        with ThreadPoolExecutor(workers, thread_name_prefix="vecbridge-write") as pool:
+        """Reads and writes everything; with that many requests at a time."""
+        self._places = places = Places(workers, self._pace.wait)
+        with ThreadPoolExecutor(
+            places.threads, thread_name_prefix="vecbridge-write", initializer=send_in_turn
+        ) as pool:
             try:
                 if not self._target.waits:
                     self._open()  # the journal of another run is refused before anything is read
@@ -169,14 +180,15 @@ class Run:
         if workers > 1:  # a single worker keeps the order by itself
             self._wait_for_conflicts(validated.part)
         for delivery in deliveries:
-            self._in_flight[pool.submit(self._deliver, collection, batch, delivery)] = batch, delivery
-            while len(self._in_flight) > workers:
-                self._wait_for_delivery()
+            sent = pool.submit(telemetry.carried(self._deliver), collection, batch, delivery)
+            self._in_flight[sent] = batch, delivery
+            while (pause := self._places.crowded(len(self._in_flight))) is not None:
+                self._wait_for_delivery(pause)
 
     def _deliver(self, collection: Collection, batch: Batch, delivery: Delivery) -> bool:
         """What a worker does: the dead letters of a part are on the disk before it begins another one."""
         try:
-            return deliver(collection, delivery, self._stop, grow=self._policy.grow)
+            return deliver(collection, delivery, self._stop, grow=self._policy.grow, places=self._places)
         finally:
             try:
                 self._letters.write(batch, delivery.failures, collection.spec)
@@ -212,13 +224,12 @@ class Run:
         return self._validate(raw)[0]  # somebody else added fields, too
 
     def _parts(self, part: Part) -> Iterator[Part]:
-        """Cuts a batch into upserts: each as many requests as the store has in flight at a time."""
+        """Cuts a batch into upserts of a request each, or a few where encoding makes it longer."""
         limits = self._target.capabilities
-        at_once = limits.parallel_requests
         ranges = records.ranges(
             part.checked.batch,
-            max_rows=min(limits.request_rows * at_once, MAX_PART_ROWS),
-            max_bytes=None if limits.request_bytes is None else limits.request_bytes * at_once,
+            max_rows=min(limits.request_rows, MAX_PART_ROWS, self._pace.rows),
+            max_bytes=limits.request_bytes,
         )
         return (part.slice(rows.start, len(rows)) for rows in ranges)
 
@@ -227,9 +238,9 @@ class Run:
         while any(batch.overlaps(part.ids) for batch in {batch for batch, _ in self._in_flight.values()}):
             self._wait_for_delivery()
 
-    def _wait_for_delivery(self) -> None:
-        """Waits until at least one part is delivered; settles the batches that this completes."""
-        done, _ = wait(self._in_flight, return_when=FIRST_COMPLETED)
+    def _wait_for_delivery(self, *others: Future[None]) -> None:
+        """Waits until at least one part is delivered, or another future is done; settles what is complete."""
+        done, _ = wait([*self._in_flight, *others], return_when=FIRST_COMPLETED)
         for future in [future for future in self._in_flight if future in done]:  # in the order of the source
             future.result()
             self._complete(future)

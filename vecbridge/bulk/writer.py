@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from vecbridge import records
 from vecbridge.bulk.batches import DeadLetters
@@ -16,9 +18,12 @@ from vecbridge.bulk.run import Policy, Run
 from vecbridge.bulk.targets import Target, as_target
 from vecbridge.errors import ConfigError
 from vecbridge.front.arguments import OnConflict, require_count, require_on_conflict
+from vecbridge.front.telemetry import bulk_write
 from vecbridge.query import WriteReport
 from vecbridge.sources.deadletters import OnDeadLetter
 from vecbridge.store import Collection
+
+_LOG: Final = logging.getLogger(__name__)
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 #: Batches, one or many; or a function that reads them and hands what it cannot read to the given callback.
@@ -31,10 +36,11 @@ def write(
     *,
     on_conflict: OnConflict = "replace",
     grow: bool = False,
-    workers: int = 4,
+    workers: int | None = None,
     journal: StrPath | None = None,
     dead_letters: StrPath | DeadLetterFile | None = None,
     max_failures: int | None = None,
+    max_rate: float | None = None,
     progress: Callable[[Progress], None] | None = None,
     source: str = "",
 ) -> WriteReport:
@@ -55,12 +61,16 @@ def write(
         grow: Add columns that the collection does not have as fields, at most 32 a run, of the type of their
             first batch (json if it is mixed). A value that does not fit later is a dead letter. Text in a
             json column is JSON text, as everywhere.
-        workers: Upserts at a time, at most; one where the backend gains nothing from more.
+        workers: Requests of this write that are in flight at a time, at most; None is as many as the store
+            takes. Their number follows the backend, from ``capabilities.parallel_requests`` up to
+            ``capabilities.max_parallel_requests``, and it is 1 where a backend gains nothing from more.
+            One that waits to be sent again does not count.
         journal: A file that records which batches are settled. The same call after a crash or an error
             continues there: it reads the source again and sends only what is not settled.
         dead_letters: A file to which the rows that cannot be stored are appended, a line of JSON each, with
             the reason; ``vecbridge load`` reads it.
         max_failures: More failed rows than this end the write.
+        max_rate: Rows a second that are sent, at most; those that are sent again count again.
         progress: Called in the caller's thread as rows are settled.
         source: What the journal calls the source; a journal continues only for the same one.
 
@@ -88,7 +98,8 @@ def write(
         ...     vb.write(store.create(spec), batches).written
         3
     """
-    require_count("workers", workers)
+    if workers is not None:
+        require_count("workers", workers)
     require_on_conflict(on_conflict)
     if max_failures is not None and max_failures < 0:
         raise ConfigError(f"max_failures={max_failures}: a whole number from 0, or None")
@@ -108,6 +119,22 @@ def write(
         file = dead_letters
         if file is not None and not isinstance(file, DeadLetterFile):
             file = stack.enter_context(DeadLetterFile(file))
-        policy = Policy(on_conflict, grow, max_failures)
+        policy = Policy(on_conflict, grow, max_failures, max_rate)
         run = Run(target, open_journal, DeadLetters(file, source), policy, progress)
-        return run.write(batches, workers if target.capabilities.parallel_requests > 1 else 1)
+        most = target.capabilities.requests_at_most
+        name, backend, begun = target.spec.name, target.capabilities.backend, time.monotonic()
+        observe = stack.enter_context(bulk_write(name, backend))
+        report = run.write(batches, most if workers is None else min(workers, most))
+        observe(report)
+        _log_end(name, backend, report, time.monotonic() - begun)
+        return report
+
+
+def _log_end(name: str, backend: str, report: WriteReport, seconds: float) -> None:
+    counts = ("written", "failed", "retried", "duplicates", "skipped")
+    _LOG.info(
+        "%s: %d rows written to %s, %d failed, in %.1f s",
+        backend, report.written, name, report.failed, seconds,
+        extra={"backend": backend, "collection": name, "seconds": seconds}
+        | {each: getattr(report, each) for each in counts},
+    )  # fmt: skip

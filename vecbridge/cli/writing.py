@@ -53,6 +53,19 @@ MaxFailuresOption = Annotated[
         rich_help_panel=FAILURE_PANEL,
     ),
 ]
+MaxRateOption = Annotated[
+    float | None, typer.Option("--max-rate", metavar="N", help="Records sent a second, at most.")
+]
+RequestsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Maximal number of requests at a time. Default: as many as the store keeps up with.",
+        show_default=False,
+    ),
+]
 WorkersOption = Annotated[
     int,
     typer.Option(
@@ -107,7 +120,8 @@ def write_all(
     dead_letters: Path,
     journal: Path | None = None,
     max_failures: int | None = None,
-    workers: int = 4,
+    workers: int | None = None,
+    max_rate: float | None = None,
     grow: bool = False,
     total: int | None = None,
     quiet: bool = False,
@@ -122,7 +136,8 @@ def write_all(
         dead_letters: The dead-letter file.
         journal: The journal; None writes without one.
         max_failures: More failures than this stop the run.
-        workers: Maximal number of requests at a time.
+        workers: Maximal number of requests at a time; None is as many as the store keeps up with.
+        max_rate: Maximal number of records sent a second.
         grow: Add columns that the collection does not have as fields.
         total: Number of records in the source; None if unknown.
         quiet: Show no progress bar.
@@ -148,6 +163,7 @@ def write_all(
                 goal,
                 batches,
                 workers=workers,
+                max_rate=max_rate,
                 journal=journal,
                 dead_letters=letters,
                 max_failures=max_failures,

@@ -66,7 +66,10 @@ class Connection:
         """How many write requests the store has in flight."""
         if self._slots is None:
             with self._lock:
-                self._slots = self._slots or RequestSlots(self.capabilities.parallel_requests)
+                able = self.capabilities
+                self._slots = self._slots or RequestSlots(
+                    able.parallel_requests, able.requests_at_most, backend=able.backend
+                )
         return self._slots
 
     def connected(self) -> StoreDriver:

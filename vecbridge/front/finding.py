@@ -16,6 +16,7 @@ from vecbridge.front.arguments import columns_of, empty_batch, require_count
 from vecbridge.front.handle import Attached
 from vecbridge.front.ordering import Order, distinct_values, first_rows, require_listable
 from vecbridge.front.scanning import ScannedHandle
+from vecbridge.front.telemetry import operation, rows_returned
 from vecbridge.query import Include
 
 IDS_A_CALL: Final = 10_000  # ids that one deadline is for, where a backend does not write a batch whole
@@ -25,6 +26,7 @@ MAX_ROWS: Final = 1_000_000  # that find(order=), distinct() and minmax() read, 
 class FindingHandle(ScannedHandle):
     """The part of :class:`vecbridge.Collection` that reads by id and by filter."""
 
+    @operation("fetch", rows_returned)
     def fetch(self, ids: Iterable[str | int], *, include: Include = "all") -> pa.RecordBatch:
         """Records by id, in the order asked; missing ones are left out, repeats collapsed.
 
@@ -41,6 +43,7 @@ class FindingHandle(ScannedHandle):
         wanted = records.id_array(here.spec, ids)
         return self._look_up(here, wanted, columns_of(here.spec, include))
 
+    @operation("find", rows_returned)
     def find(
         self,
         filter: AnyFilter | None,
@@ -90,6 +93,7 @@ class FindingHandle(ScannedHandle):
         ids = by.first_ids(self._pages(here.driver, by.columns, matching), limit)
         return empty_batch(here.spec, columns) if ids is None else self._look_up(here, ids, columns)
 
+    @operation("distinct")
     def distinct(
         self, name: str, *, filter: AnyFilter | None = None, limit: int = 1_000, max_rows: int = MAX_ROWS
     ) -> list[Any]:
@@ -124,6 +128,7 @@ class FindingHandle(ScannedHandle):
             )
         return values
 
+    @operation("minmax")
     def minmax(
         self, name: str, *, filter: AnyFilter | None = None, max_rows: int = MAX_ROWS
     ) -> tuple[Any, Any] | None:
@@ -147,6 +152,7 @@ class FindingHandle(ScannedHandle):
         self._require_few(here, matching, require_count("max_rows", max_rows), f"the extremes of {name!r}")
         return by.extremes(self._pages(here.driver, by.columns, matching))
 
+    @operation("count")
     def count(self, filter: AnyFilter | None = None) -> int:
         """How many rows there are, or match; exact."""
         here = self._enter_for_reading()

@@ -15,6 +15,7 @@ from vecbridge.filters import Filter
 from vecbridge.front import processes
 from vecbridge.front.cursors import CursorScope
 from vecbridge.front.handle import Attached, CollectionHandle
+from vecbridge.front.telemetry import operation, page_returned
 from vecbridge.query import Page, Unfit
 
 #: Is called with the id of a row that a batch cannot hold, and why.
@@ -77,7 +78,7 @@ class ScannedHandle(CollectionHandle):
                 if self._epoch != epoch:
                     processes.keep_forever(pages)
                     epoch, pages = self._epoch, now.driver.pages(replace(request, after=after))
-                page = self._first(pages) if resumed else self._next(pages)
+                page = self._scanned(pages, resumed=resumed)
                 resumed = False
                 if page is None:
                     return
@@ -102,6 +103,11 @@ class ScannedHandle(CollectionHandle):
                 pages.close()
             else:
                 processes.keep_forever(pages)
+
+    @operation("scan", page_returned)
+    def _scanned(self, pages: Generator[KeyedPage, None, None], *, resumed: bool) -> KeyedPage | None:
+        """The next page of a scan."""
+        return self._first(pages) if resumed else self._next(pages)
 
     def _next(self, pages: Generator[KeyedPage, None, None]) -> KeyedPage | None:
         page: KeyedPage | None = self._call("scan", next, pages, None)

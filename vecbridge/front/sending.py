@@ -2,52 +2,117 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from typing import Final
 
 import pyarrow as pa
 
 from vecbridge.driver import CollectionDriver, Deadline, RequestLimits, WritePart, WriteResult
 from vecbridge.errors import BackendError, Failure, PartialWriteError, TooLargeError, VecbridgeError
+from vecbridge.front.adaptive import RequestLimit, Sent, is_overload
 from vecbridge.query import WriteReport
+
+_LOG: Final = logging.getLogger(__name__)
+_THREAD: Final = threading.local()
+
+
+def send_in_turn() -> None:
+    """From now on, upserts of this thread send their requests one after the other.
+
+    So do those of a bulk write: it has several upserts in flight, and would else have more requests in flight
+    than it was told.
+    """
+    _THREAD.in_turn = True
 
 
 class RequestSlots:
-    """How many write requests a store has in flight; shared by its collections and by bulk's workers.
+    """The write requests that a store has in flight; shared by its collections and by bulk writes.
 
     Args:
-        at_once: Requests in flight, at most.
+        start: Requests in flight at first, at most.
+        most: That number at most, as the backend's answers raise it; 1 keeps it at 1.
+        backend: Its name, in what is logged.
+        clock: The time in seconds.
     """
 
-    def __init__(self, at_once: int) -> None:
-        self.at_once = at_once
-        self._free = threading.Semaphore(at_once)
-        self._lock = threading.Lock()
+    def __init__(
+        self, start: int, most: int | None = None, *, backend: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self.most = start if most is None else max(start, most)
+        self._backend = backend
+        self._clock = clock
+        self._limit = RequestLimit(start, self.most)
+        self._in_flight = 0
+        self._freed = threading.Condition(threading.Lock())
         self._pool: ThreadPoolExecutor | None = None
 
-    def __enter__(self) -> None:
-        self._free.acquire()
+    @property
+    def at_once(self) -> int:
+        """How many requests may be in flight now."""
+        return self._limit.requests
+
+    def __enter__(self) -> Sent:
+        """Waits until one more request may be in flight."""
+        with self._freed:
+            while self._in_flight >= self._limit.requests:
+                self._freed.wait()
+            self._in_flight += 1
+            return Sent(self._clock(), self._in_flight >= self._limit.requests)
 
     def __exit__(self, *_: object) -> None:
-        self._free.release()
+        with self._freed:
+            self._in_flight -= 1
+            self._freed.notify()
+
+    def succeeded(self, sent: Sent, rows: int) -> None:
+        """Has the limit learn from an answer."""
+        if self.most == 1:
+            return
+        with self._freed:
+            now = self._clock()
+            before, lowered = self._limit.requests, self._limit.succeeded(sent, rows, now)
+            if self._limit.requests > before:
+                self._freed.notify_all()
+        if lowered:
+            self._log_lowered(f"an answer took {now - sent.at:.2f} s")
+
+    def failed(self, sent: Sent, error: BaseException) -> None:
+        """Has the limit learn from an error."""
+        if self.most == 1:
+            return
+        with self._freed:
+            lowered = self._limit.failed(sent, error, self._clock())
+        if lowered:
+            self._log_lowered(type(error).__name__)
 
     def submit(self, call: Callable[[WritePart], Sequence[RowsOutcome]], part: WritePart) -> _Sent:
         """Begins a call in the pool, which is made by the first one."""
-        with self._lock:
+        with self._freed:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.at_once, thread_name_prefix="vecbridge-send")
+                self._pool = ThreadPoolExecutor(self.most, thread_name_prefix="vecbridge-send")
             return self._pool.submit(call, part)
 
     def close(self) -> None:
         """Lets the threads of the pool go, without waiting for what they do."""
-        with self._lock:
+        with self._freed:
             if self._pool is not None:
                 self._pool.shutdown(wait=False)
             self._pool = None
+
+    def _log_lowered(self, why: str) -> None:
+        now = self.at_once
+        _LOG.info(
+            "%s: %d write requests in flight at most from now on: %s", self._backend, now, why,
+            extra={"backend": self._backend, "requests": now, "reason": why},
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +167,7 @@ class Sender:
     def send(self, parts: Iterator[WritePart]) -> list[RowsOutcome]:
         """Sends the prepared requests; what became of the rows, in their order."""
         first, second = next(parts), next(parts, None)
-        if second is None or self._slots.at_once == 1:
+        if second is None or self._slots.most == 1 or getattr(_THREAD, "in_turn", False):
             rest = parts if second is None else chain([second], parts)
             return [outcome for part in chain([first], rest) for outcome in self._deliver(part)]
         outcomes: list[RowsOutcome] = []
@@ -116,21 +181,31 @@ class Sender:
         return outcomes
 
     def _deliver(self, part: WritePart) -> list[RowsOutcome]:
-        if self._stopped is not None:
-            return [RowsOutcome(len(part.rows), self._stopped, rejected=True)]
         try:
-            with self._slots:
+            with self._slots as sent:
+                if self._stopped is not None:
+                    return [RowsOutcome(len(part.rows), self._stopped, rejected=True)]
                 result = self._write(part, Deadline.after(self._timeout))
         except Exception as exc:  # noqa: BLE001 - whatever a driver raises is mapped and reported
-            return self._failed(part, exc)
+            return self._failed(part, sent, exc)
+        self._learn(sent, part, result)
         if not result.refused and not result.present:
             return [RowsOutcome(len(part.rows))]
         return [_outcome(result, place) for place in range(len(part.rows))]
 
-    def _failed(self, part: WritePart, exc: Exception) -> list[RowsOutcome]:
+    def _learn(self, sent: Sent, part: WritePart, result: WriteResult) -> None:
+        """Has the store's limit learn from an answer, in which single rows may have failed."""
+        for refusal in result.refused.values():
+            if is_overload(refusal.error):
+                self._slots.failed(sent, refusal.error)
+                return
+        self._slots.succeeded(sent, len(part.rows))
+
+    def _failed(self, part: WritePart, sent: Sent, exc: Exception) -> list[RowsOutcome]:
         error = self._mapped(exc, "upsert")
         if error is not exc:
             error.__cause__ = exc
+        self._slots.failed(sent, error)
         if isinstance(error, TooLargeError):
             if len(part.rows) > 1:
                 return self._halved(part.rows)
@@ -155,6 +230,11 @@ def _outcome(result: WriteResult, place: int) -> RowsOutcome:
     if (refusal := result.refused.get(place)) is not None:
         return RowsOutcome(1, refusal.error, refusal.stored == "no")
     return RowsOutcome(1, present=place in result.present)
+
+
+def rows_written(outcomes: Sequence[RowsOutcome]) -> int:
+    """How many rows were acknowledged."""
+    return sum(outcome.rows for outcome in outcomes if outcome.error is None and not outcome.present)
 
 
 def report(ids: pa.Array, outcomes: Sequence[RowsOutcome]) -> WriteReport:

@@ -32,7 +32,8 @@ from vecbridge.front.arguments import (
 )
 from vecbridge.front.finding import IDS_A_CALL, FindingHandle
 from vecbridge.front.handle import Attached
-from vecbridge.front.sending import Sender, report
+from vecbridge.front.sending import Sender, report, rows_written
+from vecbridge.front.telemetry import count_written, operation
 from vecbridge.query import WriteReport
 from vecbridge.schema import Field, FieldType
 from vecbridge.texts import shown
@@ -44,6 +45,7 @@ _ATTEMPTS: Final = 10  # to add fields while others add some
 class WritingHandle(FindingHandle):
     """The part of :class:`vecbridge.Collection` that writes."""
 
+    @operation("upsert")
     def upsert(self, data: records.Records, *, on_conflict: OnConflict = "replace") -> WriteReport:
         """Writes whole records of any number.
 
@@ -99,6 +101,7 @@ class WritingHandle(FindingHandle):
             sent = self._send(here, absent, driver.write) if absent.num_rows else WriteReport()
             return replace(sent, skipped=present.true_count)
 
+    @operation("update")
     def update(self, data: records.Records) -> WriteReport:
         """Changes some columns of records that are there, and leaves the others as they are.
 
@@ -145,6 +148,7 @@ class WritingHandle(FindingHandle):
             self.capabilities.refuse(rows, here.spec)
             return self._send(here, rows, here.driver.write)
 
+    @operation("delete")
     def delete(
         self, ids: Iterable[str | int] | None = None, *, filter: AnyFilter | None = None
     ) -> int | None:
@@ -184,6 +188,7 @@ class WritingHandle(FindingHandle):
             for batch in self._pages(here.driver, (), matching)
         ])  # fmt: skip
 
+    @operation("add_fields")
     def add_fields(self, fields: Mapping[str, str] | Iterable[Field]) -> None:
         """Adds scalar fields to the collection; they are null in the records that are there.
 
@@ -240,7 +245,9 @@ class WritingHandle(FindingHandle):
             here.driver, write, rows, limits, self._connection.slots, timeout=self._connection.timeout,
             atomic=capabilities.atomic_batch, mapped=self._mapped,
         )  # fmt: skip
-        return report(rows.column("id"), sender.send(parts))
+        outcomes = sender.send(parts)
+        count_written(capabilities.backend, rows, rows_written(outcomes))
+        return report(rows.column("id"), outcomes)
 
     def _send_absent(self, here: Attached, rows: pa.RecordBatch, on_conflict: OnConflict) -> WriteReport:
         """Sends rows to a backend that looks and writes in one step."""

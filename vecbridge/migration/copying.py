@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vecbridge.bulk.deadletters import DeadLetterFile
+from vecbridge.bulk.pacing import Pace
 from vecbridge.errors import ConfigError, DeadlineError, Failure, LossRefusedError
 from vecbridge.filters import AnyFilter
 from vecbridge.front.arguments import require_count
@@ -34,7 +35,6 @@ from vecbridge.migration.opening import (
     require_usable,
     taken_back,
 )
-from vecbridge.migration.pacing import Pace
 from vecbridge.migration.planning import Transform
 from vecbridge.migration.plans import Plan, require_kinds
 from vecbridge.migration.preparing import require_pause

@@ -22,12 +22,13 @@ import pyarrow as pa
 from vecbridge import filters
 from vecbridge.bulk.delivery import Delivery, StoppedError, await_delivery, deliver
 from vecbridge.bulk.intake import Validated, validate
+from vecbridge.bulk.pacing import Pace
 from vecbridge.errors import CursorExpiredError
 from vecbridge.migration import ledger, reading
 from vecbridge.migration.conversion import Converter
 from vecbridge.migration.journal import Copied, CopyJournal
 from vecbridge.migration.ledger import Entries
-from vecbridge.migration.pacing import Pace, Room
+from vecbridge.migration.pacing import Room
 from vecbridge.migration.plans import Plan
 from vecbridge.migration.setaside import Refused, SetAside, unreachable
 from vecbridge.migration.sides import Side

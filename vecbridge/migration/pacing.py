@@ -1,54 +1,13 @@
-"""Limits that all parts of a copy share: rows a second, and bytes in memory."""
+"""A limit that all parts of a copy share: bytes in memory."""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from typing import Final
 
-from vecbridge.bulk.delivery import StoppedError, pause
-from vecbridge.errors import ConfigError
+from vecbridge.bulk.delivery import StoppedError
 
 _POLL_SECONDS: Final = 0.2  # between two looks at whether the copy has ended
-
-
-class Pace:
-    """Lets rows pass at a rate, whichever thread they come from.
-
-    Args:
-        rate: Rows a second; None is no limit.
-        stop: Ends the wait.
-        clock: The time in seconds.
-
-    Raises:
-        ConfigError: A rate that is not above 0.
-    """
-
-    def __init__(
-        self, rate: float | None, stop: threading.Event, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        if rate is not None and not rate > 0:
-            raise ConfigError(f"max_rate={rate}: rows a second, above 0, or None")
-        self.rate = rate
-        self._stop, self._clock = stop, clock
-        self._free_at = clock()
-        self._mutex = threading.Lock()
-
-    def wait(self, rows: int) -> None:
-        """Waits until these rows may pass.
-
-        Raises:
-            StoppedError: The copy ended meanwhile.
-        """
-        if self.rate is None:
-            return
-        with self._mutex:
-            now = self._clock()
-            begin = max(self._free_at, now)
-            self._free_at = begin + rows / self.rate
-        if begin > now:
-            pause(self._stop, begin - now)
 
 
 class Room:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from vecbridge import filters
 from vecbridge.agreement import require_agreement
 from vecbridge.bulk.deadletters import DeadLetterFile
+from vecbridge.bulk.pacing import Pace
 from vecbridge.errors import ConfigError, Failure, JournalError, NotFoundError, SchemaError
 from vecbridge.filters import AnyFilter
 from vecbridge.front.arguments import require_count
@@ -24,7 +25,6 @@ from vecbridge.migration import ledger, planning, reading
 from vecbridge.migration.baseline import Baseline, SyncJournal, of_keys, sorted_entries, with_unsettled
 from vecbridge.migration.deletions import target_namespaces
 from vecbridge.migration.naming import collection_name
-from vecbridge.migration.pacing import Pace
 from vecbridge.migration.planning import Transform
 from vecbridge.migration.plans import Plan
 from vecbridge.migration.setaside import SetAside

@@ -22,6 +22,7 @@ import pyarrow as pa
 from vecbridge import filters
 from vecbridge.bulk.delivery import Delivery, await_delivery, deliver
 from vecbridge.bulk.intake import Validated, validate
+from vecbridge.bulk.pacing import Pace
 from vecbridge.errors import CursorExpiredError, LossRefusedError
 from vecbridge.migration import ledger, reading
 from vecbridge.migration.baseline import Baseline, Mask, SyncJournal, of_keys, sorted_entries
@@ -34,7 +35,6 @@ from vecbridge.migration.deletions import (
     target_namespaces,
 )
 from vecbridge.migration.ledger import Ledger
-from vecbridge.migration.pacing import Pace
 from vecbridge.migration.plans import Plan
 from vecbridge.migration.setaside import Refused, SetAside, unreachable
 from vecbridge.migration.sides import Side

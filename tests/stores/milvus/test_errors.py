@@ -285,7 +285,9 @@ def test_of_several_requests_the_report_says_which_rows_were_refused(
 ) -> None:
     spec = small(fresh("partial"))
     with made(genuine, spec) as photos:
-        few = dataclasses.replace(photos.capabilities, request_rows=10, parallel_requests=1)
+        few = dataclasses.replace(
+            photos.capabilities, request_rows=10, parallel_requests=1, max_parallel_requests=1
+        )
         monkeypatch.setattr(photos._connection, "_capabilities", few)
         table, sent = driver_of(photos)._table, []
         send = table.call

@@ -60,6 +60,7 @@ SERVER: Final = Dialect(
         request_rows=5_000,
         request_bytes=16 << 20,
         parallel_requests=2,
+        max_parallel_requests=8,
         id_operators=frozenset({"==", "!=", "in", "<", "<=", ">", ">="}),
         record_bytes=65_536,
         text_bytes=65_000,
@@ -104,6 +105,7 @@ LITE: Final = Dialect(
         consistency="strong",
         filter_depth=64,
         parallel_requests=1,
+        max_parallel_requests=1,  # it runs in this process and writes one request after the other
     ),
     seals=False,
     filters_after_index=True,

@@ -21,6 +21,7 @@ CAPABILITIES: Final = Capabilities(
     knobs={"hnsw": frozenset({"stored_ef"})},
     exact_scores=False,
     parallel_requests=3,  # the server builds its graph on every core
+    max_parallel_requests=8,
     # its float32 sums of squares overflow beyond, and are rounded to nothing below, in 65,535 dimensions
     vector_lengths=(1e-18, 1.8e19),
     adds_fields=True,

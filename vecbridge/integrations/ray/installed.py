@@ -1,0 +1,26 @@
+"""Imports Ray Data; the other modules of this room import it from here."""
+
+from __future__ import annotations
+
+from vecbridge.errors import MissingDependencyError
+
+try:
+    import ray.data as data
+    from ray.data import ActorPoolStrategy, Dataset, Datasink, Datasource
+    from ray.data.block import Block, BlockAccessor, BlockMetadata
+    from ray.data.datasource import ReadTask, WriteResult
+except ImportError as exc:
+    raise MissingDependencyError("ray[data]", extra="ray") from exc
+
+__all__ = [
+    "ActorPoolStrategy",
+    "Block",
+    "BlockAccessor",
+    "BlockMetadata",
+    "Dataset",
+    "Datasink",
+    "Datasource",
+    "ReadTask",
+    "WriteResult",
+    "data",
+]

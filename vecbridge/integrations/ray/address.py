@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from vecbridge.capabilities import Capabilities
@@ -41,6 +43,8 @@ class Address:
             raise UnsupportedError(
                 self.capabilities.backend, "writing and reading from other processes", _WAY_OUT
             )
+        if self.embedded and not url.path.startswith("/"):  # a worker has a working directory of its own
+            url = replace(url, path=str(Path(url.path).expanduser().absolute()))
         with connect(url, **options) as store:
             _, (_, _, kept) = store.__reduce__()
             secrets = sorted(set(options) - set(kept))

@@ -139,11 +139,10 @@ def embed(
     Raises:
         ConfigError: Neither ``images`` nor ``texts``, or both.
 
-    Example:
-        >>> import ray
-        >>> pictures = ray.data.read_parquet("s3://bucket/manifest")
-        >>> embed(pictures, "openai/clip-vit-base-patch32", images="path", keep=True, num_gpus=1, actors=8)
-        ... # doctest: +SKIP
+    Example::
+
+        pictures = ray.data.read_parquet("s3://bucket/manifest")
+        embed(pictures, "openai/clip-vit-base-patch32", images="path", num_gpus=1, actors=8)
     """
     _column(images, texts)
     least, most = actors if isinstance(actors, tuple) else (actors, actors)

@@ -6,12 +6,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
 from vecbridge.bulk import write
 from vecbridge.bulk.run import MAX_PART_ROWS
+from vecbridge.bulk.writer import StrPath
 from vecbridge.collection import Collection
 from vecbridge.errors import ConfigError, Failure, PartialWriteError, UnsupportedError
 from vecbridge.front.arguments import IfExists, OnConflict, require_count, require_if_exists
@@ -65,13 +67,11 @@ class VecbridgeDatasink(Datasink):  # type: ignore[misc]  # Ray counts as untype
         ConfigError: Arguments that cannot be right, or a secret among them.
         UnsupportedError: A store in the memory of one process.
 
-    Example:
-        >>> import ray
-        >>> import vecbridge as vb
-        >>> spec = vb.CollectionSpec.single("photos", dim=2)
-        >>> rows = ray.data.from_items([{"id": "a", "vector": [1.0, 0.0]}])
-        >>> rows.write_datasink(VecbridgeDatasink("milvus://localhost:19530", spec))  # doctest: +SKIP
-        milvus://localhost:19530#photos: 1 rows written, 0 failed, in 1 task and 0.9 s
+    Example::
+
+        spec = vb.CollectionSpec.single("photos", dim=2)
+        rows = ray.data.from_items([{"id": "a", "vector": [1.0, 0.0]}])
+        rows.write_datasink(VecbridgeDatasink("milvus://localhost:19530", spec))
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class VecbridgeDatasink(Datasink):  # type: ignore[misc]  # Ray counts as untype
         namespace: str = "",
         namespace_column: str | None = None,
         on_conflict: OnConflict = "replace",
-        dead_letters: str | None = None,
+        dead_letters: StrPath | None = None,
         max_failures: int | None = None,
         rows_per_write: int | None = None,
         workers: int = 4,
@@ -106,7 +106,8 @@ class VecbridgeDatasink(Datasink):  # type: ignore[misc]  # Ray counts as untype
             raise ConfigError(f"max_failures={max_failures}: a whole number from 0, or None")
         self._spec, self._if_exists = spec, require_if_exists(if_exists)
         self._namespace_column, self._on_conflict = namespace_column, on_conflict
-        self._dead_letters, self._max_failures = dead_letters, max_failures
+        self._dead_letters = None if dead_letters is None else str(Path(dead_letters).absolute())
+        self._max_failures = max_failures
         self._rows_per_write = rows_per_write
         if rows_per_write is not None:
             require_count("rows_per_write", rows_per_write)

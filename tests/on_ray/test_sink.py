@@ -112,6 +112,25 @@ def test_a_run_that_failed_goes_on_from_rays_checkpoint_and_stores_every_row_onc
     assert again.report.written == upserted(emulator) - first
 
 
+def test_a_checkpoint_of_rows_that_would_be_missing_in_a_new_collection_is_refused(
+    emulator: Emulator, tmp_path: Path, checkpoint: Path
+) -> None:
+    paths = parquet(tmp_path / "rows", 100, 2)
+    ray.data.read_parquet(paths).write_datasink(
+        VecbridgeDatasink(url_of(emulator), spec(), on_report=lambda _: None)
+    )
+    for sink in (
+        VecbridgeDatasink(url_of(emulator), spec(), if_exists="replace"),
+        VecbridgeDatasink(url_of(emulator), spec("others")),
+    ):
+        with pytest.raises(Exception, match="would be made anew, without them") as caught:
+            ray.data.read_parquet(paths).write_datasink(sink)
+        assert isinstance(cause_of(caught.value), vb.ConfigError)
+    assert stored(url_of(emulator), api_key=KEY) == checksums([rows(50), rows(50, 50)])
+    with vb.connect(url_of(emulator), api_key=KEY) as store:
+        assert store.collections() == ["photos"]
+
+
 def test_the_same_write_twice_stores_every_row_once(emulator: Emulator) -> None:
     for _ in range(2):
         sink = VecbridgeDatasink(url_of(emulator), spec(), on_report=lambda _: None)
@@ -261,6 +280,14 @@ def test_an_embedded_store_takes_the_rows_of_one_task(scheme: str, tmp_path: Pat
     dataset = ray.data.from_arrow([rows(50, n * 50) for n in range(4)])
     dataset.repartition(1).write_datasink(VecbridgeDatasink(url, spec(), on_report=lambda _: None))
     assert stored(url) == checksums([rows(50, n * 50) for n in range(4)])
+
+
+def test_a_path_is_relative_to_where_the_driver_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ray.data.from_arrow(rows(10)).write_datasink(
+        VecbridgeDatasink("faiss:./here", spec(), dead_letters="letters", on_report=lambda _: None)
+    )
+    assert stored(f"faiss://{tmp_path}/here") == checksums([rows(10)])
 
 
 @pytest.mark.parametrize("scheme", ["faiss", "milvus+lite", "snapshot"])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from vecbridge.errors import MissingDependencyError
 
 try:
-    import ray.data as data
-    from ray.data import ActorPoolStrategy, Dataset, Datasink, Datasource
+    from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasink, Datasource
     from ray.data.block import Block, BlockAccessor, BlockMetadata
     from ray.data.datasource import ReadTask, WriteResult
 except ImportError as exc:
@@ -17,10 +16,10 @@ __all__ = [
     "Block",
     "BlockAccessor",
     "BlockMetadata",
+    "DataContext",
     "Dataset",
     "Datasink",
     "Datasource",
     "ReadTask",
     "WriteResult",
-    "data",
 ]

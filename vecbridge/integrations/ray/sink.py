@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.fs as fs
 
 from vecbridge.bulk import write
 from vecbridge.bulk.run import MAX_PART_ROWS
@@ -19,7 +20,7 @@ from vecbridge.errors import ConfigError, Failure, PartialWriteError, Unsupporte
 from vecbridge.front.arguments import IfExists, OnConflict, require_count, require_if_exists
 from vecbridge.integrations.ray import blocks as ray_blocks
 from vecbridge.integrations.ray.address import Address, HeldStore
-from vecbridge.integrations.ray.installed import Block, Datasink, WriteResult
+from vecbridge.integrations.ray.installed import Block, DataContext, Datasink, WriteResult
 from vecbridge.integrations.ray.letters import TaskLetters
 from vecbridge.integrations.ray.report import of_task, sentence, total
 from vecbridge.query import WriteReport
@@ -129,9 +130,14 @@ class VecbridgeDatasink(Datasink):  # type: ignore[misc]  # Ray counts as untype
 
         Args:
             schema: Of the dataset, if Ray knows it.
+
+        Raises:
+            ConfigError: A Ray checkpoint of another collection: its rows would be missing in a new one.
         """
         self.report, self._begun = None, time.monotonic()
         with self._address.connect() as store:
+            if self._if_exists == "replace" or self._name not in store.collections():
+                _require_empty(DataContext.get_current().checkpoint_config, self._name)
             if self._spec is None:
                 opened = store.open(self._name, namespace=self._namespace)
             else:
@@ -275,6 +281,19 @@ class _Task:
             file.append(letters)
         failures = tuple(Failure(row, letter.id, letter.error) for row, letter in enumerate(letters))
         return WriteReport(failed=len(letters), failures=failures)
+
+
+def _require_empty(checkpoint: Any, name: str) -> None:
+    """Refuses a Ray checkpoint that knows rows, where the collection is about to be made."""
+    if checkpoint is None:
+        return
+    path = checkpoint.checkpoint_path.rpartition("://")[2]
+    selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
+    if any(info.type is fs.FileType.File for info in checkpoint.filesystem.get_file_info(selector)):
+        raise ConfigError(
+            f"Ray's checkpoint {checkpoint.checkpoint_path} knows rows that are stored, and {name!r} would be "
+            "made anew, without them: delete the checkpoint, or open the collection that it belongs to"
+        )
 
 
 def _opened(store: Store, name: str, namespace: str) -> Collection:

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
 import pyarrow.fs as fs
 
-from vecbridge.bulk import write
 from vecbridge.bulk.run import MAX_PART_ROWS
 from vecbridge.bulk.writer import StrPath
 from vecbridge.collection import Collection
-from vecbridge.errors import ConfigError, Failure, PartialWriteError, UnsupportedError
+from vecbridge.errors import ConfigError, PartialWriteError, UnsupportedError
 from vecbridge.front.arguments import IfExists, OnConflict, require_count, require_if_exists
-from vecbridge.integrations.ray import blocks as ray_blocks
 from vecbridge.integrations.ray.address import Address, HeldStore
 from vecbridge.integrations.ray.installed import Block, DataContext, Datasink, WriteResult
 from vecbridge.integrations.ray.letters import TaskLetters
 from vecbridge.integrations.ray.report import of_task, sentence, total
+from vecbridge.integrations.ray.task import Task
 from vecbridge.query import WriteReport
 from vecbridge.schema import CollectionSpec
-from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
 from vecbridge.store import Store
 from vecbridge.urls import StoreURL, parse
 
@@ -217,7 +214,7 @@ class VecbridgeDatasink(Datasink):  # type: ignore[misc]  # Ray counts as untype
         try:
             with TaskLetters(self._dead_letters, f"{run[:8]}-{ctx.task_idx:06}") as letters:
                 options = self._options(letters, ctx.task_idx)
-                task = _Task(store.open(self._name, namespace=self._namespace), options)
+                task = Task(store.open(self._name, namespace=self._namespace), options)
                 if self._namespace_column is None:
                     return of_task(task.write(blocks))
                 open_namespace = partial(_opened, store, self._name)
@@ -236,53 +233,6 @@ class VecbridgeDatasink(Datasink):  # type: ignore[misc]  # Ray counts as untype
         }
 
 
-class _Task:
-    """The rows of one task on their way.
-
-    Args:
-        collection: The namespace that rows go to, or any where a column says which.
-        options: Of :func:`vecbridge.write`.
-    """
-
-    def __init__(self, collection: Collection, options: dict[str, Any]) -> None:
-        self._collection, self._spec, self._options = collection, collection.spec, options
-
-    def write(self, blocks: Iterable[Block]) -> WriteReport:
-        """Writes all rows into one namespace, as one stream."""
-
-        def read(on_dead_letter: OnDeadLetter) -> Iterator[pa.Table]:
-            for table in ray_blocks.tables(blocks, self._spec, None):
-                yield ray_blocks.embedded_rows(table, self._spec, on_dead_letter)
-
-        return write(self._collection, read, **self._options)
-
-    def write_by_namespace(
-        self, blocks: Iterable[Block], column: str, open_namespace: Callable[[str], Collection]
-    ) -> WriteReport:
-        """Writes each row into the namespace that its column names, block by block."""
-        most = self._options.pop("max_failures")
-        opened: dict[str, Collection] = {}
-        report = WriteReport()
-        for table in ray_blocks.tables(blocks, self._spec, column):
-            letters: list[DeadLetter] = []
-            rows = ray_blocks.embedded_rows(table, self._spec, letters.append)
-            for namespace, part in ray_blocks.by_namespace(rows, column, self._spec, letters.append):
-                if namespace not in opened:
-                    opened[namespace] = open_namespace(namespace)
-                report = total([report, write(opened[namespace], part, **self._options)])
-            report = total([report, self._set_aside(letters)])
-            if most is not None and report.failed > most:
-                raise PartialWriteError(report)
-        return report
-
-    def _set_aside(self, letters: Sequence[DeadLetter]) -> WriteReport:
-        """Writes dead letters of rows that no write was asked for."""
-        if (file := self._options["dead_letters"]) is not None:
-            file.append(letters)
-        failures = tuple(Failure(row, letter.id, letter.error) for row, letter in enumerate(letters))
-        return WriteReport(failed=len(letters), failures=failures)
-
-
 def _require_empty(checkpoint: Any, name: str) -> None:
     """Refuses a Ray checkpoint that knows rows, where the collection is about to be made."""
     if checkpoint is None:
@@ -291,8 +241,8 @@ def _require_empty(checkpoint: Any, name: str) -> None:
     selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
     if any(info.type is fs.FileType.File for info in checkpoint.filesystem.get_file_info(selector)):
         raise ConfigError(
-            f"Ray's checkpoint {checkpoint.checkpoint_path} knows rows that are stored, and {name!r} would be "
-            "made anew, without them: delete the checkpoint, or open the collection that it belongs to"
+            f"Ray's checkpoint {checkpoint.checkpoint_path} knows rows that are stored, and {name!r} would "
+            "be made anew, without them: delete the checkpoint, or open the collection that it belongs to"
         )
 
 

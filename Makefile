@@ -21,13 +21,14 @@ SUITE := tests/conformance/test_conformance.py tests/conformance/test_workers.py
 
 # The tests start hundreds of processes that import the same clients. Their bytecode is kept beside the environment,
 # also where PYTHONDONTWRITEBYTECODE is set; without it, each of them compiles for seconds.
-check test: export PYTHONDONTWRITEBYTECODE :=
-check test: export PYTHONPYCACHEPREFIX := $(abspath $(VENVS))/bytecode
+check test test-ray: export PYTHONDONTWRITEBYTECODE :=
+check test test-ray: export PYTHONPYCACHEPREFIX := $(abspath $(VENVS))/bytecode
 
 # What each environment installs. Only the one for the tests has torch.
 EXTRAS_demo := faiss,onnx
 EXTRAS_check := faiss,weaviate,pinecone,onnx,dev
 EXTRAS_test := faiss,milvus,weaviate,pinecone,onnx,clip,dev
+EXTRAS_ray := faiss,milvus,weaviate,pinecone,onnx,dev,ray
 EXTRAS_mutants := faiss,dev,mutation
 EXTRAS_bench := faiss,milvus,weaviate,pinecone,onnx,testing,bench
 EXTRAS_docs := docs
@@ -41,7 +42,7 @@ STACK_ENV ?= .env
 STACK = docker compose --env-file $(STACK_ENV) -f docker/milvus/compose.yaml \
 	$(if $(filter 1,$(GPU)),-f docker/milvus/compose.gpu.yaml)
 
-.PHONY: help demo check test planted mutants lint format bench docs stack-up stack-down stack-status stack-needs clean python
+.PHONY: help demo check test test-ray planted mutants lint format bench docs stack-up stack-down stack-status stack-needs clean python
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -60,6 +61,10 @@ ifeq ($(T),)
 else
 	$(VENVS)/test/bin/python -m pytest $(T) $(PYTEST_ARGS)
 endif
+
+# Ray starts processes of its own, four at a time, so that these tests run one after the other.
+test-ray: $(VENVS)/ray/.installed ## Run the tests of the Ray integration, in an environment with Ray
+	$(VENVS)/ray/bin/python -m pytest tests/on_ray --stores= $(PYTEST_ARGS)
 
 planted: $(VENVS)/test/.installed ## Plant known faults in copies of the code; the tests must catch each
 	$(VENVS)/test/bin/python tests/mutation/planted.py

@@ -97,7 +97,7 @@ def test_every_dependency_is_imported(root: Path, project: dict[str, Any]) -> No
 
 def test_all_is_every_extra_for_users_but_the_gpu_build(project: dict[str, Any]) -> None:
     [line] = project["optional-dependencies"]["all"]
-    not_for_users = {"all", "testing", "dev", "docs", "bench", "mutation", "faiss-gpu"}
+    not_for_users = {"all", "testing", "dev", "docs", "bench", "mutation", "faiss-gpu", "ray"}
     for_users = set(project["optional-dependencies"]) - not_for_users
     assert Requirement(line).extras == for_users
 

@@ -1,0 +1,43 @@
+"""A Ray of this run's own. These tests are run by `make test-ray` alone, and fail where Ray is missing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from tests.on_ray.helpers import KEY
+from vecbridge.testing.pinecone import Emulator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cluster() -> Iterator[None]:
+    """Four processors' worth of workers, which inherit this process's environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PINECONE_API_KEY", KEY)
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the default to come; else it warns
+        ray.init(
+            num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
+            object_store_memory=512 << 20,
+        )  # fmt: skip
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """An emulated Pinecone of this test's own."""
+    with Emulator(api_key=KEY) as running:
+        yield running
+
+
+@pytest.fixture
+def attempts(tmp_path: Path) -> Path:
+    """A directory in which each attempt at a task leaves a file."""
+    folder = tmp_path / "attempts"
+    folder.mkdir()
+    return folder

@@ -1,0 +1,1 @@
+"""Faces for frameworks that run vecbridge; each is imported only by those who use the framework."""

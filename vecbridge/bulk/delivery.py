@@ -120,12 +120,12 @@ class Backoff:
     Args:
         stop: Ends a pause early.
         places: Lets another upsert begin meanwhile.
-        backend: What is written to, for what is logged and counted.
+        backend: What is written to: each pause is logged and counted. "" for none.
     """
 
-    def __init__(self, stop: threading.Event, places: Places, backend: str) -> None:
+    def __init__(self, stop: threading.Event, places: Places | None = None, *, backend: str = "") -> None:
         self._stop = stop
-        self._places = places
+        self._places = places or Places(1)
         self._backend = backend
         self._attempts = 1
         self._seconds_left = MAX_SECONDS
@@ -145,14 +145,19 @@ class Backoff:
             raise error
         self._attempts += 1
         self._seconds_left -= delay
-        _LOG.info(
-            "%s: %s, attempt %d in %.1f s", self._backend, type(error).__name__, self._attempts, delay,
-            extra={"backend": self._backend, "error_type": type(error).__name__, "attempt": self._attempts,
-                   "delay": delay},
-        )  # fmt: skip
-        count_retry(self._backend, error)
+        if self._backend:
+            self._tell(error, delay)
         with self._places.pausing():
             pause(self._stop, delay)
+
+    def _tell(self, error: BackendError, delay: float) -> None:
+        """Logs and counts a retry, by the class of the error alone: its message may hold ids."""
+        kind = type(error).__name__
+        _LOG.info(
+            "%s: %s, attempt %d in %.1f s", self._backend, kind, self._attempts, delay,
+            extra={"backend": self._backend, "error_type": kind, "attempt": self._attempts, "delay": delay},
+        )  # fmt: skip
+        count_retry(self._backend, error)
 
 
 def pause(stop: threading.Event, seconds: float) -> None:
@@ -225,7 +230,7 @@ def _write(
 ) -> list[Part]:  # fmt: skip
     """Writes one part, with retries; returns its two halves where it must be bisected, else nothing."""
     backend = collection.capabilities.backend
-    backoff = Backoff(stop, places, backend)
+    backoff = Backoff(stop, places, backend=backend)
     while len(part):
         try:
             with places.held(len(part)):
@@ -250,7 +255,7 @@ def _write(
             if len(missing) < len(part):  # there was progress, so that all attempts are left for the rest
                 delivery.written += len(part) - len(missing) - exc.report.skipped
                 part = part.take(np.array(sorted(missing)))
-                backoff = Backoff(stop, places, backend)
+                backoff = Backoff(stop, places, backend=backend)
             elif transient is None:
                 return _halves(delivery, part, missing[0].error, missing[0].outcome)
             if transient is not None:

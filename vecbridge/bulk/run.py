@@ -240,7 +240,8 @@ class Run:
 
     def _wait_for_delivery(self, *others: Future[None]) -> None:
         """Waits until at least one part is delivered, or another future is done; settles what is complete."""
-        done, _ = wait([*self._in_flight, *others], return_when=FIRST_COMPLETED)
+        awaited: list[Future[Any]] = [*self._in_flight, *others]
+        done, _ = wait(awaited, return_when=FIRST_COMPLETED)
         for future in [future for future in self._in_flight if future in done]:  # in the order of the source
             future.result()
             self._complete(future)

@@ -28,6 +28,7 @@ class Batch:
 
     Attributes:
         number: Its number in the source.
+        first: Position of its first row in the batch of that number; not 0 if an earlier run settled some.
         first_row: Position of its first row in the source.
         raw: As it came.
         validated: Its good and its bad rows.
@@ -38,6 +39,7 @@ class Batch:
     """
 
     number: int
+    first: int
     first_row: int
     raw: RawBatch
     validated: Validated
@@ -57,6 +59,7 @@ class Batch:
             retried=sum(delivery.retried for delivery in self.deliveries),
             duplicates=self.validated.duplicates + self.repeats,
             skipped=sum(delivery.skipped for delivery in self.deliveries),
+            first=self.first,
         )
 
     def failures(self) -> list[Failure]:

@@ -47,6 +47,10 @@ class RawBatch(Protocol):
         """A digest of what it holds, for the journal."""
         ...
 
+    def slice(self, first: int, rows: int) -> RawBatch:
+        """Some of its rows, in a row."""
+        ...
+
     def values(self, row: int, spec: CollectionSpec) -> dict[str, Any]:
         """One row as JSON values, for a dead letter."""
         ...
@@ -127,6 +131,11 @@ class ArrowRows:
         """Of the columns."""
         return digest(self.batch)
 
+    def slice(self, first: int, rows: int) -> ArrowRows:
+        """A view."""
+        places = None if self.places is None else self.places[first : first + rows]
+        return ArrowRows(self.batch.slice(first, rows), places)
+
     def values(self, row: int, spec: CollectionSpec) -> dict[str, Any]:
         """One row."""
         return row_values(self.batch, row, spec)
@@ -168,6 +177,10 @@ class DictRows:
         """Of the values as JSON."""
         text = json.dumps([json_values(row) for row in self.dicts], sort_keys=True, default=repr)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def slice(self, first: int, rows: int) -> DictRows:
+        """The dicts themselves."""
+        return DictRows(self.dicts[first : first + rows])
 
     def values(self, row: int, spec: CollectionSpec) -> dict[str, Any]:
         """One row."""

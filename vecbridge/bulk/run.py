@@ -146,22 +146,24 @@ class Run:
         if self._opened is None:
             validated, _ = self._validate(raw)
             if not len(validated.part):
-                self._settle_bad(Batch(number, first_row, raw, validated, "", [], 0))
+                self._settle_bad(Batch(number, 0, first_row, raw, validated, "", [], 0))
                 return
         collection = self._open()
-        fingerprint = ""
+        fingerprint, first = "", 0
         if self._journal is not None:
-            fingerprint = raw.digest()
-            settled = self._journal.recall(number, raw.rows, fingerprint)
-            if settled is not None:
-                self._skip(settled, raw)
+            first = self._recall(self._journal, number, raw)
+            if first == raw.rows:
                 return
+            raw = raw.slice(first, raw.rows - first)
+            fingerprint = raw.digest()
         validated, added = self._validate(raw)
         if added and len(validated.part):
             validated = self._grow(raw, validated, added)
         whole = replace(validated.part, on_conflict=self._policy.on_conflict)
         deliveries = [Delivery(part) for part in self._parts(whole)]
-        batch = Batch(number, first_row, raw, validated, fingerprint, deliveries, len(deliveries))
+        batch = Batch(
+            number, first, first_row + first, raw, validated, fingerprint, deliveries, len(deliveries)
+        )
         if not deliveries:
             self._settle_bad(batch)
             return
@@ -274,6 +276,14 @@ class Run:
             self._journal.settle(batch.settled())
         self._require_few_failures()
 
+    def _recall(self, journal: Journal, number: int, raw: RawBatch) -> int:
+        """Counts what earlier runs have settled of a batch; how many rows that is, from the first on."""
+        known = 0
+        for settled in journal.recall(number, raw):
+            self._skip(settled, raw.slice(known, settled.rows))
+            known += settled.rows
+        return known
+
     def _skip(self, settled: Settled, raw: RawBatch) -> None:
         """Counts a batch that an earlier part of this run has settled."""
         self._count(
@@ -326,4 +336,6 @@ class Run:
     def _report(self) -> WriteReport:
         now = self._progress
         failures = tuple(sorted(self._failures, key=lambda failure: failure.row))
-        return WriteReport(now.written, now.failed, now.retried, now.duplicates, now.skipped, failures)
+        return WriteReport(
+            now.written, now.failed, now.retried, now.duplicates, now.skipped, failures, now.recalled
+        )

@@ -56,8 +56,9 @@ def write(
             first batch (json if it is mixed). A value that does not fit later is a dead letter. Text in a
             json column is JSON text, as everywhere.
         workers: Upserts at a time, at most; one where the backend gains nothing from more.
-        journal: A file that records which batches are settled. The same call after a crash or an error
-            continues there: it reads the source again and sends only what is not settled.
+        journal: A file that records which batches are settled. The same call may always be made again, after
+            a crash, an error or success: it reads the source again and sends only what is not settled, such
+            as rows that the source has got at its end since.
         dead_letters: A file to which the rows that cannot be stored are appended, a line of JSON each, with
             the reason; ``vecbridge load`` reads it.
         max_failures: More failed rows than this end the write.
@@ -68,11 +69,12 @@ def write(
         What became of the rows: read = written + failed + duplicates + skipped. Of rows with the same id,
         one counts as written and the others as duplicates, in whatever batches they stand; to know them, 8
         bytes of memory a row are kept. The report counts what earlier runs of the journal settled, too;
-        ``failures`` has the first hundred that this one met, with positions in the source.
+        ``recalled`` says how many rows those are, and ``failures`` has the first hundred that this one met,
+        with positions in the source.
 
     Raises:
         ConfigError: An argument that cannot be right, or a dead-letter file that cannot be used.
-        JournalError: The journal is another run's or a finished one, or the source has changed.
+        JournalError: The journal is another run's, or the source has changed or become shorter.
         EmbedderMismatchError: Vectors from another model than the collection's.
         PartialWriteError: More than ``max_failures`` rows failed; carries the report.
         StorageFullError: No room for the rows, the journal or the dead letters.
@@ -93,6 +95,7 @@ def write(
     if max_failures is not None and max_failures < 0:
         raise ConfigError(f"max_failures={max_failures}: a whole number from 0, or None")
     target = as_target(collection)
+    is_new = target.collection is None
     options: dict[str, Any] = {"dead_letters": dead_letters is not None}
     if on_conflict != "replace":
         options["on_conflict"] = on_conflict
@@ -102,7 +105,7 @@ def write(
             if journal is None:
                 return None
             begun = stack.enter_context(Journal(journal, Header.of(opened, source, options)))
-            begun.require_target(opened)
+            begun.require_target(opened, is_new=is_new)
             return begun
 
         file = dead_letters

@@ -43,6 +43,11 @@ class RawBatch(Protocol):
         """How many rows it has."""
         ...
 
+    @property
+    def bytes(self) -> int:
+        """Of its columns; 0 where they are not columns yet."""
+        ...
+
     def digest(self) -> str:
         """A digest of what it holds, for the journal."""
         ...
@@ -127,6 +132,11 @@ class ArrowRows:
         """How many."""
         return int(self.batch.num_rows)
 
+    @property
+    def bytes(self) -> int:
+        """Of the columns."""
+        return int(self.batch.nbytes)
+
     def digest(self) -> str:
         """Of the columns."""
         return digest(self.batch)
@@ -172,6 +182,11 @@ class DictRows:
     def rows(self) -> int:
         """How many."""
         return len(self.dicts)
+
+    @property
+    def bytes(self) -> int:
+        """Unknown."""
+        return 0
 
     def digest(self) -> str:
         """Of the values as JSON."""

@@ -31,6 +31,14 @@ from vecbridge.store import Collection
 VERSION: Final = 1
 
 
+class Recorded(Protocol):
+    """A batch that is settled."""
+
+    def settled(self) -> Settled:
+        """Its entry."""
+        ...
+
+
 class RawRows(Protocol):
     """Rows of a source, of which a journal needs the digest."""
 
@@ -161,6 +169,14 @@ class Journal(JournalFile):
         if entries and known < raw.rows and max(self._settled, default=-1) > batch:
             raise self._changed(batch)
         return entries
+
+    def digest(self, raw: RawRows) -> str:
+        """What tells whether rows are still the same."""
+        return raw.digest()
+
+    def record(self, batch: Recorded) -> None:
+        """Adds the entry of a batch, as :meth:`settle` does."""
+        self.settle(batch.settled())
 
     def settle(self, settled: Settled) -> None:
         """Adds the entry of a batch; it is on the disk when this returns.

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from vecbridge import records
-from vecbridge.bulk.batches import Batch, DeadLetters
+from vecbridge.bulk.batches import Batch, DeadLetters, Record
 from vecbridge.bulk.delivery import Delivery, Part, deliver
 from vecbridge.bulk.intake import RawBatch, Validated, raw_batches
-from vecbridge.bulk.journal import Journal, Settled
+from vecbridge.bulk.journal import Settled
 from vecbridge.bulk.progress import Progress
 from vecbridge.bulk.repeats import WrittenIds
+from vecbridge.bulk.stages import StageTimes
 from vecbridge.bulk.targets import Target
 from vecbridge.errors import Failure, PartialWriteError, VecbridgeError
 from vecbridge.front.arguments import OnConflict
@@ -53,7 +54,7 @@ def _no_progress(progress: Progress) -> None:
 
 
 class Run:
-    """One call of :func:`vecbridge.write`: workers only deliver; all else happens in the caller's thread.
+    """One bulk write: workers only deliver; all else happens in the caller's thread.
 
     Args:
         target: Where the rows go.
@@ -61,24 +62,27 @@ class Run:
         letters: Takes the rows that cannot be read or written.
         policy: What becomes of rows that do not simply fit.
         progress: Is called as rows are settled.
+        stages: Measures how busy the stages are: "check", "store" and, if it has one, "source".
     """
 
     def __init__(
         self,
         target: Target,
-        open_journal: Callable[[Collection], Journal | None],
+        open_journal: Callable[[Collection], Record | None],
         letters: DeadLetters,
         policy: Policy,
         progress: Callable[[Progress], None] | None,
+        stages: StageTimes,
     ) -> None:
         self._target = target
         self._open_journal = open_journal
         self._letters = letters
         self._policy = policy
         self._fields_left = MAX_NEW_FIELDS
-        self._report_progress = progress or _no_progress
+        self._show = progress or _no_progress
+        self._stages = stages
         self._opened: Collection | None = None
-        self._journal: Journal | None = None
+        self._journal: Record | None = None
         self._stop = threading.Event()
         self._in_flight: dict[Future[bool], tuple[Batch, Delivery]] = {}
         self._progress = Progress()
@@ -99,16 +103,22 @@ class Run:
     def _spec(self) -> CollectionSpec:
         return self._target.spec if self._opened is None else self._opened.spec
 
-    def write(self, batches: Any, workers: int) -> WriteReport:
-        """Reads and writes everything; with that many workers."""
+    def write(self, batches: Any, workers: int, *, open_first: bool = False) -> WriteReport:
+        """Reads and writes everything.
+
+        Args:
+            batches: The source; or a function that is called with this run's :meth:`take` and returns it.
+            workers: Upserts at a time.
+            open_first: Whether the target is opened first, though that changes it.
+        """
         with ThreadPoolExecutor(workers, thread_name_prefix="vecbridge-write") as pool:
             try:
-                if not self._target.waits:
+                if open_first or not self._target.waits:
                     self._open()  # the journal of another run is refused before anything is read
-                for number, batch in enumerate(raw_batches(self._read(batches))):
+                for number, batch in enumerate(self._followed(raw_batches(self._read(batches)))):
                     self._letters.save()
                     self._start(number, batch, pool, workers)
-                    self._report_progress(self._progress)
+                    self.collect()
                 self._letters.save()
                 while self._in_flight:
                     self._wait_for_delivery()
@@ -120,7 +130,7 @@ class Run:
                 if left := self._abandon():
                     exc.add_note(left)
                 raise
-        self._report_progress(self._progress)
+        self._report_progress()
         self._abandon()
         if self._journal is not None:
             self._journal.finish()
@@ -128,9 +138,22 @@ class Run:
 
     def _read(self, batches: Any) -> Any:
         """The batches of a source; where it is a function, with what it cannot read counted as failed."""
-        return batches(self._take) if callable(batches) else batches
+        return batches(self.take) if callable(batches) else batches
 
-    def _take(self, letter: DeadLetter) -> None:
+    def _followed(self, batches: Iterator[RawBatch]) -> Iterator[RawBatch]:
+        """The batches; how long the source takes for them is measured, unless it does so itself."""
+        if "source" not in self._stages:
+            yield from batches
+            return
+        while True:
+            with self._stages.work("source"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            self._count(bytes=batch.bytes)
+            yield batch
+
+    def take(self, letter: DeadLetter) -> None:
         """A record that the source could not read."""
         where = f"{letter.source}: " if letter.source else ""
         self._keep([Failure(self._progress.rows, letter.id, f"{where}{letter.error}")])
@@ -154,8 +177,8 @@ class Run:
             first = self._recall(self._journal, number, raw)
             if first == raw.rows:
                 return
-            raw = raw.slice(first, raw.rows - first)
-            fingerprint = raw.digest()
+            raw = raw.slice(first, raw.rows - first) if first else raw
+            fingerprint = self._journal.digest(raw)
         validated, added = self._validate(raw)
         if added and len(validated.part):
             validated = self._grow(raw, validated, added)
@@ -178,7 +201,8 @@ class Run:
     def _deliver(self, collection: Collection, batch: Batch, delivery: Delivery) -> bool:
         """What a worker does: the dead letters of a part are on the disk before it begins another one."""
         try:
-            return deliver(collection, delivery, self._stop, grow=self._policy.grow)
+            with self._stages.work("store"):
+                return deliver(collection, delivery, self._stop, grow=self._policy.grow)
         finally:
             try:
                 self._letters.write(batch, delivery.failures, collection.spec)
@@ -191,6 +215,10 @@ class Run:
 
         New columns that hold nothing but null, so far, are left out.
         """
+        with self._stages.work("check"):
+            return self._checked(raw)
+
+    def _checked(self, raw: RawBatch) -> tuple[Validated, dict[str, FieldType]]:
         spec = self._spec
         new = [name for name in raw.names() if name not in spec.column_names] if self._policy.grow else []
         if not new:
@@ -231,11 +259,20 @@ class Run:
 
     def _wait_for_delivery(self) -> None:
         """Waits until at least one part is delivered; settles the batches that this completes."""
-        done, _ = wait(self._in_flight, return_when=FIRST_COMPLETED)
-        for future in [future for future in self._in_flight if future in done]:  # in the order of the source
+        wait(self._in_flight, return_when=FIRST_COMPLETED)
+        self.collect()
+
+    def collect(self) -> None:
+        """Settles what has been delivered by now, and reports the progress."""
+        for future in [future for future in self._in_flight if future.done()]:  # in the order of the source
             future.result()
             self._complete(future)
-            self._report_progress(self._progress)
+            self._report_progress()
+        self._report_progress()
+
+    def _report_progress(self) -> None:
+        shares = self._stages.shares()
+        self._show(replace(self._progress, seconds=self._stages.seconds, stages=shares))
 
     def _complete(self, future: Future[bool]) -> None:
         batch, delivery = self._in_flight.pop(future)
@@ -273,10 +310,10 @@ class Run:
         failures = batch.failures()
         self._keep([replace(failure, row=batch.first_row + failure.row) for failure in failures])
         if self._journal is not None:
-            self._journal.settle(batch.settled())
+            self._journal.record(batch)
         self._require_few_failures()
 
-    def _recall(self, journal: Journal, number: int, raw: RawBatch) -> int:
+    def _recall(self, journal: Record, number: int, raw: RawBatch) -> int:
         """Counts what earlier runs have settled of a batch; how many rows that is, from the first on."""
         known = 0
         for settled in journal.recall(number, raw):
@@ -286,6 +323,24 @@ class Run:
 
     def _skip(self, settled: Settled, raw: RawBatch) -> None:
         """Counts a batch that an earlier part of this run has settled."""
+        known = raw.validate(self._spec).part.ids if settled.failed else raw.ids()
+        self._count_settled(settled, known)
+
+    def recall(self, settled: Settled, ids: pa.Array) -> None:
+        """Counts rows of the source that an earlier run has settled, and that are not read again.
+
+        Args:
+            settled: What became of them.
+            ids: Of those that were written, each once.
+        """
+        self._count(rows=settled.rows)
+        self._count_settled(settled, ids)
+
+    def count_bytes(self, number: int) -> None:
+        """Bytes were read."""
+        self._count(bytes=number)
+
+    def _count_settled(self, settled: Settled, ids: pa.Array) -> None:
         self._count(
             written=settled.written,
             failed=settled.failed,
@@ -295,7 +350,7 @@ class Run:
             recalled=settled.rows,
         )
         if self._policy.on_conflict == "replace":
-            self._written_ids.add(raw.validate(self._spec).part.ids if settled.failed else raw.ids())
+            self._written_ids.add(ids)
         self._require_few_failures()
 
     def _keep(self, failures: Sequence[Failure]) -> None:

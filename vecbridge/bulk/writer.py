@@ -13,6 +13,7 @@ from vecbridge.bulk.deadletters import DeadLetterFile
 from vecbridge.bulk.journal import Header, Journal
 from vecbridge.bulk.progress import Progress
 from vecbridge.bulk.run import Policy, Run
+from vecbridge.bulk.stages import StageTimes
 from vecbridge.bulk.targets import Target, as_target
 from vecbridge.errors import ConfigError
 from vecbridge.front.arguments import OnConflict, require_count, require_on_conflict
@@ -112,5 +113,12 @@ def write(
         if file is not None and not isinstance(file, DeadLetterFile):
             file = stack.enter_context(DeadLetterFile(file))
         policy = Policy(on_conflict, grow, max_failures)
-        run = Run(target, open_journal, DeadLetters(file, source), policy, progress)
-        return run.write(batches, workers if target.capabilities.parallel_requests > 1 else 1)
+        at_once = upserts_at_once(target, workers)
+        stages = StageTimes({"source": 1, "check": 1, "store": at_once})
+        run = Run(target, open_journal, DeadLetters(file, source), policy, progress, stages)
+        return run.write(batches, at_once)
+
+
+def upserts_at_once(target: Target, workers: int) -> int:
+    """How many upserts are under way at a time: one where the backend gains nothing from more."""
+    return workers if target.capabilities.parallel_requests > 1 else 1

@@ -52,6 +52,7 @@ class PictureItem:
         metadata: Fields from a sidecar, as JSON values.
         root: The folder that ids are measured from; absolute, "" where nobody said.
         relative: The path below the root, with ``/``.
+        by_content: Its id is the beginning of its file's SHA-256 and "" as long as nobody has read that.
     """
 
     id: str
@@ -59,6 +60,7 @@ class PictureItem:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     root: str = ""
     relative: str = ""
+    by_content: bool = False
 
 
 Item = PictureItem | TextItem
@@ -138,6 +140,11 @@ class ImageSource:
         return found
 
     def __iter__(self) -> Iterator[Item | DeadLetter]:
+        for item in self.unread():
+            yield _with_id(item) if isinstance(item, PictureItem) and item.by_content else item
+
+    def unread(self) -> Iterator[Item | DeadLetter]:
+        """The same items; the files of pictures are not read for their ids, if those are their content's."""
         self.skipped = 0
         sidecars = self._read_sidecars()
         yield from sidecars.problems
@@ -202,24 +209,21 @@ class ImageSource:
         return text_items(entry.path, id, root=self.root, relative=entry.relative)
 
     def _picture(self, entry: Entry, sidecars: Sidecars) -> Iterator[Item | DeadLetter]:
-        try:
-            id = self._id(entry)
-        except OSError as exc:
-            yield _refused(entry, f"cannot be opened: {exc.strerror}")
-            return
+        id = self._id(entry)
         if _is_too_long(id):
             yield _too_long(entry)
             return
         try:
             metadata = sidecars.metadata(entry.relative)
-            yield PictureItem(id, entry.path, metadata, self.root, entry.relative)
+            by_content = self._ids.kind == "content"
+            yield PictureItem(id, entry.path, metadata, self.root, entry.relative, by_content)
         except (OSError, ValueError, KeyError) as exc:
             yield _refused(entry, f"its sidecar changed while it was read: {exc}")
 
     def _id(self, entry: Entry) -> str:
         match self._ids.kind:
             case "content":
-                return digests.of_file(entry.path)[:CONTENT_ID_DIGITS]
+                return ""
             case "absolute":
                 return Path(entry.path).absolute().as_posix()
             case "relative":
@@ -237,6 +241,14 @@ class ImageSource:
                 sidecars.read(entry.path, sidecar_prefix(entry.relative))  # JSON first: its values have types
             self._sidecars = sidecars
         return self._sidecars
+
+
+def _with_id(item: PictureItem) -> Item | DeadLetter:
+    """A picture under the id that its content gives it."""
+    try:
+        return replace(item, id=digests.of_file(item.path)[:CONTENT_ID_DIGITS])
+    except OSError as exc:
+        return DeadLetter(item.relative, printable(item.path), f"cannot be opened: {exc.strerror}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 OnConflict = Literal["stop", "replace", "skip"]
 POLICIES: Final[tuple[OnConflict, ...]] = ("stop", "replace", "skip")
-ITEMS: Final = 1000  # that are looked up together
+ITEMS: Final = 1024  # that are looked up together
 _COMPARED: Final = ("path", "sha256", "bytes", "text")
 _OF_A_FOLDER: Final = 3  # files of each folder that are looked up by their path
 

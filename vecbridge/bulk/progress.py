@@ -23,8 +23,9 @@ class Progress:
         recalled: Rows of batches that an earlier run settled.
         bytes: Bytes read: of files for :func:`vecbridge.ingest`, of columns for :func:`vecbridge.write`.
         seconds: Since this run began.
-        stages: The share of its time that each stage was busy, from 0 to 1, in the last ten seconds: "source"
-            and "check" and "store", and with an embedder "read" and "embed".
+        stages: The share of its time that each stage was busy, from 0 to 1, in the last ten seconds, and in
+            the last call since the run began. The stages of :func:`vecbridge.write` are "source", "check" and
+            "store"; those of :func:`vecbridge.ingest` "find", "read", "embed", "check" and "store".
 
     Example:
         >>> stages = {"read": 0.3, "embed": 1.0, "store": 0.2}

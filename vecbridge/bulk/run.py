@@ -130,7 +130,7 @@ class Run:
                 if left := self._abandon():
                     exc.add_note(left)
                 raise
-        self._report_progress()
+        self._report_progress(at_end=True)
         self._abandon()
         if self._journal is not None:
             self._journal.finish()
@@ -270,8 +270,8 @@ class Run:
             self._report_progress()
         self._report_progress()
 
-    def _report_progress(self) -> None:
-        shares = self._stages.shares()
+    def _report_progress(self, *, at_end: bool = False) -> None:
+        shares = self._stages.average() if at_end else self._stages.shares()
         self._show(replace(self._progress, seconds=self._stages.seconds, stages=shares))
 
     def _complete(self, future: Future[bool]) -> None:

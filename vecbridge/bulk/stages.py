@@ -83,6 +83,14 @@ class StageTimes:
         now = self._clock()
         return {name: stage.busy(now) for name, stage in self._stages.items()}
 
+    def average(self) -> dict[str, float]:
+        """The share of its time, from 0 to 1, that each stage was busy since the run began."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            name: min(total / seconds / self._stages[name].slots, 1.0)
+            for name, total in self.totals().items()
+        }
+
     def shares(self) -> dict[str, float]:
         """The share of its time, from 0 to 1, that each stage was busy in the last ten seconds."""
         now, totals = self._clock(), self.totals()

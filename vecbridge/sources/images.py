@@ -110,12 +110,13 @@ class ImageSource:
         given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         if not given:
             raise ConfigError("no path was given")
+        self.given = [os.fspath(each) for each in given]
         self.skipped = 0
         self._texts = texts
         self._follow = follow_links
         self._hidden = hidden
         self._ids = ids
-        self._starts, bases = _starts([os.fspath(each) for each in given])
+        self._starts, bases = _starts(self.given)
         self.root = os.path.commonpath(bases)
         self._sidecars: Sidecars | None = None
 

@@ -82,8 +82,8 @@ class Group:
 
     Attributes:
         first: Number of its first item in the source.
-        entries: Its items, with the source's own dead letters between them.
         settled: What an earlier run did with it; None if none has settled it.
+        items: How many of its items have come so far.
         digest: Of its items, as far as they were read.
         written: Rows acknowledged so far.
         duplicates: Rows so far that repeat an id.
@@ -95,8 +95,8 @@ class Group:
     """
 
     first: int
-    entries: list[Item | DeadLetter]
     settled: SettledGroup | None = None
+    items: int = 0
     digest: GroupDigest = field(default_factory=GroupDigest)
     written: int = 0
     duplicates: int = 0
@@ -105,17 +105,21 @@ class Group:
     left_out: list[int] = field(default_factory=list)
     unfinished: int = 0
     is_read: bool = False
+    _ends: list[str] = field(default_factory=list)  # the ids of its first and its last item
 
-    @property
-    def items(self) -> list[Item]:
-        """Its items."""
-        return [entry for entry in self.entries if not isinstance(entry, DeadLetter)]
+    def add(self, item: Item) -> bool:
+        """Counts an item; whether the group is complete."""
+        self.items += 1
+        self._ends[1:] = [repr(item.id or item.relative)]
+        if self.settled is not None:
+            return self.items == self.settled.items
+        return (self.first + self.items) % GROUP_ITEMS == 0
 
     def result(self) -> SettledGroup:
         """What became of it."""
         return SettledGroup(
             self.first,
-            len(self.items),
+            self.items,
             self.digest.hexdigest(),
             self.written,
             self.duplicates,
@@ -135,23 +139,33 @@ class Group:
         """
         if self.settled is not None and self.settled.digest != self.digest.hexdigest():
             raise JournalError(
-                f"{journal}: the source has changed since, somewhere {self._place()}: {WAYS_OUT}"
+                f"{journal}: the source has changed since, from {self._ends[0]} to {self._ends[-1]} "
+                f"(items {self.first} to {self.first + self.items - 1}): {WAYS_OUT}"
             )
-
-    def _place(self) -> str:
-        items = self.items
-        last = self.first + len(items) - 1
-        where = f"from {_name(items[0])} to {_name(items[-1])}" if len(items) > 1 else f"at {_name(items[0])}"
-        return f"{where} (items {self.first} to {last})"
 
 
 WAYS_OUT: Final = "name another journal to index everything, or use vecbridge index --sync for what changed"
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a source yields, and the group that it is in.
+
+    Attributes:
+        group: The group.
+        what: An item; a dead letter of the source, which no group counts; or None: the group has ended.
+        position: Of an item in its group.
+    """
+
+    group: Group
+    what: Item | DeadLetter | None
+    position: int = -1
+
+
 def grouped(
     source: Iterable[Item | DeadLetter], known: Mapping[int, SettledGroup], journal: str
-) -> Iterator[Group]:
-    """Cuts a source into groups.
+) -> Iterator[Entry]:
+    """Cuts a source into groups; nothing is held back.
 
     Args:
         source: Its items.
@@ -159,43 +173,28 @@ def grouped(
         journal: Where they are settled, for messages.
 
     Yields:
-        The groups in order; the last may be of dead letters alone.
+        The entries in order, and the end of each group behind its last item.
 
     Raises:
         JournalError: The source ends before the last of the settled groups does.
     """
-    first, left = 0, set(known)
-    group = Group(first, [], known.get(first))
-    count, wanted = 0, _length(group)
-    for entry in source:
-        group.entries.append(entry)
-        if isinstance(entry, DeadLetter):
+    left = set(known)
+    group = Group(0, known.get(0))
+    for what in source:
+        if isinstance(what, DeadLetter):
+            yield Entry(group, what)
             continue
-        count += 1
-        if count == wanted:
-            left.discard(first)
-            yield group
-            first += count
-            group = Group(first, [], known.get(first))
-            count, wanted = 0, _length(group)
+        is_complete = group.add(what)
+        yield Entry(group, what, group.items - 1)
+        if is_complete:
+            left.discard(group.first)
+            yield Entry(group, None)
+            first = group.first + group.items
+            group = Group(first, known.get(first))
     if left:
         raise JournalError(
-            f"{journal}: the source has {first + count} items now, and had {max(map(_end, known.values()))}: "
-            f"{WAYS_OUT}"
+            f"{journal}: the source has {group.first + group.items} items now, and had "
+            f"{max(settled.first + settled.items for settled in known.values())}: {WAYS_OUT}"
         )
-    if group.entries:
-        yield group
-
-
-def _length(group: Group) -> int:
-    if group.settled is not None:
-        return group.settled.items
-    return GROUP_ITEMS - group.first % GROUP_ITEMS
-
-
-def _end(settled: SettledGroup) -> int:
-    return settled.first + settled.items
-
-
-def _name(item: Item) -> str:
-    return repr(item.id or item.relative)
+    if group.items:
+        yield Entry(group, None)

@@ -76,6 +76,11 @@ class IdCheck:
                 self._collection = collection
         self._looked_up: Counter[str] = Counter()
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything is looked up."""
+        return self._collection is not None
+
     def items(self, items: Iterable[Item | DeadLetter]) -> Iterator[Item | DeadLetter]:
         """The items, in the same order.
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from vecbridge.bulk.channel import Channel, ClosedChannelError
-from vecbridge.bulk.groups import Group, SettledGroup, grouped
+from vecbridge.bulk.groups import Entry, Group, SettledGroup, grouped
 from vecbridge.bulk.handover import (
     Bad,
     Embedded,
@@ -152,48 +152,54 @@ class Pipeline(Closing):
 
     def _find(self, known: dict[int, SettledGroup], journal: str) -> None:
         """Walks through the source, looks ids up, and has the items read in order."""
-        groups = self._looked_up(grouped(self._source, known, journal))
+        entries = self._looked_up(grouped(self._source, known, journal))
         while True:
             with self._stages.work("find"):
-                group = next(groups, None)
-            if group is None:
+                entry = next(entries, None)
+            if entry is None:
                 return
-            position = 0
-            for entry in group.entries:
-                if isinstance(entry, DeadLetter):
-                    self._found.put(entry)
-                    continue
-                self._found.put(self._sent(group, position, entry))
-                position += 1
-            self._found.put(End(group))
+            self._found.put(self._sent(entry))
 
-    def _sent(self, group: Group, position: int, item: Item) -> Found | LeftOut:
+    def _sent(self, entry: Entry) -> Found | LeftOut | End | DeadLetter:
         """An item, handed to the readers."""
+        group, what = entry.group, entry.what
+        if what is None:
+            return End(group)
+        if isinstance(what, DeadLetter):
+            return what
         left_out = group.left_out if group.settled is None else group.settled.left_out
-        if position in left_out:
-            return LeftOut(group, position, item)
+        if entry.position in left_out:
+            return LeftOut(group, entry.position, what)
         work = self._read if group.settled is None else self._identify
         try:
-            return Found(group, position, item, self._pool.submit(work, item))
+            return Found(group, entry.position, what, self._pool.submit(work, what))
         except RuntimeError:  # the pool is closed
             raise ClosedChannelError from None
 
-    def _looked_up(self, groups: Iterator[Group]) -> Iterator[Group]:
-        """The groups; the ids of those that are not settled are looked up, about a thousand together."""
-        waiting: list[Group] = []
-        for group in groups:
-            waiting.append(group)
-            if group.settled is not None or len(waiting) == LOOKED_UP:
+    def _looked_up(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """The entries; the ids of groups that are not settled are looked up, about a thousand together."""
+        waiting: list[Entry] = []
+        groups = 0
+        for entry in entries:
+            if not self._check.is_needed or (entry.group.settled is not None and not waiting):
+                yield entry
+                continue
+            waiting.append(entry)
+            groups += entry.what is None
+            if groups == LOOKED_UP:
                 yield from self._without_conflicts(waiting)
-                waiting = []
+                waiting, groups = [], 0
         yield from self._without_conflicts(waiting)
 
-    def _without_conflicts(self, groups: Sequence[Group]) -> Sequence[Group]:
-        fresh = [group for group in groups if group.settled is None]
-        kept = {id(item) for item in self._check.items([item for group in fresh for item in group.items])}
-        for group in fresh:
-            group.left_out += [place for place, item in enumerate(group.items) if id(item) not in kept]
-        return groups
+    def _without_conflicts(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Notes in the groups which items are to be left out."""
+        fresh = [entry for entry in entries if entry.group.settled is None and entry.position >= 0]
+        items = [entry.what for entry in fresh if entry.what is not None]
+        kept = {id(item) for item in self._check.items(items)}
+        for entry in fresh:
+            if id(entry.what) not in kept:
+                entry.group.left_out.append(entry.position)
+        return entries
 
     # -------------------------------------------------------------------------------------------- read
 

@@ -47,8 +47,9 @@ class ItemJournal(JournalFile):
 
     def take(self, values: dict[str, Any]) -> None:
         """Notes that an earlier run has settled a group."""
-        positions = {name: tuple(values[name]) for name in ("bad", "left_out") if name in values}
-        settled = SettledGroup(**(values | positions))
+        for name in ("bad", "left_out"):
+            values[name] = tuple(values[name]) if name in values else ()
+        settled = SettledGroup(**values)
         numbers = [getattr(settled, name) for name in _COUNTS] + [*settled.bad, *settled.left_out]
         if any(type(number) is not int or number < 0 for number in numbers) or not settled.items:
             raise TypeError("a count is no whole number")

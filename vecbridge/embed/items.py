@@ -71,9 +71,9 @@ class ItemReader:
     def __call__(self, item: Item) -> ReadItem:
         """Reads an item; a file that cannot be read is a dead letter, and no error."""
         if isinstance(item, TextItem):
-            source = line_read(item)
-            return ReadItem(source, _text(item, source))
-        source = None
+            line = line_read(item)
+            return ReadItem(line, _text(item, line))
+        source: SourceItem | None = None
         id: str | None = item.id or item.relative
         try:
             with read_once(item.path) as opened:

@@ -121,7 +121,7 @@ def digest_file(path: str) -> tuple[FileState, str]:
 
 
 @contextmanager
-def open_regular(path: str) -> Iterator[IO[bytes]]:
+def open_regular(path: str) -> Iterator[io.BufferedReader]:
     """Opens a regular file that is not empty.
 
     Raises:

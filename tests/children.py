@@ -12,6 +12,7 @@ CHILDREN.set_forkserver_preload(
         "tests.stores.faiss.workload",
         "tests.stores.faiss.growing",
         "tests.stores.snapshot.workload",
+        "tests.bulk.test_killed",
         "tests.migration.test_killed",
         "tests.migration.test_sync_killed",
         "vecbridge.migration.copying",

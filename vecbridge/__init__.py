@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vecbridge.bulk import ingest as ingest
     from vecbridge.bulk import write as write
     from vecbridge.capabilities import Capabilities as Capabilities
     from vecbridge.capabilities import Gap as Gap
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "bulk": "write",
+    "bulk": "ingest write",
     "capabilities": "Capabilities Gap",
     "embed.base": "Embedder",
     "embed.factory": "embedder",

@@ -57,7 +57,7 @@ class Collection(WritingHandle):
         ...     photos = store.create(spec)
         ...     photos.upsert(vb.batch(spec, id=["a", "b"], vector=[[1, 0], [0, 1]], year=[2019, 2020]))
         ...     [hits] = photos.search(vb.Query([1, 0.1], k=1, filter=vb.field("year") < 2020))
-        WriteReport(written=2, failed=0, retried=0, duplicates=0, skipped=0, failures=())
+        WriteReport(written=2, failed=0, retried=0, duplicates=0, skipped=0, failures=(), recalled=0)
         >>> hits.ids
         ['a']
     """

@@ -215,6 +215,7 @@ class WriteReport:
         retried: Attempts beyond the first, summed over requests.
         duplicates: Rows that repeat the id of another row of the same write, of which one counts as written.
         skipped: Rows left out because their ids are there already, as ``on_conflict="skip"`` asks.
+        recalled: Rows of a bulk write that earlier runs of its journal have settled; they were not sent.
         failures: One entry a row that failed (bulk keeps the first; the rest are in its dead letters).
 
     Example:
@@ -232,6 +233,7 @@ class WriteReport:
     duplicates: int = 0
     skipped: int = 0
     failures: tuple[Failure, ...] = ()
+    recalled: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

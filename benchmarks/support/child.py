@@ -1,4 +1,4 @@
-"""What is measured in a fresh interpreter: opening a store, and the memory that a scan or a migration takes.
+"""What is measured in a fresh interpreter: opening a store, and the memory of scans, migrations, writes.
 
 Run by path, so it imports nothing from its neighbours. Prints one JSON object.
 """
@@ -11,8 +11,10 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def open_store(url: str, vector: str) -> dict[str, float]:
@@ -73,6 +75,72 @@ def migrate(source: str, target: str, journal: str, *allow: str) -> dict[str, fl
     return {"rows": vb.migrate(source, target, journal=journal, allow=allow).written}
 
 
+def ingest_lines(url: str, rows: str, dim: str) -> dict[str, float]:
+    """A pipeline of texts and vectors at random; whoever started this process watches its memory."""
+    import vecbridge as vb
+    from vecbridge.sources.texts import TextItem
+
+    items = (TextItem(f"line-{n}", "/lines.txt", n + 1, f"line {n}") for n in range(int(rows)))
+    model = _random_embedder(int(dim))
+    with _collection(url, model) as photos:
+        return {"rows": vb.ingest(items, model, photos, batch_rows=64).written}
+
+
+def upsert_lines(url: str, rows: str, dim: str) -> dict[str, float]:
+    """The same rows, a batch after the other, with nothing around: what the store itself holds."""
+    import vecbridge as vb
+
+    model, written = _random_embedder(int(dim)), 0
+    with _collection(url, model) as photos:
+        for start in range(0, int(rows), 64):
+            numbers = range(start, min(start + 64, int(rows)))
+            texts = [f"line {n}" for n in numbers]
+            batch = vb.batch(
+                photos.spec,
+                id=[f"line-{n}" for n in numbers],
+                vector=model.embed_texts(texts),
+                line=[n + 1 for n in numbers],
+                text=texts,
+            )
+            written += photos.upsert(batch).written
+    return {"rows": written}
+
+
+def _random_embedder(dim: int) -> Any:
+    import numpy as np
+
+    import vecbridge as vb
+
+    class Random:
+        identity = vb.EmbedderIdentity("random", "1", dim, "none")
+        note = ""
+
+        def __init__(self) -> None:
+            self.dim = dim
+            self._values = np.random.default_rng(1)
+
+        def embed_texts(self, texts: Any) -> Any:
+            return self._values.normal(size=(len(texts), dim)).astype(np.float32)
+
+    return Random()
+
+
+@contextmanager
+def _collection(url: str, model: Any) -> Iterator[Any]:
+    import vecbridge as vb
+
+    place, _, name = url.partition("#")
+    options = {"api_key": "emulated"} if place.startswith("pinecone") else {}
+    fields = {"line": "int64", "text": "string"}
+    spec = vb.CollectionSpec.single(
+        name, dim=model.dim, fields=fields, index=vb.Flat(), embedder=model.identity
+    )
+    with vb.connect(place, **options) as store:
+        with store.create(store.capabilities.nearest(spec)[0]) as photos:
+            yield photos
+        store.drop(name)
+
+
 def _begin() -> int:
     """Resident bytes now, less what is only kept for reuse; the peak starts here where the system can."""
     import pyarrow as pa
@@ -108,5 +176,7 @@ if __name__ == "__main__":
         "open-raw": open_raw,
         "scan": scan_store,
         "migrate": migrate,
+        "ingest_lines": ingest_lines,
+        "upsert_lines": upsert_lines,
     }
     print(json.dumps(JOBS[sys.argv[1]](*sys.argv[2:])))

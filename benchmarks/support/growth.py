@@ -54,7 +54,7 @@ def _peak(bench: MovingBench, source: str, target: Callable[[], AbstractContextM
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             highest = 0
             while process.poll() is None:
-                highest = max(highest, _anonymous(process.pid))
+                highest = max(highest, anonymous(process.pid))
                 time.sleep(_POLL_SECONDS)
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)} failed")
@@ -64,7 +64,7 @@ def _peak(bench: MovingBench, source: str, target: Callable[[], AbstractContextM
     return highest / _MIB
 
 
-def _anonymous(process: int) -> int:
+def anonymous(process: int) -> int:
     """Bytes of RAM that are of no file; 0 once the process has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text("ascii").splitlines()

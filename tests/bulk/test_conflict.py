@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,6 +30,8 @@ def test_a_continued_run_counts_what_was_skipped_before(tmp_path: Path) -> None:
 
     def two_then_ctrl_c():
         yield from sources(2)
+        while len(photos.sent) < 2:  # both are under way, and are finished
+            time.sleep(0.001)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

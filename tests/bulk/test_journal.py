@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import vecbridge as vb
 from tests.bulk.faults import SPEC, Faulty, ids, rows, sources
+from vecbridge.bulk import NewCollection
 from vecbridge.bulk.journal import Header, Journal, digest
 from vecbridge.errors import BackendError
 from vecbridge.urls import parse
@@ -107,14 +108,102 @@ def test_after_too_many_failures_a_higher_limit_continues(tmp_path: Path) -> Non
     assert vb.write(photos, bad, journal=path).failed == 8
 
 
-def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
+def test_a_finished_run_sends_nothing_when_it_is_run_again_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "run.journal"
-    vb.write(photos := Faulty(), sources(2), journal=path)
+    first = vb.write(photos := Faulty(), sources(2), journal=path)
     before = path.read_bytes()
-    with pytest.raises(vb.JournalError, match="finished"):
-        vb.write(photos, sources(2), journal=path)
+    for _ in range(2):
+        again = vb.write(photos, sources(2), journal=path)
+        assert (first.written, first.recalled) == (20, 0)
+        assert (again.written, again.recalled) == (20, 20)
+        assert path.read_bytes() == before
+        assert len(photos.sent) == 2
+
+
+def test_a_run_killed_before_it_could_say_that_it_is_finished_sends_nothing_again(tmp_path: Path) -> None:
+    path = tmp_path / "run.journal"
+    vb.write(photos := Faulty(), sources(3), journal=path)
+    finished = path.read_bytes()
+    path.write_bytes(b"".join(finished.splitlines(keepends=True)[:-1]))
+    assert vb.write(photos, sources(3), journal=path).recalled == 30
+    assert (path.read_bytes(), len(photos.sent)) == (finished, 3)
+
+
+def as_dicts(first: int, count: int) -> list[dict[str, Any]]:
+    return [{"id": f"r{n}", "vector": [n, 1, 2, 3], "year": 2020} for n in range(first, first + count)]
+
+
+@pytest.mark.parametrize("make", [rows, as_dicts], ids=["batches", "dicts"])
+@pytest.mark.parametrize("cut", [False, True], ids=["finished", "killed at the end"])
+def test_a_source_that_is_only_longer_goes_on_with_what_is_new(
+    tmp_path: Path, make: Callable[[int, int], Any], cut: bool
+) -> None:
+    path = tmp_path / "run.journal"
+    photos = Faulty()
+    lengths = [[10, 4], [10, 4, 10, 1], [10, 4, 10, 5], [10, 4, 10, 5], [10, 4, 10, 9, 10]]
+    seen = 0
+    for sizes in lengths:
+        starts = [sum(sizes[:place]) for place in range(len(sizes))]
+        source = [make(start, size) for start, size in zip(starts, sizes, strict=True)]
+        report = vb.write(photos, source, journal=path)
+        total = sum(sizes)
+        assert (report.written, report.recalled) == (total, seen)
+        assert sorted(key for sent in photos.sent for key in sent) == sorted(f"r{n}" for n in range(total))
+        assert lines(path)[-1] == {"finished": True}
+        seen = total
+        if cut:
+            path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def test_failures_of_a_batch_that_has_become_longer_name_their_place_in_the_source(tmp_path: Path) -> None:
+    path, dead = tmp_path / "run.journal", tmp_path / "bad.jsonl"
+    photos = Faulty()
+    vb.write(photos, [as_dicts(0, 3)], journal=path, dead_letters=dead, source="s")
+    grown = [[*as_dicts(0, 4), {"id": "bad", "vector": [1, 2, 3, 4], "year": "x"}]]
+    report = vb.write(photos, grown, journal=path, dead_letters=dead, source="s")
+    assert (report.written, report.failed, report.failures[0].row) == (4, 1, 4)
+    assert lines(dead)[0]["source"] == "row 4 of s"
+
+
+@pytest.mark.parametrize(
+    ("second", "says"),
+    [
+        ([(0, 10), (10, 10), (20, 3)], "ends before batch 3|batch 2 of the source has changed"),
+        ([(0, 10), (10, 10)], "ends before batch 2"),
+        ([(0, 10), (11, 9), (20, 5), (25, 10)], "batch 1 of the source has changed"),
+        ([(0, 10), (10, 11), (20, 5), (25, 10)], "batch 1 of the source has changed"),
+        ([(0, 10), (10, 10), (20, 5), (25, 9), (34, 10)], "batch 3 of the source has changed"),
+        ([(1, 10), (11, 10), (21, 5), (26, 10)], "batch 0 of the source has changed"),
+        ([], "ends before batch 0"),
+    ],
+)
+def test_a_changed_or_shorter_source_of_a_finished_run_is_refused_by_the_name_of_the_batch(
+    tmp_path: Path, second: list[tuple[int, int]], says: str
+) -> None:
+    path = tmp_path / "run.journal"
+    photos = Faulty()
+    vb.write(photos, [rows(0, 10), rows(10, 10), rows(20, 5), rows(25, 10)], journal=path)
+    before = path.read_bytes()
+    with pytest.raises(vb.JournalError, match=says):
+        vb.write(photos, [rows(*each) for each in second], journal=path)
+    assert len(photos.sent) == 4
     assert path.read_bytes() == before
-    assert len(photos.sent) == 2
+
+
+def test_a_collection_made_anew_is_not_taken_for_the_one_that_was_written(tmp_path: Path) -> None:
+    """Where writes become visible late, that it is empty proves nothing; that this run made it does."""
+    path = tmp_path / "run.journal"
+    vb.write(Faulty(consistency="eventual"), sources(2), journal=path)
+    empty = Faulty(consistency="eventual")
+    assert vb.write(empty, sources(2), journal=path).recalled == 20
+
+    class New(NewCollection):
+        def open(self) -> Any:
+            self.collection = empty
+            return empty
+
+    with vb.connect("memory://") as store, pytest.raises(vb.JournalError, match="20 rows were acknowledged"):
+        vb.write(New(store, SPEC), sources(2), journal=path)
 
 
 # ------------------------------------------------------------------------------------- other runs

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.cli.screen import Screen
-from vecbridge.cli import common, output, writing
+from vecbridge.bulk import Progress
+from vecbridge.cli import common, output, progress
 from vecbridge.cli.main import _show_warning
 
 
@@ -68,9 +71,7 @@ def test_a_line_printed_meanwhile_is_whole_and_the_bar_is_below(
     start: Callable[[], Terminal], say: Callable[[str], Any], line: str
 ) -> None:
     terminal = start()
-    with writing._progress("Loading", 100, quiet=False) as advance:
-        from vecbridge.bulk import Progress
-
+    with progress.follow("Loading", 100, quiet=False) as advance:
         for number in range(3):
             advance(Progress(rows=10 * number, written=10 * number))
             say(f"column {number} is left out")
@@ -84,7 +85,7 @@ def test_a_line_printed_meanwhile_is_whole_and_the_bar_is_below(
 
 def test_a_status_beside_a_bar_shows_nothing_and_takes_nothing_away(start: Callable[[], Terminal]) -> None:
     terminal = start()
-    with writing._progress("Loading", 100, quiet=False), output.busy("Loading the model"):
+    with progress.follow("Loading", 100, quiet=False), output.busy("Loading the model"):
         output.warn("slow")
     assert shown(terminal) == "warning: slow"
 
@@ -103,7 +104,58 @@ def test_without_a_terminal_there_is_no_bar_and_every_line_is_plain(
     monkeypatch.setattr(logging.getLogger("vecbridge"), "handlers", [])
     common.load_settings()
     long = "-".join(["[bold]slow[/bold]"] * 20)
-    with writing._progress("Loading", 100, quiet=False):
+    with progress.follow("Loading", 100, quiet=False):
         output.warn(long)
         log(long)
     assert capsys.readouterr().err.splitlines() == [f"warning: {long}", f"WARNING vecbridge.bulk: {long}"]
+
+
+def state(**values: Any) -> Progress:
+    return Progress(**{"stages": {"read": 0.2, "embed": 0.97, "store": 0.4}} | values)
+
+
+def test_without_a_terminal_a_line_says_every_few_seconds_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
+    said = ""
+    with progress.follow("Indexing", 2000, quiet=False) as advance:
+        advance(state(rows=600, written=495, failed=5, retried=3, bytes=3_000_000, seconds=10.0))
+        while said.count("\n") < 2:
+            said += capsys.readouterr().err
+    line = (
+        "Indexing: 500 of 2,000 (25%), 50 rows/s, 300.0 kB/s, embed 97% busy, 5 failed, 3 retried, 30 s left"
+    )
+    assert set(said.splitlines()) == {line}
+    assert not [thread for thread in threading.enumerate() if thread.name == "vecbridge-progress"]
+
+
+def test_nothing_is_said_where_it_was_not_asked_for_or_nothing_has_come_yet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
+    for quiet in (True, False):
+        with progress.follow("Indexing", 2000, quiet=quiet) as advance:
+            if quiet:
+                advance(state(rows=1))
+            time.sleep(0.05)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_bar_shows_the_rate_the_slowest_stage_and_what_went_wrong(
+    start: Callable[[], Terminal],
+) -> None:
+    terminal = start()
+    with progress.follow("Indexing", 2000, quiet=False) as advance:
+        advance(state(rows=600, written=495, failed=5, retried=3, bytes=3_000_000, seconds=10.0))
+        said, ends = "", time.monotonic() + 30
+        while "500/" not in said and time.monotonic() < ends:  # it is drawn ten times a second
+            said = shown(terminal)
+    assert "500/2000 50/s 300.0 kB/s embed 5 failed, 3 retried" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-1, "0 s"), (59.6, "60 s"), (91, "2 min"), (5399, "90 min"), (5400, "1.5 h")]
+)
+def test_times_are_said_in_the_unit_that_fits(seconds: float, words: str) -> None:
+    assert progress._duration(seconds) == words

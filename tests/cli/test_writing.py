@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import vecbridge as vb
+from vecbridge.cli import output
 from vecbridge.cli.target import parse_index
 from vecbridge.collection import Collection
 from vecbridge.errors import BackendError, ConfigError
@@ -54,7 +57,13 @@ def test_a_clean_folder_is_status_0_and_leaves_no_dead_letter_file(run: Run, pic
     (pictures / "broken.jpg").unlink()
     ran = run("index", pictures, "--store", STORE, "--json")
     assert ran.code == 0
-    assert ran.json == {
+    result = ran.json
+    speed = result.pop("speed")
+    assert speed["bytes"] > 1000
+    assert speed["seconds"] > 0
+    assert list(speed["stages"]) == ["find", "read", "embed", "check", "store"]
+    assert speed["bottleneck"] in speed["stages"]
+    assert result == {
         "url": STORE,
         "model": "bundled",
         "created": True,
@@ -65,6 +74,7 @@ def test_a_clean_folder_is_status_0_and_leaves_no_dead_letter_file(run: Run, pic
         "failed": 0,
         "duplicates": 0,
         "retried": 0,
+        "recalled": 0,
         "dead_letters": None,
         "rows": 10,
         "index": "ready",
@@ -104,9 +114,20 @@ def test_an_interrupt_says_how_to_continue(run: Run, pictures: Path, monkeypatch
         ran = run(*command)
         assert (ran.code, ran.out) == (130, "")
         assert says in ran.err
+    [line] = [line for line in ran.err.splitlines() if line.startswith("Continue: ")]
+    assert shlex.split(line)[-6:] == list(map(str, command))
     done = run(*command, "--json").json
     assert (done["read"], done["written"], done["failed"], done["rows"]) == (11, 10, 1, 10)
     assert len(letters()) == 1
+
+
+@pytest.mark.parametrize("option", [("--store", "milvus://root:pw@localhost:1#photos"), ("--api-key", "x")])
+def test_a_command_that_may_hold_a_secret_is_not_repeated(option: tuple[str, str]) -> None:
+    output.set_command(["index", "photos", *option])
+    assert output.command() == ""
+    output.set_command(["index", "my photos", "--store", STORE])
+    assert output.command().endswith(" index 'my photos' --store 'faiss:./store#photos'")
+    output.set_command([])
 
 
 def test_a_second_run_replaces_and_adds_what_is_new(run: Run, pictures: Path) -> None:
@@ -198,16 +219,41 @@ def test_max_failures_ends_the_run(run: Run, pictures: Path) -> None:
     assert len(letters()) == 1
 
 
-def test_a_journal_continues_and_says_when_it_is_finished(run: Run, pictures: Path) -> None:
+def test_a_journal_continues_and_may_always_be_run_again(
+    run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (pictures / "broken.jpg").unlink()
+    (pictures / "notes.txt").unlink()
     command = ("index", pictures, "--store", STORE, "--journal", "run.journal")
     assert run(*command).code == 0
-    again = run(*command)
-    assert again.code == 1
-    assert "finished" in again.err
     journal = Path("run.journal")
-    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
-    assert run(*command, "--json").json["written"] == 10
+    finished = journal.read_bytes()
+    for cut in (0, 1):  # the second as after kill -9, when all was acknowledged
+        journal.write_bytes(b"".join(finished.splitlines(keepends=True)[: 3 - cut]))
+        with monkeypatch.context() as patch:
+            patch.setattr(Collection, "upsert", None)
+            patch.setattr("vecbridge.embed.encoder.Encoder.embed_prepared", None)
+            patch.setattr("vecbridge.embed.items.decode", None)
+            ran = run(*command)
+        assert ran.code == 0
+        assert "settled     8 by an earlier run, as the journal says: nothing was left to send" in ran.out
+        assert journal.read_bytes() == finished
+    shutil.copy(pictures / "0.png", pictures / "zz.png")
+    ran = run(*command, "--json")
+    assert (ran.json["written"], ran.json["recalled"], ran.json["rows"]) == (9, 8, 9)
+    shutil.copy(pictures / "1.png", pictures / "0.png")
+    ran = run(*command)
+    assert ran.code == 1
+    assert "run.journal: the source has changed since, from '0.png' to 'more/7.png' (items 0 to 7)" in ran.err
+    assert "--sync" in ran.err
+
+
+def test_a_journal_of_an_earlier_version_is_refused_with_the_way_out(run: Run, pictures: Path) -> None:
+    Path("run.journal").write_text('{"vecbridge_journal":1,"source":"pictures"}\n')
+    ran = run("index", pictures, "--store", STORE, "--journal", "run.journal")
+    assert ran.code == 1
+    assert "run.journal: it notes batches of records" in ran.err
+    assert "name another journal" in ran.err
 
 
 # ------------------------------------------------------------------------------------------------- load

@@ -17,7 +17,7 @@ from vecbridge.records import stamped, vectors
 from vecbridge.schema import CollectionSpec, EmbedderIdentity, VectorField
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.images import ImageSource, PictureItem
-from vecbridge.sources.pictures import open_picture, upright_rgb
+from vecbridge.sources.pictures import decode, upright_rgb
 
 IDENTITY = EmbedderIdentity("colours", "1", 3, "none")
 
@@ -92,10 +92,10 @@ def test_a_collection_with_seconds_goes_on_getting_seconds(folder):
 
 
 def test_a_year_that_no_timestamp_has_is_null(folder, monkeypatch):
-    def from_the_year_11476(path, **options):
-        return replace(open_picture(path, **options), modified=300_000_000_000)
+    def from_the_year_11476(file, size, modified, **options):
+        return replace(decode(file, size, modified, **options), modified=300_000_000_000)
 
-    monkeypatch.setattr("vecbridge.embed.pipeline.open_picture", from_the_year_11476)
+    monkeypatch.setattr("vecbridge.embed.items.decode", from_the_year_11476)
     source = ImageSource(folder / "00.png")
     [batch], letters = run(source, Colours(), spec(source.fields()))
     assert (batch.column("modified").to_pylist(), letters) == ([None], [])

@@ -1,6 +1,7 @@
 """Bulk writing: bounded and parallel, with retries, bisection, dead letters, a journal and progress."""
 
 from vecbridge.bulk.deadletters import DeadLetterFile
+from vecbridge.bulk.ingesting import ingest
 from vecbridge.bulk.progress import Progress
 from vecbridge.bulk.targets import ExistingCollection, NewCollection, Target, as_target
 from vecbridge.bulk.writer import write
@@ -12,5 +13,6 @@ __all__ = [
     "Progress",
     "Target",
     "as_target",
+    "ingest",
     "write",
 ]

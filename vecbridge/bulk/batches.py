@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +28,7 @@ class Batch:
 
     Attributes:
         number: Its number in the source.
+        first: Position of its first row in the batch of that number; not 0 if an earlier run settled some.
         first_row: Position of its first row in the source.
         raw: As it came.
         validated: Its good and its bad rows.
@@ -38,6 +39,7 @@ class Batch:
     """
 
     number: int
+    first: int
     first_row: int
     raw: RawBatch
     validated: Validated
@@ -57,6 +59,7 @@ class Batch:
             retried=sum(delivery.retried for delivery in self.deliveries),
             duplicates=self.validated.duplicates + self.repeats,
             skipped=sum(delivery.skipped for delivery in self.deliveries),
+            first=self.first,
         )
 
     def failures(self) -> list[Failure]:
@@ -118,3 +121,32 @@ class DeadLetters:
             if origins is not None:
                 place = origins[failure.row]
             yield DeadLetter(failure.id, place, failure.error, batch.raw.values(failure.row, spec))
+
+
+class Record(Protocol):
+    """What a run notes of its batches, so that another run can go on from there: a journal, usually."""
+
+    @property
+    def continues(self) -> bool:
+        """Whether there was a run to continue."""
+        ...
+
+    def recall(self, batch: int, raw: RawBatch) -> list[Settled]:
+        """What earlier runs have settled of a batch, from its first row on."""
+        ...
+
+    def digest(self, raw: RawBatch) -> str:
+        """What tells whether rows are still the same."""
+        ...
+
+    def record(self, batch: Batch) -> None:
+        """A batch is settled, and its dead letters are on the disk."""
+        ...
+
+    def finish(self) -> None:
+        """The source has ended, and all of it is settled."""
+        ...
+
+    def discard(self) -> None:
+        """Nothing of the run has been left behind."""
+        ...

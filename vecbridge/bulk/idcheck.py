@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 OnConflict = Literal["stop", "replace", "skip"]
 POLICIES: Final[tuple[OnConflict, ...]] = ("stop", "replace", "skip")
-ITEMS: Final = 1000  # that are looked up together
+ITEMS: Final = 1024  # that are looked up together
 _COMPARED: Final = ("path", "sha256", "bytes", "text")
 _OF_A_FOLDER: Final = 3  # files of each folder that are looked up by their path
 
@@ -75,6 +75,11 @@ class IdCheck:
             if (ids is None or ids.kind != "content") and collection.count() > 0:
                 self._collection = collection
         self._looked_up: Counter[str] = Counter()
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything is looked up."""
+        return self._collection is not None
 
     def items(self, items: Iterable[Item | DeadLetter]) -> Iterator[Item | DeadLetter]:
         """The items, in the same order.

@@ -43,8 +43,17 @@ class RawBatch(Protocol):
         """How many rows it has."""
         ...
 
+    @property
+    def bytes(self) -> int:
+        """Of its columns; 0 where they are not columns yet."""
+        ...
+
     def digest(self) -> str:
         """A digest of what it holds, for the journal."""
+        ...
+
+    def slice(self, first: int, rows: int) -> RawBatch:
+        """Some of its rows, in a row."""
         ...
 
     def values(self, row: int, spec: CollectionSpec) -> dict[str, Any]:
@@ -123,9 +132,19 @@ class ArrowRows:
         """How many."""
         return int(self.batch.num_rows)
 
+    @property
+    def bytes(self) -> int:
+        """Of the columns."""
+        return int(self.batch.nbytes)
+
     def digest(self) -> str:
         """Of the columns."""
         return digest(self.batch)
+
+    def slice(self, first: int, rows: int) -> ArrowRows:
+        """A view."""
+        places = None if self.places is None else self.places[first : first + rows]
+        return ArrowRows(self.batch.slice(first, rows), places)
 
     def values(self, row: int, spec: CollectionSpec) -> dict[str, Any]:
         """One row."""
@@ -164,10 +183,19 @@ class DictRows:
         """How many."""
         return len(self.dicts)
 
+    @property
+    def bytes(self) -> int:
+        """Unknown."""
+        return 0
+
     def digest(self) -> str:
         """Of the values as JSON."""
         text = json.dumps([json_values(row) for row in self.dicts], sort_keys=True, default=repr)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def slice(self, first: int, rows: int) -> DictRows:
+        """The dicts themselves."""
+        return DictRows(self.dicts[first : first + rows])
 
     def values(self, row: int, spec: CollectionSpec) -> dict[str, Any]:
         """One row."""

@@ -6,29 +6,54 @@ in which they were settled, and one when the source has ended:
     {"vecbridge_journal": 1, "source": …, "target": …, "spec": …, "options": …}
     {"batch": 0, "rows": 1000, "digest": "9f86…", "written": 998, "failed": 1, "retried": 0, "duplicates": 1}
     {"finished": true}
+
+A finished journal goes on where the source has become longer: lines for its new rows follow, and another
+that says that it has ended. If its last batch has become longer, the new rows of that batch have a line of
+their own, with the position of the first of them: ``"first": 1000``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vecbridge.bulk.appendfile import AppendFile
-from vecbridge.closing import Closing
+from vecbridge.bulk.journalfile import FORMAT, JournalFile, json_line
 from vecbridge.errors import JournalError
 from vecbridge.store import Collection
 
-FORMAT: Final = "vecbridge_journal"
 VERSION: Final = 1
+
+
+class Recorded(Protocol):
+    """A batch that is settled."""
+
+    def settled(self) -> Settled:
+        """Its entry."""
+        ...
+
+
+class RawRows(Protocol):
+    """Rows of a source, of which a journal needs the digest."""
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        ...
+
+    def slice(self, first: int, rows: int) -> RawRows:
+        """Some of them, in a row."""
+        ...
+
+    def digest(self) -> str:
+        """Of what they hold."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +69,7 @@ class Settled:
         retried: Attempts beyond the first.
         duplicates: Rows that repeat an id: of this batch, or of one that this run had written before.
         skipped: Rows left out because their ids were there.
+        first: Position of its first row in the batch: not 0 where the batch had fewer rows in an earlier run.
     """
 
     batch: int
@@ -54,6 +80,12 @@ class Settled:
     retried: int
     duplicates: int
     skipped: int = 0
+    first: int = 0
+
+    def line(self) -> bytes:
+        """It, in the journal."""
+        values = asdict(self)
+        return json_line(values if self.first else {key: values[key] for key in values if key != "first"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,62 +117,66 @@ class Header:
         return cls(source, target, collection.spec.to_dict(), options)
 
 
-class Journal(Closing):
-    """A journal that this process, and no other, is writing.
+class Journal(JournalFile):
+    """The journal of :func:`vecbridge.write`: which batches are settled.
 
     Args:
         path: The file; it starts a run where there is none, and continues it where there is one.
         header: Which run that is.
 
-    Attributes:
-        continues: Whether there was a run to continue.
-
     Raises:
-        JournalError: Another run's, a finished one, a damaged one, no journal at all, or in use.
+        JournalError: Another run's, a damaged one, no journal at all, or in use.
         StorageFullError: The disk is full.
     """
 
     def __init__(self, path: str | os.PathLike[str], header: Header) -> None:
-        self._file = AppendFile(path, JournalError)
-        self._settled: dict[int, Settled] = {}
-        self.continues = True
-        try:
-            self._start(_line({FORMAT: VERSION} | asdict(header)))
-        except BaseException:
-            self.close()
-            raise
+        self._settled: dict[int, list[Settled]] = {}
+        super().__init__(path, {FORMAT: VERSION} | asdict(header))
 
-    @property
-    def path(self) -> str:
-        """Where it is."""
-        return str(self._file.path)
+    def take(self, values: dict[str, Any]) -> None:
+        """Notes that an earlier run has settled a batch, or its first rows."""
+        settled = Settled(**values)
+        self._settled.setdefault(settled.batch, []).append(settled)
 
-    def require_target(self, collection: Collection) -> None:
+    def require_target(self, collection: Collection, *, is_new: bool = False) -> None:
         """Refuses a collection that has been dropped since: its rows would be skipped.
+
+        Args:
+            collection: Where this run writes.
+            is_new: This run has just made it.
 
         Raises:
             JournalError: Rows were acknowledged, and the collection is empty.
         """
-        written = sum(settled.written for settled in self._settled.values())
-        # where writes become visible late, an empty answer proves nothing
-        if written and collection.capabilities.consistency == "strong" and not collection.count():
-            raise JournalError(
-                f"{self.path}: {written} rows were acknowledged, but {collection.spec.name!r} is empty: "
-                "write with a new journal"
-            )
+        written = sum(each.written for entries in self._settled.values() for each in entries)
+        require_rows(self.path, written, collection, is_new=is_new)
 
-    def recall(self, batch: int, rows: int, digest: str) -> Settled | None:
-        """The entry of a batch that an earlier run settled; None if it did not.
+    def recall(self, batch: int, raw: RawRows) -> list[Settled]:
+        """What earlier runs have settled of a batch: from its first row on, without a gap.
+
+        The rows behind are new: a last batch may have become longer.
 
         Raises:
             JournalError: The batch is another one than at that time.
         """
-        settled = self._settled.pop(batch, None)
-        if settled is not None and (settled.rows, settled.digest) != (rows, digest):
-            raise JournalError(
-                f"{self.path}: batch {batch} of the source has changed since: write it with a new journal"
-            )
-        return settled
+        entries = sorted(self._settled.pop(batch, []), key=lambda each: each.first)
+        known = 0
+        for settled in entries:
+            same = settled.first == known and known + settled.rows <= raw.rows
+            if not same or raw.slice(known, settled.rows).digest() != settled.digest:
+                raise self._changed(batch)
+            known += settled.rows
+        if entries and known < raw.rows and max(self._settled, default=-1) > batch:
+            raise self._changed(batch)
+        return entries
+
+    def digest(self, raw: RawRows) -> str:
+        """What tells whether rows are still the same."""
+        return raw.digest()
+
+    def record(self, batch: Recorded) -> None:
+        """Adds the entry of a batch, as :meth:`settle` does."""
+        self.settle(batch.settled())
 
     def settle(self, settled: Settled) -> None:
         """Adds the entry of a batch; it is on the disk when this returns.
@@ -150,7 +186,7 @@ class Journal(Closing):
             StorageFullError: The disk is full.
             JournalError: The line cannot be written.
         """
-        self._file.append(_line(asdict(settled)))
+        self.append(settled.line())
 
     def finish(self) -> None:
         """Adds the entry that says that the source has ended.
@@ -164,71 +200,27 @@ class Journal(Closing):
                 f"{self.path}: the source ends before batch {min(self._settled)}, which was written already: "
                 "write it with a new journal"
             )
-        self._file.append(_line({"finished": True}))
+        self.complete()
 
-    def discard(self) -> None:
-        """Removes the journal of a run that has left nothing behind, unless an earlier part of it has."""
-        if not self.continues and self._file.held:
-            with suppress(OSError):
-                self._file.path.unlink()
-        self.close()
-
-    def close(self) -> None:
-        """Gives the lock back."""
-        self._file.close()
-
-    def _start(self, header: bytes) -> None:
-        lines = self._file.lines()
-        first = next(lines, None)
-        if first is None:
-            if not header.startswith(self._file.torn[: len(FORMAT) + 2]):
-                raise JournalError(f"{self.path} is no journal")
-            self._file.append(header)
-            self.continues = False
-            return
-        self._require_same_run(first, header)
-        for number, line in enumerate(lines, start=2):
-            values = self._values(line, number)
-            if values == {"finished": True}:
-                raise JournalError(f"{self.path}: that run is finished: name another file")
-            try:
-                settled = Settled(**values)
-            except TypeError as exc:
-                raise JournalError(f"{self.path}: line {number} is damaged") from exc
-            self._settled[settled.batch] = settled
-
-    def _require_same_run(self, first: bytes, header: bytes) -> None:
-        theirs, ours = self._values(first, 1), json.loads(header)
-        if FORMAT not in theirs:
-            raise JournalError(f"{self.path} is no journal")
-        if isinstance(theirs.get("spec"), dict):
-            theirs["spec"], ours["spec"] = _comparable(theirs["spec"], ours["spec"])
-        different = [key for key in ours if theirs.get(key) != ours[key]]
-        if different:
-            shown = "; ".join(f"{key} {theirs.get(key)!r}, not {ours[key]!r}" for key in different)
-            raise JournalError(f"{self.path} belongs to another run: it has {shown}")
-
-    def _values(self, line: bytes, number: int) -> dict[str, Any]:
-        try:
-            values = json.loads(line)
-        except ValueError as exc:
-            raise JournalError(f"{self.path}: line {number} is damaged: {exc}") from exc
-        if not isinstance(values, dict):
-            raise JournalError(f"{self.path}: line {number} is damaged")
-        return values
+    def _changed(self, batch: int) -> JournalError:
+        return JournalError(
+            f"{self.path}: batch {batch} of the source has changed since: write it with a new journal"
+        )
 
 
-def _comparable(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Two specs with the fields that both have: fields may be added between the parts of a run."""
+def require_rows(path: str, written: int, collection: Collection, *, is_new: bool) -> None:
+    """Refuses a collection without the rows that a journal knows.
 
-    def only(spec: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
-        shared = [field for field in spec.get("fields", []) if field["name"] in names]
-        return {**spec, "fields": sorted(shared, key=lambda field: str(field["name"]))}
-
-    both = {each["name"] for each in theirs.get("fields", [])} & {
-        each["name"] for each in ours.get("fields", [])
-    }
-    return only(theirs, both), only(ours, both)
+    Raises:
+        JournalError: It is empty, or was made just now.
+    """
+    # where writes become visible late, an empty answer proves nothing
+    can_tell = is_new or collection.capabilities.consistency == "strong"
+    if written and can_tell and not collection.count():
+        raise JournalError(
+            f"{path}: {written} rows were acknowledged, but {collection.spec.name!r} is empty: "
+            "write with a new journal"
+        )
 
 
 def digest(batch: pa.RecordBatch) -> str:
@@ -261,7 +253,3 @@ def _update(state: Any, column: pa.Array) -> None:
         state.update(np.ascontiguousarray(column.cast(pa.int64()).to_numpy()))
     else:
         state.update(repr(column.to_pylist()).encode("utf-8", "surrogatepass"))
-
-
-def _line(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n").encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 
 def _no_limit(rows: int) -> None:
@@ -18,11 +18,17 @@ class Places:
     Args:
         count: Upserts at a time.
         pace: Waits until so many rows may be sent.
+        work: Is entered for as long as an upsert is under way.
     """
 
-    def __init__(self, count: int, pace: Callable[[int], None] = _no_limit) -> None:
+    def __init__(
+        self,
+        count: int,
+        pace: Callable[[int], None] = _no_limit,
+        work: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._count = count
-        self._pace = pace
+        self._pace, self._work = pace, work
         self._free = threading.Semaphore(count)
         self._lock = threading.Lock()
         self._pausing = 0
@@ -52,7 +58,7 @@ class Places:
     def held(self, rows: int) -> Iterator[None]:
         """Waits until so many rows may be sent and a place is free, and holds it for an upsert."""
         self._pace(rows)
-        with self._free:
+        with self._free, self._work():
             yield
 
     @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,17 @@ class Progress:
             that this run had written.
         skipped: Rows left out because their ids were there already.
         recalled: Rows of batches that an earlier run settled.
+        bytes: Bytes read: of files for :func:`vecbridge.ingest`, of columns for :func:`vecbridge.write`.
+        seconds: Since this run began.
+        stages: The share of its time that each stage was busy, from 0 to 1, in the last ten seconds, and in
+            the last call since the run began. The stages of :func:`vecbridge.write` are "source", "check" and
+            "store"; those of :func:`vecbridge.ingest` "find", "read", "embed", "check" and "store".
+
+    Example:
+        >>> stages = {"read": 0.3, "embed": 1.0, "store": 0.2}
+        >>> state = Progress(rows=640, written=500, recalled=100, seconds=4.0, stages=stages)
+        >>> state.done, state.rows_per_second, state.bottleneck
+        (500, 100.0, 'embed')
     """
 
     rows: int = 0
@@ -29,8 +41,26 @@ class Progress:
     duplicates: int = 0
     skipped: int = 0
     recalled: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    stages: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
         """Rows that are settled: written, failed, replaced or left out."""
         return self.written + self.failed + self.duplicates + self.skipped
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows that this run settled itself, a second."""
+        return max(self.done - self.recalled, 0) / self.seconds if self.seconds else 0.0
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Bytes read a second."""
+        return self.bytes / self.seconds if self.seconds else 0.0
+
+    @property
+    def bottleneck(self) -> str:
+        """The stage that was busy for the largest share of its time; "" where nothing is known."""
+        return max(self.stages, key=lambda name: self.stages[name], default="")

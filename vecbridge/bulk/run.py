@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow as pa
 
 from vecbridge import records
-from vecbridge.bulk.batches import Batch, DeadLetters
+from vecbridge.bulk.batches import Batch, DeadLetters, Record
 from vecbridge.bulk.delivery import Delivery, Part, deliver
 from vecbridge.bulk.intake import RawBatch, Validated, raw_batches
-from vecbridge.bulk.journal import Journal, Settled
+from vecbridge.bulk.journal import Settled
 from vecbridge.bulk.pacing import Pace
 from vecbridge.bulk.places import Places
 from vecbridge.bulk.progress import Progress
 from vecbridge.bulk.repeats import WrittenIds
+from vecbridge.bulk.stages import StageTimes
 from vecbridge.bulk.targets import Target
 from vecbridge.errors import Failure, PartialWriteError, VecbridgeError
 from vecbridge.front import telemetry
@@ -59,7 +60,7 @@ def _no_progress(progress: Progress) -> None:
 
 
 class Run:
-    """One call of :func:`vecbridge.write`: workers only deliver; all else happens in the caller's thread.
+    """One bulk write: workers only deliver; all else happens in the caller's thread.
 
     Args:
         target: Where the rows go.
@@ -67,24 +68,27 @@ class Run:
         letters: Takes the rows that cannot be read or written.
         policy: What becomes of rows that do not simply fit.
         progress: Is called as rows are settled.
+        stages: Measures how busy the stages are: "check", "store" and, if it has one, "source".
     """
 
     def __init__(
         self,
         target: Target,
-        open_journal: Callable[[Collection], Journal | None],
+        open_journal: Callable[[Collection], Record | None],
         letters: DeadLetters,
         policy: Policy,
         progress: Callable[[Progress], None] | None,
+        stages: StageTimes,
     ) -> None:
         self._target = target
         self._open_journal = open_journal
         self._letters = letters
         self._policy = policy
         self._fields_left = MAX_NEW_FIELDS
-        self._report_progress = progress or _no_progress
+        self._show = progress or _no_progress
+        self._stages = stages
         self._opened: Collection | None = None
-        self._journal: Journal | None = None
+        self._journal: Record | None = None
         self._stop = threading.Event()
         self._pace = Pace(policy.max_rate, self._stop)
         self._places = Places(1)
@@ -107,19 +111,25 @@ class Run:
     def _spec(self) -> CollectionSpec:
         return self._target.spec if self._opened is None else self._opened.spec
 
-    def write(self, batches: Any, workers: int) -> WriteReport:
-        """Reads and writes everything; with that many requests at a time."""
-        self._places = places = Places(workers, self._pace.wait)
+    def write(self, batches: Any, workers: int, *, open_first: bool = False) -> WriteReport:
+        """Reads and writes everything.
+
+        Args:
+            batches: The source; or a function that is called with this run's :meth:`take` and returns it.
+            workers: Requests at a time.
+            open_first: Whether the target is opened first, though that changes it.
+        """
+        self._places = Places(workers, self._pace.wait, lambda: self._stages.work("store"))
         with ThreadPoolExecutor(
-            places.threads, thread_name_prefix="vecbridge-write", initializer=send_in_turn
+            self._places.threads, thread_name_prefix="vecbridge-write", initializer=send_in_turn
         ) as pool:
             try:
-                if not self._target.waits:
+                if open_first or not self._target.waits:
                     self._open()  # the journal of another run is refused before anything is read
-                for number, batch in enumerate(raw_batches(self._read(batches))):
+                for number, batch in enumerate(self._followed(raw_batches(self._read(batches)))):
                     self._letters.save()
                     self._start(number, batch, pool, workers)
-                    self._report_progress(self._progress)
+                    self.collect()
                 self._letters.save()
                 while self._in_flight:
                     self._wait_for_delivery()
@@ -131,7 +141,7 @@ class Run:
                 if left := self._abandon():
                     exc.add_note(left)
                 raise
-        self._report_progress(self._progress)
+        self._report_progress(at_end=True)
         self._abandon()
         if self._journal is not None:
             self._journal.finish()
@@ -139,9 +149,22 @@ class Run:
 
     def _read(self, batches: Any) -> Any:
         """The batches of a source; where it is a function, with what it cannot read counted as failed."""
-        return batches(self._take) if callable(batches) else batches
+        return batches(self.take) if callable(batches) else batches
 
-    def _take(self, letter: DeadLetter) -> None:
+    def _followed(self, batches: Iterator[RawBatch]) -> Iterator[RawBatch]:
+        """The batches; how long the source takes for them is measured, unless it does so itself."""
+        if "source" not in self._stages:
+            yield from batches
+            return
+        while True:
+            with self._stages.work("source"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            self._count(bytes=batch.bytes)
+            yield batch
+
+    def take(self, letter: DeadLetter) -> None:
         """A record that the source could not read."""
         where = f"{letter.source}: " if letter.source else ""
         self._keep([Failure(self._progress.rows, letter.id, f"{where}{letter.error}")])
@@ -157,22 +180,24 @@ class Run:
         if self._opened is None:
             validated, _ = self._validate(raw)
             if not len(validated.part):
-                self._settle_bad(Batch(number, first_row, raw, validated, "", [], 0))
+                self._settle_bad(Batch(number, 0, first_row, raw, validated, "", [], 0))
                 return
         collection = self._open()
-        fingerprint = ""
+        fingerprint, first = "", 0
         if self._journal is not None:
-            fingerprint = raw.digest()
-            settled = self._journal.recall(number, raw.rows, fingerprint)
-            if settled is not None:
-                self._skip(settled, raw)
+            first = self._recall(self._journal, number, raw)
+            if first == raw.rows:
                 return
+            raw = raw.slice(first, raw.rows - first) if first else raw
+            fingerprint = self._journal.digest(raw)
         validated, added = self._validate(raw)
         if added and len(validated.part):
             validated = self._grow(raw, validated, added)
         whole = replace(validated.part, on_conflict=self._policy.on_conflict)
         deliveries = [Delivery(part) for part in self._parts(whole)]
-        batch = Batch(number, first_row, raw, validated, fingerprint, deliveries, len(deliveries))
+        batch = Batch(
+            number, first, first_row + first, raw, validated, fingerprint, deliveries, len(deliveries)
+        )
         if not deliveries:
             self._settle_bad(batch)
             return
@@ -201,6 +226,10 @@ class Run:
 
         New columns that hold nothing but null, so far, are left out.
         """
+        with self._stages.work("check"):
+            return self._checked(raw)
+
+    def _checked(self, raw: RawBatch) -> tuple[Validated, dict[str, FieldType]]:
         spec = self._spec
         new = [name for name in raw.names() if name not in spec.column_names] if self._policy.grow else []
         if not new:
@@ -241,11 +270,20 @@ class Run:
     def _wait_for_delivery(self, *others: Future[None]) -> None:
         """Waits until at least one part is delivered, or another future is done; settles what is complete."""
         awaited: list[Future[Any]] = [*self._in_flight, *others]
-        done, _ = wait(awaited, return_when=FIRST_COMPLETED)
-        for future in [future for future in self._in_flight if future in done]:  # in the order of the source
+        wait(awaited, return_when=FIRST_COMPLETED)
+        self.collect()
+
+    def collect(self) -> None:
+        """Settles what has been delivered by now, and reports the progress."""
+        for future in [future for future in self._in_flight if future.done()]:  # in the order of the source
             future.result()
             self._complete(future)
-            self._report_progress(self._progress)
+            self._report_progress()
+        self._report_progress()
+
+    def _report_progress(self, *, at_end: bool = False) -> None:
+        shares = self._stages.average() if at_end else self._stages.shares()
+        self._show(replace(self._progress, seconds=self._stages.seconds, stages=shares))
 
     def _complete(self, future: Future[bool]) -> None:
         batch, delivery = self._in_flight.pop(future)
@@ -283,11 +321,37 @@ class Run:
         failures = batch.failures()
         self._keep([replace(failure, row=batch.first_row + failure.row) for failure in failures])
         if self._journal is not None:
-            self._journal.settle(batch.settled())
+            self._journal.record(batch)
         self._require_few_failures()
+
+    def _recall(self, journal: Record, number: int, raw: RawBatch) -> int:
+        """Counts what earlier runs have settled of a batch; how many rows that is, from the first on."""
+        known = 0
+        for settled in journal.recall(number, raw):
+            self._skip(settled, raw.slice(known, settled.rows))
+            known += settled.rows
+        return known
 
     def _skip(self, settled: Settled, raw: RawBatch) -> None:
         """Counts a batch that an earlier part of this run has settled."""
+        known = raw.validate(self._spec).part.ids if settled.failed else raw.ids()
+        self._count_settled(settled, known)
+
+    def recall(self, settled: Settled, ids: pa.Array) -> None:
+        """Counts rows of the source that an earlier run has settled, and that are not read again.
+
+        Args:
+            settled: What became of them.
+            ids: Of those that were written, each once.
+        """
+        self._count(rows=settled.rows)
+        self._count_settled(settled, ids)
+
+    def count_bytes(self, number: int) -> None:
+        """Bytes were read."""
+        self._count(bytes=number)
+
+    def _count_settled(self, settled: Settled, ids: pa.Array) -> None:
         self._count(
             written=settled.written,
             failed=settled.failed,
@@ -297,7 +361,7 @@ class Run:
             recalled=settled.rows,
         )
         if self._policy.on_conflict == "replace":
-            self._written_ids.add(raw.validate(self._spec).part.ids if settled.failed else raw.ids())
+            self._written_ids.add(ids)
         self._require_few_failures()
 
     def _keep(self, failures: Sequence[Failure]) -> None:
@@ -338,4 +402,6 @@ class Run:
     def _report(self) -> WriteReport:
         now = self._progress
         failures = tuple(sorted(self._failures, key=lambda failure: failure.row))
-        return WriteReport(now.written, now.failed, now.retried, now.duplicates, now.skipped, failures)
+        return WriteReport(
+            now.written, now.failed, now.retried, now.duplicates, now.skipped, failures, now.recalled
+        )

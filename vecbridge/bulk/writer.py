@@ -15,6 +15,7 @@ from vecbridge.bulk.deadletters import DeadLetterFile
 from vecbridge.bulk.journal import Header, Journal
 from vecbridge.bulk.progress import Progress
 from vecbridge.bulk.run import Policy, Run
+from vecbridge.bulk.stages import StageTimes
 from vecbridge.bulk.targets import Target, as_target
 from vecbridge.errors import ConfigError
 from vecbridge.front.arguments import OnConflict, require_count, require_on_conflict
@@ -65,8 +66,9 @@ def write(
             takes. Their number follows the backend, from ``capabilities.parallel_requests`` up to
             ``capabilities.max_parallel_requests``, and it is 1 where a backend gains nothing from more.
             One that waits to be sent again does not count.
-        journal: A file that records which batches are settled. The same call after a crash or an error
-            continues there: it reads the source again and sends only what is not settled.
+        journal: A file that records which batches are settled. The same call may always be made again, after
+            a crash, an error or success: it reads the source again and sends only what is not settled, such
+            as rows that the source has got at its end since.
         dead_letters: A file to which the rows that cannot be stored are appended, a line of JSON each, with
             the reason; ``vecbridge load`` reads it.
         max_failures: More failed rows than this end the write.
@@ -78,11 +80,12 @@ def write(
         What became of the rows: read = written + failed + duplicates + skipped. Of rows with the same id,
         one counts as written and the others as duplicates, in whatever batches they stand; to know them, 8
         bytes of memory a row are kept. The report counts what earlier runs of the journal settled, too;
-        ``failures`` has the first hundred that this one met, with positions in the source.
+        ``recalled`` says how many rows those are, and ``failures`` has the first hundred that this one met,
+        with positions in the source.
 
     Raises:
         ConfigError: An argument that cannot be right, or a dead-letter file that cannot be used.
-        JournalError: The journal is another run's or a finished one, or the source has changed.
+        JournalError: The journal is another run's, or the source has changed or become shorter.
         EmbedderMismatchError: Vectors from another model than the collection's.
         PartialWriteError: More than ``max_failures`` rows failed; carries the report.
         StorageFullError: No room for the rows, the journal or the dead letters.
@@ -104,6 +107,7 @@ def write(
     if max_failures is not None and max_failures < 0:
         raise ConfigError(f"max_failures={max_failures}: a whole number from 0, or None")
     target = as_target(collection)
+    is_new = target.collection is None
     options: dict[str, Any] = {"dead_letters": dead_letters is not None}
     if on_conflict != "replace":
         options["on_conflict"] = on_conflict
@@ -113,24 +117,32 @@ def write(
             if journal is None:
                 return None
             begun = stack.enter_context(Journal(journal, Header.of(opened, source, options)))
-            begun.require_target(opened)
+            begun.require_target(opened, is_new=is_new)
             return begun
 
         file = dead_letters
         if file is not None and not isinstance(file, DeadLetterFile):
             file = stack.enter_context(DeadLetterFile(file))
         policy = Policy(on_conflict, grow, max_failures, max_rate)
-        run = Run(target, open_journal, DeadLetters(file, source), policy, progress)
-        most = target.capabilities.requests_at_most
-        name, backend, begun = target.spec.name, target.capabilities.backend, time.monotonic()
-        observe = stack.enter_context(bulk_write(name, backend))
-        report = run.write(batches, most if workers is None else min(workers, most))
+        at_once = upserts_at_once(target, workers)
+        stages = StageTimes({"source": 1, "check": 1, "store": at_once})
+        run = Run(target, open_journal, DeadLetters(file, source), policy, progress, stages)
+        return observed(target, lambda: run.write(batches, at_once))
+
+
+def upserts_at_once(target: Target, workers: int | None) -> int:
+    """How many requests are under way at a time, at most; one where the backend gains nothing from more."""
+    most = target.capabilities.requests_at_most
+    return most if workers is None else min(workers, most)
+
+
+def observed(target: Target, run: Callable[[], WriteReport]) -> WriteReport:
+    """Does a bulk write within a span, with its counts, and logs its end."""
+    name, backend, begun = target.spec.name, target.capabilities.backend, time.monotonic()
+    with bulk_write(name, backend) as observe:
+        report = run()
         observe(report)
-        _log_end(name, backend, report, time.monotonic() - begun)
-        return report
-
-
-def _log_end(name: str, backend: str, report: WriteReport, seconds: float) -> None:
+    seconds = time.monotonic() - begun
     counts = ("written", "failed", "retried", "duplicates", "skipped")
     _LOG.info(
         "%s: %d rows written to %s, %d failed, in %.1f s",
@@ -138,3 +150,4 @@ def _log_end(name: str, backend: str, report: WriteReport, seconds: float) -> No
         extra={"backend": backend, "collection": name, "seconds": seconds}
         | {each: getattr(report, each) for each in counts},
     )  # fmt: skip
+    return report

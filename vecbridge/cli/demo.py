@@ -130,15 +130,12 @@ def _source(gallery: Path, clip: Embedder) -> tuple[ImageSource, CollectionSpec]
 def _write(
     collection: Collection, source: ImageSource, clip: Embedder, directory: Path, *, quiet: bool
 ) -> writing.IngestResult:
-    from vecbridge.embed.pipeline import embed_items
+    from vecbridge.bulk import ingest
 
     return writing.write_all(
         collection,
-        lambda on_dead_letter: embed_items(
-            source, clip, collection.spec, on_dead_letter=on_dead_letter, batch_rows=64
-        ),
+        lambda goal, **options: ingest(source, clip, goal, on_conflict="replace", **options),
         label="Embedding",
-        source="the bundled pictures",
         dead_letters=directory / writing.DEAD_LETTERS.name,
         total=sum(1 for _ in source),
         quiet=quiet,

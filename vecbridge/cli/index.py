@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -11,9 +12,13 @@ from vecbridge.cli import common, output, reading, target, writing
 from vecbridge.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vecbridge.bulk import Target
     from vecbridge.bulk.idcheck import IdCheck
+    from vecbridge.embed.base import Embedder
+    from vecbridge.query import WriteReport
     from vecbridge.schema import CollectionSpec, FieldType, SourceIds
     from vecbridge.sources.images import ImageSource
+    from vecbridge.store import Collection
     from vecbridge.urls import StoreURL
 
 
@@ -79,7 +84,8 @@ def index(
     dead_letters: writing.DeadLettersOption = None,
     journal: writing.JournalOption = None,
     max_failures: writing.MaxFailuresOption = None,
-    workers: writing.WorkersOption = 4,
+    workers: writing.RequestsOption = None,
+    max_rate: writing.MaxRateOption = None,
     runtime: common.RuntimeOption = None,
     device: common.DeviceOption = None,
     dtype: common.DtypeOption = None,
@@ -101,7 +107,6 @@ def index(
     url = common.collection_url(store, settings)
     params = target.parse_index(index_kind or "auto")
     from vecbridge.bulk.idcheck import POLICIES, IdCheck
-    from vecbridge.embed.pipeline import embed_items
     from vecbridge.registry import connect
     from vecbridge.schema import CollectionSpec
     from vecbridge.sources.images import ImageSource
@@ -146,20 +151,21 @@ def index(
                 check = IdCheck(goal.collection, on_conflict=policy)
                 result = writing.write_all(
                     goal,
-                    lambda on_dead_letter: embed_items(
-                        check.items(source),
+                    partial(
+                        _ingest,
+                        source,
                         clip,
-                        goal.spec,
-                        on_dead_letter=on_dead_letter,
+                        on_conflict=check,
                         batch_rows=BATCH_ROWS,
                         max_pixels=max_pixels,
+                        name=_source(paths, ids),
                     ),
                     label="Indexing",
-                    source=_source(paths, ids),
                     dead_letters=dead_letters or writing.DEAD_LETTERS,
                     journal=journal,
                     max_failures=max_failures,
                     workers=workers,
+                    max_rate=max_rate,
                     total=total,
                     quiet=quiet,
                 )
@@ -176,6 +182,12 @@ def index(
         _print(result, source.skipped, check, url)
     if result.failed:
         raise typer.Exit(1)
+
+
+def _ingest(source: ImageSource, clip: Embedder, target: Collection | Target, **options: Any) -> WriteReport:
+    from vecbridge.bulk import ingest
+
+    return ingest(source, clip, target, **options)
 
 
 def _print(result: writing.IngestResult, skipped: int, check: IdCheck, url: StoreURL) -> None:

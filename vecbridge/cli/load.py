@@ -100,6 +100,7 @@ def load(
     url = common.collection_url(store, settings)
     dead_letter_file = _dead_letter_file(dead_letters, files)
     target.parse_index(index_kind or "auto")
+    from vecbridge.bulk import write
     from vecbridge.registry import connect
 
     selection = _selection(fields, drop)
@@ -122,17 +123,17 @@ def load(
         ) as goal:
             is_new = goal.collection is None
             target.report_target(url, goal)
+            reader = inputs.named(_reader(sources, goal.spec), spool)
+            name = " ".join(map(spool.name, files))
             result = writing.write_all(
                 goal,
-                inputs.named(_reader(sources, goal.spec), spool),
+                lambda goal, **options: write(goal, reader, grow=grow, source=name, **options),
                 label="Loading",
-                source=" ".join(map(spool.name, files)),
                 dead_letters=dead_letter_file,
                 journal=journal,
                 max_failures=max_failures,
                 workers=workers,
                 max_rate=max_rate,
-                grow=grow,
                 total=_total(sources),
                 quiet=quiet,
             )

@@ -158,9 +158,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # print \\u… where the terminal lacks a character
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    given = sys.argv[1:] if arguments is None else arguments
+    output.set_command(given)
     try:
         with _terminating():
-            app(args=_without_debug(sys.argv[1:] if arguments is None else arguments), prog_name="vecbridge")
+            app(args=_without_debug(given), prog_name="vecbridge")
     except KeyboardInterrupt as exc:
         raise SystemExit(_status(exc)) from None
     except BrokenPipeError:  # the reader of the pipe has closed it

@@ -48,6 +48,9 @@ _OPTIONS: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
 )
 _debug = False
 _live: Console | None = None  # on which a progress bar is shown: what is printed meanwhile goes above it
+_command: tuple[str, ...] = ()  # the arguments of this call
+# a login in a URL, or a key among its options or those of the command
+_SECRET: Final = re.compile(r"://[^/@\s]+@|(key|token|password|secret)\b\s*=?", re.IGNORECASE)
 _names: dict[str, str] = {}  # what temporary files are called in messages
 
 
@@ -169,6 +172,19 @@ def program() -> str:
     return (
         "vecbridge" if on_path and Path(on_path).resolve() == called.resolve() else shlex.quote(str(called))
     )
+
+
+def set_command(arguments: Sequence[str]) -> None:
+    """Keeps the arguments of this call, for messages that repeat them."""
+    global _command
+    _command = tuple(arguments)
+
+
+def command() -> str:
+    """This very command, to be typed again; "" where it may hold a secret."""
+    if not _command or any(_SECRET.search(argument) for argument in _command):
+        return ""
+    return f"{program()} {shlex.join(_command)}"
 
 
 def document(value: Any) -> None:

@@ -1,24 +1,20 @@
-"""Bulk writing for ``index`` and ``load``: a progress bar, the dead-letter file, a summary."""
+"""Bulk writing for ``index`` and ``load``: its options, the dead-letter file, a summary."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from vecbridge.cli import output
+from vecbridge.cli import output, progress
 from vecbridge.errors import PartialWriteError, VecbridgeError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from vecbridge.bulk import Progress, Target
     from vecbridge.query import WriteReport
-    from vecbridge.sources.deadletters import DeadLetter
     from vecbridge.store import Collection
 
 DEAD_LETTERS: Final = Path("vecbridge-dead-letters.jsonl")
@@ -87,9 +83,11 @@ class IngestResult:
         failed: Records that the source could not read or the store refused.
         duplicates: Records of an id that another record of the source has; the last one stays.
         retried: Requests sent again.
+        recalled: Records that the journal says an earlier run has settled, which are counted above, too.
         dead_letters: The file that lists the failed records; None if none failed.
         rows: Records in the collection afterwards.
         index: State of the collection's index; None if no record was written, and hence no collection made.
+        speed: How long it took, how fast that was, and the share of its time that each stage was busy.
     """
 
     read: int
@@ -97,9 +95,11 @@ class IngestResult:
     failed: int
     duplicates: int
     retried: int
+    recalled: int
     dead_letters: str | None
     rows: int
     index: str | None
+    speed: dict[str, Any]
 
     @property
     def is_there(self) -> bool:
@@ -113,16 +113,14 @@ class IngestResult:
 
 def write_all(
     target: Collection | Target,
-    batches: Callable[[Callable[[DeadLetter], None]], Iterable[pa.RecordBatch]],
+    send: Callable[..., WriteReport],
     *,
     label: str,
-    source: str,
     dead_letters: Path,
     journal: Path | None = None,
     max_failures: int | None = None,
     workers: int | None = None,
     max_rate: float | None = None,
-    grow: bool = False,
     total: int | None = None,
     quiet: bool = False,
 ) -> IngestResult:
@@ -130,28 +128,27 @@ def write_all(
 
     Args:
         target: Where to write to.
-        batches: Called with a callback for dead letters of the source; yields the batches.
+        send: Writes it: called with the target, and with the options that ``vecbridge.write`` and
+            ``vecbridge.ingest`` share.
         label: Label of the progress bar.
-        source: Name of the source in the journal.
         dead_letters: The dead-letter file.
         journal: The journal; None writes without one.
         max_failures: More failures than this stop the run.
         workers: Maximal number of requests at a time; None is as many as the store keeps up with.
         max_rate: Maximal number of records sent a second.
-        grow: Add columns that the collection does not have as fields.
         total: Number of records in the source; None if unknown.
-        quiet: Show no progress bar.
+        quiet: Show no progress.
 
     Raises:
         VecbridgeError: More than ``max_failures`` records failed; or what the store and the files raise.
     """
-    from vecbridge.bulk import DeadLetterFile, Progress, as_target, write
+    from vecbridge.bulk import DeadLetterFile, Progress, as_target
 
     goal, last = as_target(target), Progress()
     try:
         with (
             DeadLetterFile(dead_letters, continuing=True) as letters,
-            _progress(label, total, quiet=quiet) as show,
+            progress.follow(label, total, quiet=quiet) as show,
         ):
 
             def advance(state: Progress) -> None:
@@ -159,25 +156,21 @@ def write_all(
                 last = state
                 show(state)
 
-            report = write(
+            report = send(
                 goal,
-                batches,
                 workers=workers,
                 max_rate=max_rate,
                 journal=journal,
                 dead_letters=letters,
                 max_failures=max_failures,
-                grow=grow,
                 progress=advance,
-                source=source,
             )
     except PartialWriteError as exc:
         if max_failures is None:
             raise
         raise VecbridgeError(_too_many(exc.report, max_failures, dead_letters)) from exc
     except KeyboardInterrupt:
-        kept = f"the same command continues from {journal}" if journal else "what was written is kept"
-        output.note(f"Stopped: {'nothing was written' if goal.collection is None else kept}.")
+        _report_stop(goal, journal, last)
         raise
     rows, index = _state(goal, quiet=quiet)
     return IngestResult(
@@ -186,10 +179,36 @@ def write_all(
         report.failed,
         report.duplicates,
         report.retried,
+        report.recalled,
         str(dead_letters) if report.failed else None,
         rows,
         index,
+        _speed(last),
     )
+
+
+def _speed(state: Progress) -> dict[str, Any]:
+    return {
+        "seconds": round(state.seconds, 3),
+        "rows_per_second": round(state.rows_per_second, 1),
+        "bytes": state.bytes,
+        "bytes_per_second": round(state.bytes_per_second),
+        "stages": {name: round(share, 3) for name, share in state.stages.items()},
+        "bottleneck": state.bottleneck,
+    }
+
+
+def _report_stop(goal: Target, journal: Path | None, last: Progress) -> None:
+    """Says what Ctrl-C has left, and which command goes on."""
+    if goal.collection is None:
+        output.note("Stopped: nothing was written.")
+    elif journal is None:
+        written = output.number(last.written, "record")
+        output.note(f"Stopped: what was written is kept ({written}). --journal FILE would let it continue.")
+    else:
+        output.note(f"Stopped: the same command continues from {journal}.")
+        if command := output.command():
+            output.note(f"Continue: {command}")
 
 
 def _too_many(report: WriteReport, limit: int | None, dead_letters: Path) -> str:
@@ -222,33 +241,9 @@ def summary(result: IngestResult, verb: str, *, skipped: int | None = None) -> l
         lines.append(("replaced", f"{result.duplicates:,} by a later record with the same id"))
     if result.retried:
         lines.append(("retried", output.number(result.retried, "request")))
+    if result.recalled:
+        rest = ": nothing was left to send" if result.recalled == result.read else ""
+        lines.append(("settled", f"{result.recalled:,} by an earlier run, as the journal says{rest}"))
     there = f"{output.number(result.rows, 'record')}, index {result.index}"
     lines.append(("collection", there if result.is_there else "none was made, since no record was written"))
     return lines
-
-
-@contextmanager
-def _progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """A progress bar on stderr; none without a terminal."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]}", style="yellow"),
-        TimeElapsedColumn() if total is None else TimeRemainingColumn(),
-    ]
-    with output.progress(*columns, quiet=quiet) as bar:
-        task = bar.add_task(label, total=total, failed="")
-
-        def advance(state: Progress) -> None:
-            bar.update(task, completed=state.done, failed=f"{state.failed} failed" if state.failed else "")
-
-        yield advance

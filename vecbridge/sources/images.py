@@ -50,11 +50,17 @@ class PictureItem:
         id: Its id.
         path: Absolute path.
         metadata: Fields from a sidecar, as JSON values.
+        root: The folder that ids are measured from; absolute, "" where nobody said.
+        relative: The path below the root, with ``/``.
+        by_content: Its id is the beginning of its file's SHA-256 and "" as long as nobody has read that.
     """
 
     id: str
     path: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    root: str = ""
+    relative: str = ""
+    by_content: bool = False
 
 
 Item = PictureItem | TextItem
@@ -104,12 +110,13 @@ class ImageSource:
         given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         if not given:
             raise ConfigError("no path was given")
+        self.given = [os.fspath(each) for each in given]
         self.skipped = 0
         self._texts = texts
         self._follow = follow_links
         self._hidden = hidden
         self._ids = ids
-        self._starts, bases = _starts([os.fspath(each) for each in given])
+        self._starts, bases = _starts(self.given)
         self.root = os.path.commonpath(bases)
         self._sidecars: Sidecars | None = None
 
@@ -140,6 +147,11 @@ class ImageSource:
         return found
 
     def __iter__(self) -> Iterator[Item | DeadLetter]:
+        for item in self.unread():
+            yield _with_id(item) if isinstance(item, PictureItem) and item.by_content else item
+
+    def unread(self) -> Iterator[Item | DeadLetter]:
+        """The same items; the files of pictures are not read for their ids, if those are their content's."""
         self.skipped = 0
         sidecars = self._read_sidecars()
         yield from sidecars.problems
@@ -191,33 +203,34 @@ class ImageSource:
     def _texts_of(self, entry: Entry) -> Iterator[Item | DeadLetter]:
         if self._ids.kind != "content":
             id = self._id(entry)
-            yield from [_too_long(entry)] if _is_too_long(id) else text_items(entry.path, id)
+            yield from [_too_long(entry)] if _is_too_long(id) else self._lines(entry, id)
             return
-        for item in text_items(entry.path, entry.relative):
+        for item in self._lines(entry, entry.relative):
             yield (
                 replace(item, id=digests.of_text(item.text)[:CONTENT_ID_DIGITS])
                 if isinstance(item, TextItem)
                 else item
             )
 
+    def _lines(self, entry: Entry, id: str) -> Iterator[Item | DeadLetter]:
+        return text_items(entry.path, id, root=self.root, relative=entry.relative)
+
     def _picture(self, entry: Entry, sidecars: Sidecars) -> Iterator[Item | DeadLetter]:
-        try:
-            id = self._id(entry)
-        except OSError as exc:
-            yield _refused(entry, f"cannot be opened: {exc.strerror}")
-            return
+        id = self._id(entry)
         if _is_too_long(id):
             yield _too_long(entry)
             return
         try:
-            yield PictureItem(id, entry.path, sidecars.metadata(entry.relative))
+            metadata = sidecars.metadata(entry.relative)
+            by_content = self._ids.kind == "content"
+            yield PictureItem(id, entry.path, metadata, self.root, entry.relative, by_content)
         except (OSError, ValueError, KeyError) as exc:
             yield _refused(entry, f"its sidecar changed while it was read: {exc}")
 
     def _id(self, entry: Entry) -> str:
         match self._ids.kind:
             case "content":
-                return digests.of_file(entry.path)[:CONTENT_ID_DIGITS]
+                return ""
             case "absolute":
                 return Path(entry.path).absolute().as_posix()
             case "relative":
@@ -235,6 +248,14 @@ class ImageSource:
                 sidecars.read(entry.path, sidecar_prefix(entry.relative))  # JSON first: its values have types
             self._sidecars = sidecars
         return self._sidecars
+
+
+def _with_id(item: PictureItem) -> Item | DeadLetter:
+    """A picture under the id that its content gives it."""
+    try:
+        return replace(item, id=digests.of_file(item.path)[:CONTENT_ID_DIGITS])
+    except OSError as exc:
+        return DeadLetter(item.relative, printable(item.path), f"cannot be opened: {exc.strerror}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,30 +34,56 @@ def checked(
         once: the later row comes in the later batch, so that it is the one that stays. Each says where its
         rows stand, for the dead letters of those that the store refuses.
     """
+    for good, _ in good_rows(spec, columns, origins, lambda row, letter: on_dead_letter(letter)):
+        yield good
+
+
+def good_rows(
+    spec: CollectionSpec,
+    columns: Columns,
+    origins: Sequence[str | None],
+    on_bad_row: Callable[[int, DeadLetter], None],
+) -> Iterator[tuple[pa.RecordBatch, list[int]]]:
+    """As :func:`checked`, with the positions of the rows.
+
+    Args:
+        spec: The collection's spec.
+        columns: The rows.
+        origins: Where each row stands.
+        on_bad_row: Receives the position and the dead letter of each bad row.
+
+    Yields:
+        A batch, and the position of each of its rows.
+    """
     for rows in _rounds(columns["id"]):
-        part, places = (
-            (columns, origins) if rows is None else (taken(columns, rows), [origins[i] for i in rows])
-        )
-        good = _good_rows(spec, part, places, on_dead_letter)
-        if good is not None:
-            yield good
+        if rows is None:
+            found = _good_rows(spec, columns, origins, list(range(len(origins))), on_bad_row)
+        else:
+            found = _good_rows(spec, taken(columns, rows), [origins[i] for i in rows], rows, on_bad_row)
+        if found is not None:
+            yield found
 
 
 def _good_rows(
-    spec: CollectionSpec, columns: Columns, origins: Sequence[str | None], on_dead_letter: OnDeadLetter
-) -> pa.RecordBatch | None:
+    spec: CollectionSpec,
+    columns: Columns,
+    origins: Sequence[str | None],
+    positions: list[int],
+    on_bad_row: Callable[[int, DeadLetter], None],
+) -> tuple[pa.RecordBatch, list[int]] | None:
     while origins:
         try:
-            return with_origins(batch(spec, **columns), origins)
+            return with_origins(batch(spec, **columns), origins), positions
         except InvalidRecordError as exc:
             if not exc.rows:
                 raise
             errors = {failure.row: failure.error for failure in exc.rows}
         for row in sorted(errors):
             record = row_values(columns, row, spec)
-            on_dead_letter(DeadLetter(record["id"], origins[row], errors[row], record))
+            on_bad_row(positions[row], DeadLetter(record["id"], origins[row], errors[row], record))
         keep = [row for row in range(len(origins)) if row not in errors]
         columns, origins = taken(columns, keep), [origins[row] for row in keep]
+        positions = [positions[row] for row in keep]
     return None
 
 

@@ -97,7 +97,7 @@ class Run:
 
     @property
     def _spec(self) -> CollectionSpec:
-        return self._target.spec if self._opened is None else self._opened.spec
+        return self._target.spec if self._opened is None else self._opened.stored_spec
 
     def write(self, batches: Any, workers: int) -> WriteReport:
         """Reads and writes everything; with that many workers."""

@@ -50,11 +50,15 @@ class PictureItem:
         id: Its id.
         path: Absolute path.
         metadata: Fields from a sidecar, as JSON values.
+        root: The folder that ids are measured from; absolute, "" where nobody said.
+        relative: The path below the root, with ``/``.
     """
 
     id: str
     path: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    root: str = ""
+    relative: str = ""
 
 
 Item = PictureItem | TextItem
@@ -185,14 +189,17 @@ class ImageSource:
     def _texts_of(self, entry: Entry) -> Iterator[Item | DeadLetter]:
         if self._ids.kind != "content":
             id = self._id(entry)
-            yield from [_too_long(entry)] if _is_too_long(id) else text_items(entry.path, id)
+            yield from [_too_long(entry)] if _is_too_long(id) else self._lines(entry, id)
             return
-        for item in text_items(entry.path, entry.relative):
+        for item in self._lines(entry, entry.relative):
             yield (
                 replace(item, id=digests.of_text(item.text)[:CONTENT_ID_DIGITS])
                 if isinstance(item, TextItem)
                 else item
             )
+
+    def _lines(self, entry: Entry, id: str) -> Iterator[Item | DeadLetter]:
+        return text_items(entry.path, id, root=self.root, relative=entry.relative)
 
     def _picture(self, entry: Entry, sidecars: Sidecars) -> Iterator[Item | DeadLetter]:
         try:
@@ -204,7 +211,8 @@ class ImageSource:
             yield _too_long(entry)
             return
         try:
-            yield PictureItem(id, entry.path, sidecars.metadata(entry.relative))
+            metadata = sidecars.metadata(entry.relative)
+            yield PictureItem(id, entry.path, metadata, self.root, entry.relative)
         except (OSError, ValueError, KeyError) as exc:
             yield _refused(entry, f"its sidecar changed while it was read: {exc}")
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 import numpy as np
 
-from vecbridge.errors import Failure, InvalidRecordError, MissingDependencyError
+from vecbridge.errors import MissingDependencyError
 from vecbridge.sources import tiff
-from vecbridge.sources.deadletters import printable
 from vecbridge.sources.metadata import without_metadata
 from vecbridge.sources.opening import (
     DAMAGED,
@@ -24,12 +22,14 @@ from vecbridge.sources.opening import (
     sentence,
 )
 from vecbridge.sources.pictureerror import PictureError
+from vecbridge.sources.reading import open_regular, reading, unreadable
 
 __all__ = [
     "FORMATS",
     "MAX_DRAFT_PIXELS",
     "MAX_PIXELS",
     "Picture",
+    "decode",
     "open_picture",
     "picture_path",
     "unreadable",
@@ -84,15 +84,12 @@ def open_picture(source: str | os.PathLike[str] | bytes, *, max_pixels: int | No
     if isinstance(source, bytes):
         if not source:
             raise unreadable("the picture is empty")
-        return _decode(io.BytesIO(source), len(source), None, max_pixels)
+        return decode(io.BytesIO(source), len(source), max_pixels=max_pixels)
     path = os.fspath(source)
-    try:
-        with _open_regular(path) as file:
-            status = os.fstat(file.fileno())
-            return _decode(file, status.st_size, int(status.st_mtime), max_pixels)
-    except (OSError, ValueError) as exc:  # ValueError: a NUL in the path
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else "its name has a NUL byte"
-        raise unreadable(f"cannot be opened: {reason}", path) from exc
+    with open_regular(path) as file:
+        status = os.fstat(file.fileno())
+        with reading(path):
+            return decode(file, status.st_size, int(status.st_mtime), max_pixels=max_pixels)
 
 
 def upright_rgb(image: Any) -> Any:
@@ -114,30 +111,21 @@ def upright_rgb(image: Any) -> Any:
         raise unreadable(sentence(exc, image.format or "picture")) from exc
 
 
-def unreadable(reason: str, path: str | None = None) -> InvalidRecordError:
-    """The error for one picture; the reason stands in ``rows[0].error``."""
-    message = reason if path is None else f"{printable(path)}: {reason}"
-    return InvalidRecordError(message, [Failure(0, None, reason)])
+def decode(
+    file: IO[bytes], size: int, modified: int | None = None, *, max_pixels: int | None = None
+) -> Picture:
+    """Reads a picture from an open file, as :func:`open_picture` does.
 
+    Args:
+        file: Its content; it must seek.
+        size: Bytes of the file.
+        modified: When the file last changed, in whole seconds since 1970.
+        max_pixels: Refuse pictures with more pixels.
 
-def _open_regular(path: str) -> IO[bytes]:
-    """Opens a regular file that is not empty; O_NONBLOCK, since opening a fifo would wait for a writer."""
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    status = os.fstat(handle)
-    reason = None
-    if stat.S_ISDIR(status.st_mode):
-        reason = "is a directory"
-    elif not stat.S_ISREG(status.st_mode):
-        reason = "is not a regular file"
-    elif not status.st_size:
-        reason = "the file is empty"
-    if reason:
-        os.close(handle)
-        raise unreadable(reason, path)
-    return open(handle, "rb")  # noqa: PTH123 - a descriptor; the caller closes it
-
-
-def _decode(file: IO[bytes], size: int, modified: int | None, max_pixels: int | None) -> Picture:
+    Raises:
+        InvalidRecordError: It cannot be read; ``rows[0].error`` is the reason.
+        MissingDependencyError: Pillow is not installed.
+    """
     try:
         from PIL import Image
     except ImportError as exc:

@@ -23,20 +23,26 @@ class TextItem:
         path: The file.
         line: Number of the line, counted from 1.
         text: What it says.
+        root: The folder that ids are measured from; absolute, "" where nobody said.
+        relative: The path of the file below the root.
     """
 
     id: str
     path: str
     line: int
     text: str
+    root: str = ""
+    relative: str = ""
 
 
-def text_items(path: str, id: str) -> Iterator[TextItem | DeadLetter]:
+def text_items(path: str, id: str, *, root: str = "", relative: str = "") -> Iterator[TextItem | DeadLetter]:
     """The lines of a file in UTF-8, or UTF-16 with its mark, that are not blank.
 
     Args:
         path: The file.
         id: The file's id.
+        root: The folder that ids are measured from.
+        relative: The path of the file below it.
 
     Yields:
         A text item a line; a dead letter where a line is neither, has a NUL (as UTF-16 without its mark and
@@ -57,7 +63,7 @@ def text_items(path: str, id: str) -> Iterator[TextItem | DeadLetter]:
             if _is_binary(text):
                 yield DeadLetter(key, origin, _BINARY)
             else:
-                yield TextItem(key, path, line.number, text.strip())
+                yield TextItem(key, path, line.number, text.strip(), root, relative)
     except OSError as exc:
         yield DeadLetter(id, path, f"the file cannot be read: {exc.strerror}")
 

@@ -16,15 +16,19 @@ import pyarrow as pa
 from vecbridge import timestamps
 from vecbridge.embed.base import Embedder, FloatArray, StagedEmbedder
 from vecbridge.errors import ConfigError, DimensionMismatchError, InvalidRecordError
+from vecbridge.names import DIGEST, SOURCE
 from vecbridge.records import require_same_embedder, stamp
+from vecbridge.reserved import is_tracking
 from vecbridge.schema import CollectionSpec, Field
 from vecbridge.sources import digests
 from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter, printable
 from vecbridge.sources.images import Item, PictureItem
 from vecbridge.sources.inference import as_type
 from vecbridge.sources.pictures import Picture, open_picture
+from vecbridge.sources.reading import FileState, digest_file
 from vecbridge.sources.rows import checked
 from vecbridge.sources.texts import TextItem
+from vecbridge.sources.tracking import Stamp, fields_detail, lines_detail, source_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ def _reader(
     """What the threads do with an item; nothing of it raises for a bad file."""
     staged = embedder if isinstance(embedder, StagedEmbedder) else None
     in_seconds = Field("modified", "int64") in spec.fields
-    with_digest = Field("sha256", "string") in spec.fields
+    with_digest = Field("sha256", "string") in spec.fields or is_tracking(spec)
 
     def read(item: Item | DeadLetter) -> _Ready | DeadLetter:
         if isinstance(item, DeadLetter):
@@ -116,22 +120,31 @@ def _reader(
             return _text(item)
         try:
             picture = open_picture(item.path, max_pixels=max_pixels)
-            digest = digests.of_file(item.path) if with_digest else None
+            state, digest = digest_file(item.path) if with_digest else (None, None)
             content = picture.image if staged is None else staged.prepare(picture.image)
         except InvalidRecordError as exc:
             return DeadLetter(item.id, printable(item.path), exc.rows[0].error)
         except OSError as exc:
             return DeadLetter(item.id, printable(item.path), f"cannot be opened: {exc.strerror}")
         columns = _picture_columns(item, picture, in_seconds=in_seconds)
-        return _Ready(item.id, item.path, content, columns | {"sha256": digest})
+        return _Ready(item.id, item.path, content, columns | made_from(item, state, digest))
 
     return read
 
 
 def _text(item: TextItem) -> _Ready:
     columns = {"path": item.path, "format": "text", "text": item.text, "line": item.line}
-    columns["sha256"] = digests.of_text(item.text)
+    columns |= made_from(item, item.state, digests.of_text(item.text))
     return _Ready(item.id, f"{item.path}:{item.line}", item.text, columns)
+
+
+def made_from(item: Item, state: FileState | None, sha256: str | None) -> dict[str, str | None]:
+    """The columns that say what a row was made from, also the reserved ones, as far as that is known."""
+    if state is None or sha256 is None or not item.root:
+        return {"sha256": sha256}
+    detail = lines_detail(item.lines) if isinstance(item, TextItem) else fields_detail(item.metadata)
+    stamp = Stamp(state, sha256, detail)
+    return {"sha256": sha256, SOURCE: source_text(item.root, item.relative), DIGEST: str(stamp)}
 
 
 def _picture_columns(item: PictureItem, picture: Picture, *, in_seconds: bool) -> dict[str, Any]:
@@ -144,6 +157,23 @@ def _picture_columns(item: PictureItem, picture: Picture, *, in_seconds: bool) -
         "modified": picture.modified if in_seconds else _time(picture.modified),
         **item.metadata,
     }
+
+
+def file_columns(values: Mapping[str, Any], spec: CollectionSpec) -> dict[str, Any]:
+    """Columns of a file as the fields of a collection take them; those that it lacks are left out.
+
+    Args:
+        values: By name; ``modified`` in seconds.
+        spec: Of the collection.
+    """
+    columns: dict[str, Any] = {}
+    for each in spec.fields:
+        if each.name in values:
+            value = values[each.name]
+            if each.name == "modified" and each.type == "timestamp":
+                value = _time(value)
+            columns[each.name] = None if value is None else as_type(value, each.type)
+    return columns
 
 
 def _time(seconds: int | None) -> datetime | None:

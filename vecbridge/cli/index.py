@@ -171,13 +171,14 @@ def index(
                 is_new = goal.collection is None
                 target.report_target(url, goal)
                 check = IdCheck(goal.collection, on_conflict=policy)
+                unreadable = index_sync.Counter()
                 result = writing.write_all(
                     goal,
                     lambda on_dead_letter: embed_items(
                         check.items(items),
                         clip,
                         goal.spec,
-                        on_dead_letter=on_dead_letter,
+                        on_dead_letter=unreadable.counting(on_dead_letter),
                         batch_rows=BATCH_ROWS,
                         max_pixels=max_pixels,
                     ),
@@ -193,7 +194,8 @@ def index(
                 done = None
                 if plan is not None:
                     letters = dead_letters or writing.DEAD_LETTERS
-                    done = index_sync.finish(goal.collection, plan, source, letters)
+                    all_written = result.failed == unreadable.count
+                    done = index_sync.finish(goal.collection, plan, source, letters, all_written=all_written)
                     result = index_sync.counted(result, goal.collection, done, letters)
     if as_json:
         about = {

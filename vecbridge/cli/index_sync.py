@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vecbridge.bulk.syncing import SyncPlan
     from vecbridge.cli.writing import IngestResult
     from vecbridge.collection import Collection
+    from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
     from vecbridge.sources.images import ImageSource
     from vecbridge.store import Store
     from vecbridge.urls import StoreURL
@@ -69,6 +70,22 @@ class Finished:
     failed: int = 0
 
 
+class Counter:
+    """Counts the dead letters of the source, apart from rows that the store refuses."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def counting(self, on_dead_letter: OnDeadLetter) -> OnDeadLetter:
+        """The callback, with each dead letter counted."""
+
+        def take(letter: DeadLetter) -> None:
+            self.count += 1
+            on_dead_letter(letter)
+
+        return take
+
+
 def require_options(*, sync: bool, dry_run: bool, checksum: bool, yes: bool, journal: Path | None) -> None:
     """Refuses options that do not go together.
 
@@ -112,12 +129,25 @@ def require_consent(plan: SyncPlan, *, yes: bool) -> None:
 
 
 def finish(
-    collection: Collection | None, plan: SyncPlan, source: ImageSource, dead_letters: Path
+    collection: Collection | None,
+    plan: SyncPlan,
+    source: ImageSource,
+    dead_letters: Path,
+    *,
+    all_written: bool = True,
 ) -> Finished:
-    """Rewrites the rows of files that were touched, then removes those of files that are gone."""
+    """Rewrites the rows of files that were touched, then removes those of files that are gone.
+
+    Args:
+        collection: Where; None if none was made.
+        plan: What is to be done.
+        source: Where the files are.
+        dead_letters: Takes the rows that cannot be rewritten.
+        all_written: Whether the store took every row. A file may have been renamed: without its new row, the
+            old one stays.
+    """
     from vecbridge.bulk.deadletters import DeadLetterFile
     from vecbridge.bulk.syncrows import remove, rewrite
-    from vecbridge.sources.deadletters import DeadLetter
 
     if collection is None or not (plan.touched or plan.gone):
         return Finished()
@@ -126,7 +156,9 @@ def finish(
     if letters:
         with DeadLetterFile(dead_letters, continuing=True) as file:
             file.append(letters)
-    removed = remove(collection, plan)
+    removed = remove(collection, plan) if all_written else 0
+    if plan.gone and not all_written:
+        output.note("The store refused records, so that nothing was removed: run the command again.")
     collection.flush()
     return Finished(refreshed, removed, len(letters))
 

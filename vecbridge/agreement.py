@@ -8,11 +8,16 @@ from typing import Any
 
 from vecbridge.errors import CollectionExistsError
 from vecbridge.identity import same_embedder
+from vecbridge.reserved import without_unasked
 from vecbridge.schema import CollectionSpec
 
 
 def differences(existing: CollectionSpec, wanted: CollectionSpec) -> list[str]:
-    """What two specs disagree about, a sentence each; an unknown embedder disagrees with nothing."""
+    """What two specs disagree about, a sentence each.
+
+    An unknown embedder disagrees with nothing, nor do reserved fields of what exists that were not asked for.
+    """
+    existing = without_unasked(existing, wanted.fields)
     found: list[str] = []
     if existing.id_type != wanted.id_type:
         found.append(f"id_type is {existing.id_type}, not {wanted.id_type}")

@@ -7,6 +7,9 @@ from typing import Final
 
 COLLECTION: Final = re.compile(r"[a-z][a-z0-9_]{0,40}")
 FIELD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+SOURCE: Final = "_vb_source"
+DIGEST: Final = "_vb_digest"
+RESERVED: Final = (SOURCE, DIGEST)  # text columns that say what a row was made from; see vecbridge.reserved
 NAMESPACE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 

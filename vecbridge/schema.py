@@ -405,9 +405,10 @@ def _metric(metric: Metric | str) -> Metric:
 
 def _check_names(spec: CollectionSpec) -> None:
     seen: dict[str, str] = {"id": "id"}
+    reserved = {each.name for each in spec.fields if each.name in names.RESERVED and each.type == "string"}
     vector_names = {each.name for each in spec.vectors}
     for name in spec.column_names[1:]:
-        if not names.FIELD.fullmatch(name) or name.lower().startswith("_vb"):
+        if name not in reserved and (not names.FIELD.fullmatch(name) or name.lower().startswith("_vb")):
             raise SchemaError(f"field name {name!r}: a letter, then letters, digits and _")
         if name == "vector" and name not in vector_names:
             raise SchemaError("field name 'vector' is kept for vectors")

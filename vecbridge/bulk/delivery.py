@@ -286,9 +286,9 @@ def _apart(part: Part, missing: Mapping[int, Failure]) -> list[Part]:
 
 def _knows_new_fields(collection: Collection) -> bool:
     """Has a handle learn of the fields that another writer added; False if there are none."""
-    before = collection.spec
+    before = collection.stored_spec
     collection.add_fields({})
-    return collection.spec != before
+    return collection.stored_spec != before
 
 
 def _halves(delivery: Delivery, part: Part, error: str, certainty: Certainty = "rejected") -> list[Part]:

@@ -16,6 +16,7 @@ class Progress:
         rows: Rows taken from the source, those that it could not read included.
         written: Rows acknowledged.
         failed: Rows that could not be read or written.
+        refused: Those of them that were handed to the store and not taken.
         retried: Upserts beyond the first of each part.
         duplicates: Rows that repeat an id: a later one of their batch replaced them, or they replaced one
             that this run had written.
@@ -37,6 +38,7 @@ class Progress:
     rows: int = 0
     written: int = 0
     failed: int = 0
+    refused: int = 0
     retried: int = 0
     duplicates: int = 0
     skipped: int = 0

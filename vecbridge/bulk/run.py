@@ -109,7 +109,7 @@ class Run:
 
     @property
     def _spec(self) -> CollectionSpec:
-        return self._target.spec if self._opened is None else self._opened.spec
+        return self._target.spec if self._opened is None else self._opened.stored_spec
 
     def write(self, batches: Any, workers: int, *, open_first: bool = False) -> WriteReport:
         """Reads and writes everything.
@@ -293,9 +293,8 @@ class Run:
             return
         repeats = self._repeats(delivery)
         batch.repeats += repeats
-        self._count(
-            written=delivery.written - repeats, duplicates=repeats, failed=len(delivery.failures)
-        )  # fmt: skip
+        failed = len(delivery.failures)
+        self._count(written=delivery.written - repeats, duplicates=repeats, failed=failed, refused=failed)
         batch.unfinished -= 1
         if not batch.unfinished:
             self._settle(batch)

@@ -31,7 +31,7 @@ class Target(Protocol):
 
     @property
     def spec(self) -> CollectionSpec:
-        """What the collection holds, or will hold once it is open."""
+        """What the collection holds, or will hold once it is open; reserved fields too."""
         ...
 
     @property
@@ -65,7 +65,7 @@ class ExistingCollection(Closing):
     @property
     def spec(self) -> CollectionSpec:
         """With the new fields."""
-        spec = self._collection.spec
+        spec = self._collection.stored_spec
         return (spec.grown(self._new_fields) if self._new_fields else None) or spec
 
     @property
@@ -125,7 +125,7 @@ class NewCollection(Closing):
     @property
     def spec(self) -> CollectionSpec:
         """What it holds, or will hold."""
-        return self._spec if self.collection is None else self.collection.spec
+        return self._spec if self.collection is None else self.collection.stored_spec
 
     @property
     def capabilities(self) -> Capabilities:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from vecbridge.cli import output
-from vecbridge.errors import ConfigError, EmbedderMismatchError, SchemaError, suggestion
+from vecbridge.errors import ConfigError, EmbedderMismatchError, SchemaError, VecbridgeError, suggestion
 
 if TYPE_CHECKING:
     import logging
@@ -260,3 +261,25 @@ def _name(model: str) -> str:
     """The model's name as its identity records it: of a directory, the last part of the path."""
     path = Path(model).expanduser()
     return path.resolve().name if model != "bundled" and path.is_dir() else model
+
+
+def ask(question: str, *, yes: bool, refused: str = "nothing was removed") -> None:
+    """Asks on the terminal.
+
+    Args:
+        question: What is asked.
+        yes: Whether it was answered beforehand.
+        refused: The error where the answer is another.
+
+    Raises:
+        ConfigError: Nobody can be asked.
+        VecbridgeError: The answer is not yes.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{question} Nobody can be asked here: --yes says yes")
+    sys.stderr.write(f"{output.safe(question)} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise VecbridgeError(refused)

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from vecbridge.cli import common, output, reading, target, writing
+from vecbridge.cli import common, index_sync, output, reading, target, writing
 from vecbridge.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vecbridge.bulk import Target
     from vecbridge.bulk.idcheck import IdCheck
     from vecbridge.embed.base import Embedder
     from vecbridge.query import WriteReport
     from vecbridge.schema import CollectionSpec, FieldType, SourceIds
-    from vecbridge.sources.images import ImageSource
+    from vecbridge.sources.deadletters import DeadLetter
+    from vecbridge.sources.images import ImageSource, Item
     from vecbridge.store import Collection
     from vecbridge.urls import StoreURL
 
@@ -81,6 +84,10 @@ def index(
         bool, typer.Option("--follow-links", help="Follow links that lead out of the folder.")
     ] = False,
     max_pixels: reading.MaxPixelsOption = None,
+    sync: index_sync.SyncOption = False,
+    dry_run: index_sync.DryRunOption = False,
+    checksum: index_sync.ChecksumOption = False,
+    yes: index_sync.YesOption = False,
     dead_letters: writing.DeadLettersOption = None,
     journal: writing.JournalOption = None,
     max_failures: writing.MaxFailuresOption = None,
@@ -98,14 +105,17 @@ def index(
     metadata.jsonl beside them. An id is the path below the folder, so that a second
     run of the same folder replaces its records. Index another folder with a --prefix.
 
-    Nothing is removed: records of files that are gone stay.
+    Nothing is removed: records of files that are gone stay. With --sync, only what is new or
+    changed is embedded, and those records are removed.
 
     Files that cannot be read are listed in the dead-letter file, and the exit status is 1.
     """
+    index_sync.require_options(sync=sync, dry_run=dry_run, checksum=checksum, yes=yes, journal=journal)
     reading.ignore_pillow_warnings()
     settings = common.load_settings()
     url = common.collection_url(store, settings)
     params = target.parse_index(index_kind or "auto")
+    from vecbridge import reserved
     from vecbridge.bulk.idcheck import POLICIES, IdCheck
     from vecbridge.registry import connect
     from vecbridge.schema import CollectionSpec
@@ -116,14 +126,30 @@ def index(
         raise ConfigError(f"--on-conflict {on_conflict}: {', '.join(POLICIES)}")
     source = ImageSource(paths, texts=texts, hidden=hidden, follow_links=follow_links)
     _fields(source, fields, None)
-    if next(iter(source), None) is None:  # a collection made now would lack the fields of later pictures
+    is_empty = next(iter(source), None) is None
+    if is_empty and not sync:  # a collection made now would lack the fields of later pictures
         raise ConfigError(f"there are no pictures or texts in {' '.join(paths)}")
-    total = _count(source, quiet)
+    total = None if sync else _count(source, quiet)
     with connect(url.without_collection()) as opened:
         existing = target.existing_spec(opened, url)
         recorded = None if existing is None else existing.vector
         ids = _ids(existing, id_kind, prefix)
         source = ImageSource(paths, texts=texts, hidden=hidden, follow_links=follow_links, ids=ids)
+        kept_fields = _fields(source, fields, existing)
+        items: Iterable[Item | DeadLetter] = source
+        plan = None
+        if sync:
+            if is_empty and existing is None:
+                raise ConfigError(f"there are no pictures or texts in {' '.join(paths)}")
+            plan = index_sync.compare(opened, url, source, checksum=checksum, quiet=quiet)
+            if dry_run or (existing is not None and not plan.work):
+                letters = dead_letters or writing.DEAD_LETTERS
+                index_sync.without_model(
+                    opened, url, source, plan, dry_run=dry_run, yes=yes, dead_letters=letters, as_json=as_json
+                )
+                return
+            index_sync.require_consent(plan, yes=yes)
+            items, total = plan.items(source), plan.embedded + plan.unreadable
         with common.load_embedder(
             recorded, model, settings, runtime=runtime, device=device, dtype=dtype
         ) as clip:
@@ -133,17 +159,18 @@ def index(
                 dim=clip.dim,
                 metric=metric or "cosine",
                 index=params,
-                fields=_fields(source, fields, existing),
+                fields=kept_fields,
                 namespaced=url.namespace is not None,
                 embedder=clip.identity,
                 ids=ids,
             )
             with target.choose_target(
                 opened,
-                spec,
+                reserved.tracking(spec),
                 namespace=url.namespace or "",
                 index=index_kind,
                 metric=metric,
+                track=sync,
                 remedy="choose --fields, or name another collection after #",
             ) as goal:
                 is_new = goal.collection is None
@@ -153,7 +180,7 @@ def index(
                     goal,
                     partial(
                         _ingest,
-                        source,
+                        items,
                         clip,
                         on_conflict=check,
                         batch_rows=BATCH_ROWS,
@@ -169,6 +196,12 @@ def index(
                     total=total,
                     quiet=quiet,
                 )
+                done = None
+                if plan is not None:
+                    letters = dead_letters or writing.DEAD_LETTERS
+                    all_written = not result.refused
+                    done = index_sync.finish(goal.collection, plan, source, letters, all_written=all_written)
+                    result = index_sync.counted(result, goal.collection, done, letters)
     if as_json:
         about = {
             "url": str(url),
@@ -176,22 +209,30 @@ def index(
             "created": is_new and result.is_there,
             "skipped": source.skipped,
             "conflicts_skipped": check.skipped,
+            **({} if plan is None else index_sync.document(plan, done)),
         }
         output.document(about | result.to_dict())
     else:
-        _print(result, source.skipped, check, url)
+        _print(result, source.skipped, check, url, [] if plan is None else index_sync.lines(plan, done))
     if result.failed:
         raise typer.Exit(1)
 
 
-def _ingest(source: ImageSource, clip: Embedder, target: Collection | Target, **options: Any) -> WriteReport:
+def _ingest(
+    source: ImageSource | Iterable[Item | DeadLetter],
+    clip: Embedder,
+    target: Collection | Target,
+    **options: Any,
+) -> WriteReport:
     from vecbridge.bulk import ingest
 
     return ingest(source, clip, target, **options)
 
 
-def _print(result: writing.IngestResult, skipped: int, check: IdCheck, url: StoreURL) -> None:
-    lines = writing.summary(result, "indexed", skipped=skipped)
+def _print(
+    result: writing.IngestResult, skipped: int, check: IdCheck, url: StoreURL, more: list[tuple[str, str]]
+) -> None:
+    lines = [*more, *writing.summary(result, "indexed", skipped=skipped)]
     if check.skipped:
         lines.append(("in conflict", f"{check.skipped:,} left as they are in the collection"))
     output.show(output.pairs(lines))

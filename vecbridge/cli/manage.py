@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -99,7 +98,7 @@ def delete(
             matching = collection.count(which["filter"])
         deleted: int | None = 0
         if matching:
-            _ask(f"Delete {output.number(matching, 'record')} from {url}?", yes=yes)
+            common.ask(f"Delete {output.number(matching, 'record')} from {url}?", yes=yes)
             deleted = collection.delete(**which)
             collection.flush()
     if as_json:
@@ -127,7 +126,7 @@ def drop(store: URLArgument, yes: YesOption = False, as_json: common.JsonOption 
         _require_namespace(opened, url)
         records = _rows(opened, url)
         counted = "its records" if records is None else output.number(records, "record")
-        _ask(f"Remove {url} with {counted}?", yes=yes)
+        common.ask(f"Remove {url} with {counted}?", yes=yes)
         opened.drop_exactly(name, identity, namespace=url.namespace)
     if as_json:
         output.document({"url": str(url), "dropped": True, "records": records})
@@ -186,20 +185,3 @@ def _rows(store: Store, url: StoreURL) -> int | None:
         return sum(_count(store, url.collection, namespace, None) for namespace in names)
     except VecbridgeError:
         return None
-
-
-def _ask(question: str, *, yes: bool) -> None:
-    """Asks on the terminal.
-
-    Raises:
-        ConfigError: Nobody can be asked.
-        VecbridgeError: The answer is not yes.
-    """
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise ConfigError(f"{question} Nobody can be asked here: --yes says yes")
-    sys.stderr.write(f"{output.safe(question)} [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise VecbridgeError("nothing was removed")

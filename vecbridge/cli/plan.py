@@ -101,10 +101,12 @@ def _facts(planned: Plan) -> Iterator[tuple[str, Any]]:
 
 def _columns(planned: Plan) -> tuple[list[str], list[list[str]]]:
     """The schema before and after, a line a column."""
+    from vecbridge.reserved import public
+
     before, after = _described(planned.source_spec), _described(planned.spec)
     new_names = {column.source: column.name for column in planned.columns} | {"id": "id"}
     rows = []
-    for name in planned.source_spec.column_names:
+    for name in public(planned.source_spec).column_names:
         new = new_names.get(name)
         what = "(left out)" if new is None else after[new]
         rows.append([name, before[name], new or "", "same" if what == before[name] else what])

@@ -90,6 +90,7 @@ def choose_target(
     index: str | None,
     metric: str | None,
     grow: bool = False,
+    track: bool = False,
     remedy: str = "name another collection after #",
 ) -> ExistingCollection | NewCollection:
     """Opens the collection if the records fit it; if it does not exist, it is made with its first record.
@@ -104,6 +105,7 @@ def choose_target(
         index: Value of ``--index``.
         metric: Value of ``--metric``.
         grow: Add the fields that an existing collection lacks, before its first record is written.
+        track: Add the reserved fields, if the spec has them and an existing collection lacks them.
         remedy: The end of the error message: what to do if the records do not fit.
 
     Raises:
@@ -111,11 +113,14 @@ def choose_target(
         CollectionExistsError: The collection differs in something else; every difference is listed.
         UnsupportedError: The store cannot build it.
     """
+    from vecbridge import reserved
     from vecbridge.bulk import ExistingCollection, NewCollection
 
     if spec.name not in store.collections():
         return NewCollection(store, spec, namespace)
     collection = store.open(spec.name, namespace=namespace)
+    lacking = reserved.missing(collection.stored_spec) if track and reserved.is_tracking(spec) else ()
+    spec = reserved.public(spec)
     try:
         known = set(collection.spec.column_names)
         new = tuple(field for field in spec.fields if field.name not in known) if grow else ()
@@ -126,7 +131,7 @@ def choose_target(
                 f"collection {spec.name!r} exists and does not take these records: "
                 f"{'; '.join(reasons)}: {remedy}"
             )
-        return ExistingCollection(collection, new)
+        return ExistingCollection(collection, (*new, *lacking))
     except BaseException:
         collection.close()
         raise

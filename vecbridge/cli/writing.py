@@ -81,6 +81,7 @@ class IngestResult:
         read: Records of the source: written + failed + duplicates.
         written: Records acknowledged.
         failed: Records that the source could not read or the store refused.
+        refused: Those of them that the store refused in this run.
         duplicates: Records of an id that another record of the source has; the last one stays.
         retried: Requests sent again.
         recalled: Records that the journal says an earlier run has settled, which are counted above, too.
@@ -93,6 +94,7 @@ class IngestResult:
     read: int
     written: int
     failed: int
+    refused: int
     duplicates: int
     retried: int
     recalled: int
@@ -177,6 +179,7 @@ def write_all(
         last.rows,
         report.written,
         report.failed,
+        last.refused,
         report.duplicates,
         report.retried,
         report.recalled,

@@ -14,6 +14,7 @@ from vecbridge import timestamps
 from vecbridge.embed.base import Embedder, FloatArray, StagedEmbedder
 from vecbridge.errors import ConfigError, DimensionMismatchError, InvalidRecordError
 from vecbridge.identity import EmbedderIdentity
+from vecbridge.names import DIGEST, SOURCE
 from vecbridge.records import require_same_embedder, stamp
 from vecbridge.schema import CollectionSpec, Field
 from vecbridge.sources.deadletters import DeadLetter, printable
@@ -21,9 +22,10 @@ from vecbridge.sources.images import Item, PictureItem
 from vecbridge.sources.inference import as_type
 from vecbridge.sources.items import line_read, picture_read
 from vecbridge.sources.pictures import Picture, decode
-from vecbridge.sources.reading import SourceItem, read_once
+from vecbridge.sources.reading import FileState, SourceItem, read_once
 from vecbridge.sources.rows import good_rows
 from vecbridge.sources.texts import TextItem
+from vecbridge.sources.tracking import Stamp, fields_detail, lines_detail, source_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ class ItemReader:
             content = picture.image if self._staged is None else self._staged.prepare(picture.image)
         except InvalidRecordError as exc:
             return ReadItem(source, DeadLetter(id, printable(item.path), exc.rows[0].error))
-        columns = _picture_columns(item, picture, in_seconds=self._in_seconds) | {"sha256": source.sha256}
+        columns = _picture_columns(item, picture, in_seconds=self._in_seconds)
+        columns |= made_from(item, opened.state, source.sha256)
         return ReadItem(source, Ready(source.id, item.path, content, columns))
 
 
@@ -144,8 +147,40 @@ def build(
 
 def _text(item: TextItem, source: SourceItem) -> Ready:
     columns = {"path": item.path, "format": "text", "text": item.text, "line": item.line}
-    columns["sha256"] = source.sha256
+    columns |= made_from(item, item.state, source.sha256)
     return Ready(item.id, f"{item.path}:{item.line}", item.text, columns)
+
+
+def made_from(item: Item, state: FileState | None, sha256: str) -> dict[str, str]:
+    """The columns that say what a row was made from, also the reserved ones, as far as that is known.
+
+    Args:
+        item: What it was made from.
+        state: Of its file; None if that is not known.
+        sha256: Of the file, or of the line.
+    """
+    if state is None or not item.root:
+        return {"sha256": sha256}
+    detail = lines_detail(item.lines) if isinstance(item, TextItem) else fields_detail(item.metadata)
+    stamp = Stamp(state, sha256, detail)
+    return {"sha256": sha256, SOURCE: source_text(item.root, item.relative), DIGEST: str(stamp)}
+
+
+def file_columns(values: Mapping[str, Any], spec: CollectionSpec) -> dict[str, Any]:
+    """Columns of a file as the fields of a collection take them; those that it lacks are left out.
+
+    Args:
+        values: By name; ``modified`` in seconds.
+        spec: Of the collection.
+    """
+    columns: dict[str, Any] = {}
+    for each in spec.fields:
+        if each.name in values:
+            value = values[each.name]
+            if each.name == "modified" and each.type == "timestamp":
+                value = _time(value)
+            columns[each.name] = None if value is None else as_type(value, each.type)
+    return columns
 
 
 def _picture_columns(item: PictureItem, picture: Picture, *, in_seconds: bool) -> dict[str, Any]:

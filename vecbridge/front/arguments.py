@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import pyarrow as pa
 
-from vecbridge import names
+from vecbridge import names, reserved
 from vecbridge.errors import ConfigError, SchemaError
 from vecbridge.query import Include, Query, require_include
 from vecbridge.records import arrow_schema, is_records
@@ -137,7 +137,9 @@ def columns_of(spec: CollectionSpec, include: Include) -> tuple[str, ...]:
         SchemaError: A column that the spec does not have, or neither "all" nor a sequence of names.
     """
     require_include(include)
-    names: list[str] = arrow_schema(spec, None if include == "all" else tuple(include)).names
+    if include == "all":
+        return reserved.public(spec).column_names[1:]
+    names: list[str] = arrow_schema(spec, tuple(include)).names
     return tuple(names[1:])
 
 

@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar
 
+from vecbridge import reserved
 from vecbridge.capabilities import Capabilities, Gap
 from vecbridge.closing import Closing
 from vecbridge.driver import CollectionDriver, Deadline, Described, outdated
@@ -53,15 +54,17 @@ class Attached:
         driver: Of the collection.
         described: The collection as the driver knows it.
         resolver: Checks filters and queries against it.
+        public: Its spec without reserved fields.
     """
 
     driver: CollectionDriver
     described: Described
     resolver: QueryResolver
+    public: CollectionSpec
 
     @property
     def spec(self) -> CollectionSpec:
-        """What the collection holds."""
+        """What the collection holds, reserved fields too."""
         return self.described.spec
 
 
@@ -89,12 +92,18 @@ class CollectionHandle(Closing):
             connection.driver.attach(described, self.namespace),
             described,
             QueryResolver(described.spec, connection.capabilities),
+            reserved.public(described.spec),
         )
         self._looked_at = time.monotonic()
 
     @property
     def spec(self) -> CollectionSpec:
         """What it holds, as this handle knows it."""
+        return self._attached.public
+
+    @property
+    def stored_spec(self) -> CollectionSpec:
+        """What it holds with the reserved fields, if it has them; see :mod:`vecbridge.reserved`."""
         return self._attached.described.spec
 
     @property

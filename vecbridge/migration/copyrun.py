@@ -222,7 +222,8 @@ class CopyRun:
         target = None
         if self._plan.reaches(namespace):
             target = self._target.collection(self._plan.target_namespace(namespace))
-        part = _Part(namespace, number, source, target, Converter(self._plan, source.spec, source.extra))
+        converter = Converter(self._plan, source.stored_spec, source.extra)
+        part = _Part(namespace, number, source, target, converter)
         try:
             try:
                 self._copy_pages(part, writing)
@@ -279,7 +280,7 @@ class CopyRun:
             entries = None if self._state is None else np.empty(0, ledger.ENTRY)
             part.sent.append(_refused(page, converted, self._plan, part.namespace, entries))
             return
-        validated = validate(converted, part.target.spec)
+        validated = validate(converted, part.target.stored_spec)
         delivery = Delivery(validated.part)
         sent = None
         if self._state is not None:  # a row must be in the state before it can be at the target

@@ -207,7 +207,7 @@ def _taken(filter: Cmp | Contains, scope: Scope, near: float) -> Drawn | None:
     source, target = scope.source, scope.target
     try:
         opened = target.collection(scope.pairs[0][1])
-        opened.capabilities.resolve_filter(filter, opened.spec)
+        opened.capabilities.resolve_filter(filter, opened.stored_spec)
     except (UnsupportedError, SchemaError):
         return None
     names = {column.name: column.source for column in scope.plan.columns}
@@ -220,7 +220,7 @@ def _taken(filter: Cmp | Contains, scope: Scope, near: float) -> Drawn | None:
         mine = mine & scope.filter
     here = source.collection(scope.pairs[0][0])
     try:
-        here.capabilities.resolve_filter(mine, here.spec)
+        here.capabilities.resolve_filter(mine, here.stored_spec)
     except (UnsupportedError, SchemaError):
         return Drawn(filter, None, near)
     return Drawn(filter, mine, near)

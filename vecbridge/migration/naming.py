@@ -16,6 +16,7 @@ from typing import Final
 
 from vecbridge.errors import ConfigError, SchemaError, suggestion
 from vecbridge.names import is_field_name
+from vecbridge.reserved import FIELDS
 from vecbridge.schema import CollectionSpec
 
 _OTHERS: Final = re.compile(r"[^A-Za-z0-9_]")
@@ -58,6 +59,7 @@ def column_names(spec: CollectionSpec, rename: Mapping[str, str], drop: Iterable
     known, dropped = spec.column_names[1:], set(drop)
     _require_known(known, vectors, rename, dropped)
     kept = [name for name in known if name not in dropped]
+    reserved = {each.name for each in spec.fields if each in FIELDS}
     taken: dict[str, str] = {}  # the source's name, by the target's in small letters
     names: dict[str, str] = {}
     for name in kept:
@@ -72,7 +74,9 @@ def column_names(spec: CollectionSpec, rename: Mapping[str, str], drop: Iterable
     for name in kept:
         if name in rename:
             continue
-        if not _is_legal(name, vector=name in vectors) or name.lower() in taken.keys() - renamed:
+        if name in reserved:
+            names[name] = _take(name, name, taken)
+        elif not _is_legal(name, vector=name in vectors) or name.lower() in taken.keys() - renamed:
             later.append(name)
         else:
             names[name] = _take(name, name, taken)

@@ -93,7 +93,7 @@ def open_target(plan: Plan, target: Side, journal: CopyJournal, into: Into) -> b
         target.store.create(plan.spec).close()
         target.forget()
     else:
-        require_agreement(target.collection(target.namespace or "").spec, plan.spec)
+        require_agreement(target.collection(target.namespace or "").stored_spec, plan.spec)
         if into == "empty":
             _require_empty(plan, target)
     journal.note_target(target.collection(target.namespace or "").identity)
@@ -138,7 +138,7 @@ def require_usable(plan: Plan, target: Side, journal: CopyJournal, into: Into) -
     if journal.target_identity is not None:
         _require_same(plan, target, journal)
     elif target.exists():
-        require_agreement(target.collection(target.namespace or "").spec, plan.spec)
+        require_agreement(target.collection(target.namespace or "").stored_spec, plan.spec)
         if into == "empty":
             _require_empty(plan, target)
     else:
@@ -156,7 +156,7 @@ def require_readable(plan: Plan, source: Side) -> None:
         UnsupportedError: The source does not have an operator of the filter.
     """
     opened = source.collection(source.namespace or "")
-    include = Converter(plan, opened.spec, opened.extra).include
+    include = Converter(plan, opened.stored_spec, opened.extra).include
     condition = None if plan.filter is None else filters.from_dict(plan.filter)
     opened.scan(include=include, filter=condition)
 
@@ -167,7 +167,7 @@ def _require_same(plan: Plan, target: Side, journal: CopyJournal) -> None:
     opened = target.collection(target.namespace or "")
     if opened.identity != journal.target_identity:
         raise journal.error(f"{plan.target} was made anew since it was begun")
-    require_agreement(opened.spec, plan.spec, other_fields=True)
+    require_agreement(opened.stored_spec, plan.spec, other_fields=True)
 
 
 def _require_empty(plan: Plan, target: Side) -> None:

@@ -14,6 +14,7 @@ from vecbridge.migration import fitting, losses, naming, sizing
 from vecbridge.migration.conversion import keeps_apart, parse_template
 from vecbridge.migration.plans import Column, Loss, NamespacePlan, Plan
 from vecbridge.migration.sides import Side
+from vecbridge.reserved import missing, without_unasked
 from vecbridge.schema import CollectionSpec, Field
 from vecbridge.store import Collection
 from vecbridge.urls import StoreURL
@@ -145,22 +146,23 @@ def build(
     """
     opened = source.collection(source.namespace or "")
     existing = target.collection(target.namespace or "") if target.exists() else None
-    names = naming.column_names(opened.spec, transform.rename, transform.drop)
+    left_out = {*transform.drop, *(_untracked(opened, existing) - transform.rename.keys())}
+    names = naming.column_names(opened.stored_spec, transform.rename, left_out)
     if transform.filter is not None:
-        opened.capabilities.resolve_filter(filters.from_dict(transform.filter), opened.spec)
-    wanted = _wanted(opened.spec, names, target, transform, existing)
+        opened.capabilities.resolve_filter(filters.from_dict(transform.filter), opened.stored_spec)
+    wanted = _wanted(opened.stored_spec, names, target, transform, existing)
     spec, gaps = fitting.fitted(wanted, target.store)
     if existing is not None:
         spec = _as_it_stands(existing, spec)
     found = [
-        *losses.of_source(opened.losses, opened.spec),
+        *losses.of_source(opened.losses, opened.stored_spec),
         *losses.of_target(gaps, wanted, names),
-        *fitting.index_losses(opened.spec.vectors, spec, names, exists=existing is not None),
+        *fitting.index_losses(opened.stored_spec.vectors, spec, names, exists=existing is not None),
     ]
-    into = _into(target, transform, opened.spec, spec)
+    into = _into(target, transform, opened.stored_spec, spec)
     sources = {new: name for name, new in names.items()}
     planned = Plan(
-        source.url, target.url, opened.spec, opened.identity, spec,
+        source.url, target.url, opened.stored_spec, opened.identity, spec,
         tuple(Column(name, sources[name]) for name in spec.column_names[1:]), opened.extra,
         tuple(_namespaces(source, into, transform, counted=sized)), source.namespace, into, transform.filter,
         transform.id_template, _relevant(found, names, source),
@@ -187,16 +189,16 @@ def derive(source: Side, target: Side) -> Plan:
             f"{source.url} has {mine.spec.id_type} ids and {target.url} {theirs.spec.id_type} ids: without "
             "the plan of the migration, nothing says which rows belong together"
         )
-    source_spec = mine.spec
-    if mine.extra is not None and Field(mine.extra, "json") in theirs.spec.fields:
-        source_spec = replace_spec(mine.spec, fields=theirs.spec.fields)
+    source_spec = mine.stored_spec
+    if mine.extra is not None and Field(mine.extra, "json") in theirs.stored_spec.fields:
+        source_spec = replace_spec(mine.stored_spec, fields=theirs.stored_spec.fields)
     types = {field.name: field.type for field in source_spec.fields}
     dims = {vector.name: vector.dim for vector in source_spec.vectors}
-    vectors = tuple(each for each in theirs.spec.vectors if dims.get(each.name) == each.dim)
-    fields = tuple(each for each in theirs.spec.fields if types.get(each.name) == each.type)
+    vectors = tuple(each for each in theirs.stored_spec.vectors if dims.get(each.name) == each.dim)
+    fields = tuple(each for each in theirs.stored_spec.fields if types.get(each.name) == each.type)
     if not vectors:
         raise SchemaError(f"{source.url} and {target.url} have no vector field of one name and dim in common")
-    spec = replace_spec(theirs.spec, vectors=vectors, fields=fields)
+    spec = replace_spec(theirs.stored_spec, vectors=vectors, fields=fields)
     return Plan(
         source.url, target.url, source_spec, mine.identity, spec,
         tuple(Column(name, name) for name in spec.column_names[1:]), mine.extra,
@@ -234,10 +236,18 @@ def _wanted(
     else:
         namespaced = source.namespaced and not templated
     if existing is not None and not namespaced:  # the default namespace is everywhere
-        namespaced = existing.spec.namespaced
+        namespaced = existing.stored_spec.namespaced
     id_type = "string" if templated else source.id_type
     ids = None if templated else source.ids
     return CollectionSpec(name, vectors, fields, id_type, namespaced, ids=ids)
+
+
+def _untracked(source: Collection, existing: Collection | None) -> set[str]:
+    """Reserved fields of the source that a target which exists lacks: its rows are tracked by nobody."""
+    if existing is None:
+        return set()
+    lacking = {field.name for field in missing(existing.stored_spec)}
+    return {field.name for field in source.stored_spec.fields if field.name in lacking}
 
 
 def _as_it_stands(existing: Collection, wanted: CollectionSpec) -> CollectionSpec:
@@ -246,14 +256,14 @@ def _as_it_stands(existing: Collection, wanted: CollectionSpec) -> CollectionSpe
     Raises:
         SchemaError: It differs from what is wanted in more than indexes; lists every difference.
     """
-    indexes = {each.name: each.index for each in existing.spec.vectors}
+    indexes = {each.name: each.index for each in existing.stored_spec.vectors}
     vectors = tuple(replace(each, index=indexes.get(each.name, each.index)) for each in wanted.vectors)
-    if differing := agreement.differences(existing.spec, replace_spec(wanted, vectors=vectors)):
+    if differing := agreement.differences(existing.stored_spec, replace_spec(wanted, vectors=vectors)):
         raise SchemaError(
             f"{existing.url} exists and differs from what is planned: {'; '.join(differing)}: name another "
             "collection, or drop it first"
         )
-    return existing.spec
+    return without_unasked(existing.stored_spec, wanted.fields)
 
 
 def _into(target: Side, transform: Transform, source: CollectionSpec, planned: CollectionSpec) -> str | None:
@@ -278,7 +288,7 @@ def _namespaces(
 
 def _relevant(found: Iterable[Loss], names: Mapping[str, str], source: Side) -> tuple[Loss, ...]:
     """The losses that concern what is copied: not dropped columns, nor namespaces beside the one."""
-    columns = source.collection(source.namespace or "").spec.column_names
+    columns = source.collection(source.namespace or "").stored_spec.column_names
     return tuple(
         loss
         for loss in found

@@ -11,6 +11,7 @@ from vecbridge.indexes import describe
 from vecbridge.migration.plans import Plan
 from vecbridge.migration.plots import recall_plot, score_plot, share_name
 from vecbridge.pages import render
+from vecbridge.reserved import public
 
 if TYPE_CHECKING:  # a proof makes its own page
     from vecbridge.migration.proof import Proof, Recall
@@ -185,7 +186,7 @@ def _plan_table(plan: Plan) -> Table:
         for each, column in zip(plan.spec.vectors, [each.source for each in plan.columns], strict=False)
     ]
     sources = {each.name: each.source for each in plan.columns}
-    fields = [[each.name, sources[each.name], each.type, ""] for each in plan.spec.fields]
+    fields = [[each.name, sources[each.name], each.type, ""] for each in public(plan.spec).fields]
     return _table(["column", "at the source", "type", "index"], [*vectors, *fields][:_MOST])
 
 

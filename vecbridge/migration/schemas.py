@@ -12,7 +12,9 @@ from vecbridge.indexes import HNSW, Auto, IndexParams, describe
 from vecbridge.migration.plans import Column, NamespacePlan, Plan
 from vecbridge.migration.proof import Finding
 from vecbridge.migration.sides import Side
+from vecbridge.names import RESERVED
 from vecbridge.query import Status
+from vecbridge.reserved import is_reserved
 from vecbridge.schema import CollectionSpec, VectorField
 
 _UNFINISHED: Final = "it is still being built; wait_ready() waits for it, and starts what nobody has started"
@@ -41,12 +43,12 @@ def derived_plan(source: Side, target: Side) -> Plan:
     A source without a schema is laid out by the columns of the target.
     """
     opened, made = source.collection(source.namespace or ""), target.collection(target.namespace or "")
-    source_spec, extra = opened.spec, None
-    has_json = any(field.name == opened.extra and field.type == "json" for field in made.spec.fields)
+    source_spec, extra = opened.stored_spec, None
+    has_json = any(field.name == opened.extra and field.type == "json" for field in made.stored_spec.fields)
     if opened.extra is not None and has_json:
         extra = opened.extra
         source_spec = CollectionSpec.foreign(
-            source_spec.name, source_spec.vectors, made.spec.fields, source_spec.id_type,
+            source_spec.name, source_spec.vectors, made.stored_spec.fields, source_spec.id_type,
             namespaced=source_spec.namespaced,
         )  # fmt: skip
     spec = CollectionSpec.foreign(
@@ -95,6 +97,8 @@ def agreement(plan: Plan, target: CollectionSpec, *, derived: bool) -> Agreement
     for field in plan.spec.fields:
         if (type := types.pop(field.name, None)) == field.type:
             kept.append(field)
+        elif type is None and derived and is_reserved(field):
+            continue  # index --sync had no business there
         elif type is None:
             findings.append(
                 Finding(f"field:{field.name} missing", "the target has no such field", column=field.name)
@@ -102,7 +106,11 @@ def agreement(plan: Plan, target: CollectionSpec, *, derived: bool) -> Agreement
         else:
             detail = f"it is {type} at the target, and should be {field.type}"
             findings.append(Finding(f"field:{field.name} type", detail, column=field.name))
-    findings += [Finding(f"field:{name} extra", "the plan has no such field", column=name) for name in types]
+    findings += [
+        Finding(f"field:{name} extra", "the plan has no such field", column=name)
+        for name in types
+        if name not in RESERVED
+    ]
     comparable = None
     if target.id_type == plan.spec.id_type:
         comparable = _restricted(plan, kept)

@@ -81,7 +81,7 @@ class Scope:
         """
         collection = self.source.collection(namespace)
         converter = self._converter(namespace, content=content)
-        rows = page_rows(collection.spec) if content else page_rows(self._bare.spec)
+        rows = page_rows(collection.stored_spec) if content else page_rows(self._bare.spec)
         for page in pages(collection, converter.include, None, filter=self.filter, rows=rows, stop=self.stop):
             yield Rows(converter.convert(page.batch, namespace), page.batch.column("id"), page.unfit)
 
@@ -89,7 +89,7 @@ class Scope:
         """The rows of a namespace of the target."""
         collection = self.target.collection(namespace)
         columns = self._columns if content else ()
-        rows = page_rows(collection.spec) if content else page_rows(self._bare.spec)
+        rows = page_rows(collection.stored_spec) if content else page_rows(self._bare.spec)
         for page in pages(collection, columns, None, rows=rows, stop=self.stop):
             yield Rows(page.batch, page.batch.column("id"), page.unfit)
 
@@ -123,7 +123,7 @@ class Scope:
             row: One row in the schema of the target, not checked.
             namespace: At the target.
         """
-        spec = self.target.collection(namespace).spec
+        spec = self.target.collection(namespace).stored_spec
         if spec.column_names != row.schema.names:
             spec = self.plan.spec
         found = refusal(row, spec, self.target.store, namespace)
@@ -132,7 +132,7 @@ class Scope:
     def target_ids(self, namespace: str, ids: Sequence[str | int]) -> list[str | int]:
         """The ids that rows of the source have at the target."""
         collection = self.source.collection(namespace)
-        schema = records.arrow_schema(collection.spec, ())
+        schema = records.arrow_schema(collection.stored_spec, ())
         batch = pa.RecordBatch.from_arrays([pa.array(list(ids), schema.field("id").type)], schema=schema)
         converted = self._converter(namespace, content=False).convert(batch, namespace)
         found: list[str | int] = converted.column("id").to_pylist()
@@ -140,7 +140,7 @@ class Scope:
 
     def _converter(self, namespace: str, *, content: bool) -> Converter:
         collection = self.source.collection(namespace)
-        return Converter(self.plan if content else self._bare, collection.spec, collection.extra)
+        return Converter(self.plan if content else self._bare, collection.stored_spec, collection.extra)
 
 
 def _fetched(

@@ -115,7 +115,7 @@ class SetAside:
 
     def _without_vectors(self, refused: Refused, key: str | int | None) -> dict[str, Any]:
         """What can be read of a row that a batch cannot hold: its columns beside the vectors."""
-        source, vectors = refused.source, {each.name for each in refused.source.spec.vectors}
+        source, vectors = refused.source, {each.name for each in refused.source.stored_spec.vectors}
         bare = {"id": key}
         if key is None:
             return bare
@@ -124,7 +124,7 @@ class SetAside:
             found = source.fetch([key], include=scalars)
             if not found.num_rows:
                 return bare
-            schema = records.arrow_schema(source.spec)
+            schema = records.arrow_schema(source.stored_spec)
             columns = [
                 pa.nulls(1, schema.field(name).type) if name in vectors else found.column(name)
                 for name in ("id", *refused.converter.include)

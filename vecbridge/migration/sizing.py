@@ -87,7 +87,7 @@ def _look(
 ) -> None:
     """Looks at rows of one namespace."""
     collection = source.collection(each.source)
-    converter = Converter(plan, collection.spec, collection.extra)
+    converter = Converter(plan, collection.stored_spec, collection.extra)
     condition = None if plan.filter is None else filters.from_dict(plan.filter)
     capabilities = target.store.capabilities
     dry_run = target.store.dry_run(plan.spec, namespace=each.target)

@@ -259,9 +259,9 @@ def _header(plan: Plan, source: Side, target: Side, state: State | None, path: P
     plan.require_sides(source.url, target.url)
     if opened.identity != plan.source_identity:
         raise SchemaError(f"{plan.source} was made anew since the plan was made: make a new plan")
-    require_agreement(copy.spec, plan.spec)
+    require_agreement(copy.stored_spec, plan.spec)
     if plan.filter is not None:
-        opened.capabilities.resolve_filter(filters.from_dict(plan.filter), opened.spec)
+        opened.capabilities.resolve_filter(filters.from_dict(plan.filter), opened.stored_spec)
     return header
 
 

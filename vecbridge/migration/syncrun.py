@@ -191,7 +191,7 @@ class SyncRun:
 
     def _send_pages(self, namespace: str, pool: ThreadPoolExecutor, at_once: int) -> None:
         source = self.source.collection(namespace)
-        converter = Converter(self.plan, source.spec, source.extra)
+        converter = Converter(self.plan, source.stored_spec, source.extra)
         condition = None if self.plan.filter is None else filters.from_dict(self.plan.filter)
         pages = reading.pages(
             source, converter.include, None, filter=condition, stop=self.stop,
@@ -231,7 +231,7 @@ class SyncRun:
             self.journal.record(entries["key"])
         target = self.target.collection(into)
         rows = converted if len(changed) == converted.num_rows else converted.take(pa.array(changed))
-        validated = validate(rows, target.spec)
+        validated = validate(rows, target.stored_spec)
         delivery = Delivery(validated.part)
         done = pool.submit(deliver, target, delivery, self.stop)
         self._touched.add(into)

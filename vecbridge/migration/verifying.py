@@ -217,7 +217,7 @@ class _Verification:
 
     @property
     def _target_spec(self) -> Any:
-        return self._target.collection(self._target.namespace or "").spec
+        return self._target.collection(self._target.namespace or "").stored_spec
 
     # ------------------------------------------------------------------------------------------ counts
 
@@ -318,7 +318,7 @@ class _Verification:
             while "building" in status.indexes.values() and time.monotonic() + _POLL_SECONDS < end:
                 pause(stop, _POLL_SECONDS)
                 status = collection.status()
-            found = list(schemas.built_findings(collection.spec, name, status))
+            found = list(schemas.built_findings(collection.stored_spec, name, status))
             if self._level != "search":  # an index that is being built is no fault yet
                 found = [each for each in found if not schemas.is_unfinished(each)]
             self._state.findings += found

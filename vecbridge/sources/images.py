@@ -10,14 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from vecbridge.errors import ConfigError
+from vecbridge.errors import ConfigError, InvalidRecordError
 from vecbridge.records import MAX_ID_BYTES
 from vecbridge.schema import CollectionSpec, Field, FieldType, SourceIds
 from vecbridge.sources import digests
 from vecbridge.sources.deadletters import DeadLetter, printable
 from vecbridge.sources.inference import field_types
+from vecbridge.sources.reading import FileState
 from vecbridge.sources.sidecar import Sidecars, is_sidecar, sidecar_prefix
 from vecbridge.sources.texts import TextItem, text_items
+from vecbridge.sources.tracking import Roots
 from vecbridge.sources.tree import OUTSIDE, Entry, Walk
 
 PICTURE_SUFFIXES: Final = frozenset(
@@ -64,6 +66,21 @@ class PictureItem:
 
 
 Item = PictureItem | TextItem
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A picture or a text that was found and not read yet.
+
+    Attributes:
+        path: Absolute path.
+        relative: The path below the root.
+        is_text: Whether its lines are the records.
+    """
+
+    path: str
+    relative: str
+    is_text: bool
 
 
 class ImageSource:
@@ -152,6 +169,14 @@ class ImageSource:
 
     def unread(self) -> Iterator[Item | DeadLetter]:
         """The same items; the files of pictures are not read for their ids, if those are their content's."""
+        for found in self.files():
+            if isinstance(found, DeadLetter):
+                yield found
+            else:
+                yield from self.items(found)
+
+    def files(self) -> Iterator[FoundFile | DeadLetter]:
+        """What is found, in the same order, before any of it is read; and what cannot be read by its name."""
         self.skipped = 0
         sidecars = self._read_sidecars()
         yield from sidecars.problems
@@ -159,8 +184,42 @@ class ImageSource:
         for entry, named in self._entries():
             if entry.relative in sidecars:
                 seen.add(entry.relative)
-            yield from self._items(entry, named, sidecars)
+            yield from self._found(entry, named)
         yield from sidecars.unused(seen)
+
+    def items(self, file: FoundFile) -> Iterator[Item | DeadLetter]:
+        """The items of a file as :meth:`unread` has them, or why there are none; the lines of a text are read."""
+        return self._texts_of(file) if file.is_text else self._picture(file, self._read_sidecars())
+
+    def id_of(self, file: FoundFile) -> str | None:
+        """The id of a picture, and how the ids of a text's lines begin; None where its content says."""
+        return None if self._ids.kind == "content" else self._id(file)
+
+    def metadata(self, file: FoundFile) -> Mapping[str, Any]:
+        """What sidecars say of a picture.
+
+        Raises:
+            OSError: A sidecar cannot be read any more; ValueError and KeyError where it has changed.
+        """
+        return self._read_sidecars().metadata(file.relative)
+
+    @property
+    def roots(self) -> Roots:
+        """The folders that are walked through, and the files beside them."""
+        return Roots(
+            (each.path for each in self._starts if each.folder),
+            (each.path for each in self._starts if not each.folder),
+        )
+
+    @property
+    def sidecar_fields(self) -> list[str]:
+        """The fields that sidecars add."""
+        return list(self._read_sidecars().fields)
+
+    @property
+    def sidecars_complete(self) -> bool:
+        """Whether all of every sidecar could be read."""
+        return not self._read_sidecars().problems
 
     def _entries(self) -> Iterator[tuple[Entry, bool]]:
         """What is found, and whether the caller named it himself."""
@@ -179,7 +238,7 @@ class ImageSource:
             return Entry(path, relative, "file", OUTSIDE)
         return Entry(path, relative, "file", None if Path(path).is_file() else "is not a regular file")
 
-    def _items(self, entry: Entry, named: bool, sidecars: Sidecars) -> Iterator[Item | DeadLetter]:
+    def _found(self, entry: Entry, named: bool) -> Iterator[FoundFile | DeadLetter]:
         suffix = posixpath.splitext(entry.relative)[1].lower()
         wanted = suffix in PICTURE_SUFFIXES or (self._texts and suffix == TEXT_SUFFIX) or named
         if entry.kind == "left out" or is_sidecar(entry.relative):
@@ -195,12 +254,10 @@ class ImageSource:
             yield _refused(entry, entry.problem)
         elif not _is_text(entry.relative):
             yield _refused(entry, "the name is not UTF-8: rename the file")
-        elif self._texts and suffix == TEXT_SUFFIX:
-            yield from self._texts_of(entry)
         else:
-            yield from self._picture(entry, sidecars)
+            yield FoundFile(entry.path, entry.relative, self._texts and suffix == TEXT_SUFFIX)
 
-    def _texts_of(self, entry: Entry) -> Iterator[Item | DeadLetter]:
+    def _texts_of(self, entry: FoundFile) -> Iterator[Item | DeadLetter]:
         if self._ids.kind != "content":
             id = self._id(entry)
             yield from [_too_long(entry)] if _is_too_long(id) else self._lines(entry, id)
@@ -212,10 +269,18 @@ class ImageSource:
                 else item
             )
 
-    def _lines(self, entry: Entry, id: str) -> Iterator[Item | DeadLetter]:
-        return text_items(entry.path, id, root=self.root, relative=entry.relative)
+    def _lines(self, entry: FoundFile, id: str) -> Iterator[Item | DeadLetter]:
+        try:
+            state = FileState.of(entry.path)
+        except InvalidRecordError as exc:
+            yield _refused(entry, exc.rows[0].error)
+            return
+        # each row says how many there are, so that it is seen whether all were written
+        count = sum(isinstance(each, TextItem) for each in text_items(entry.path, id))
+        for item in text_items(entry.path, id, root=self.root, relative=entry.relative):
+            yield replace(item, state=state, lines=count) if isinstance(item, TextItem) else item
 
-    def _picture(self, entry: Entry, sidecars: Sidecars) -> Iterator[Item | DeadLetter]:
+    def _picture(self, entry: FoundFile, sidecars: Sidecars) -> Iterator[Item | DeadLetter]:
         id = self._id(entry)
         if _is_too_long(id):
             yield _too_long(entry)
@@ -227,7 +292,7 @@ class ImageSource:
         except (OSError, ValueError, KeyError) as exc:
             yield _refused(entry, f"its sidecar changed while it was read: {exc}")
 
-    def _id(self, entry: Entry) -> str:
+    def _id(self, entry: FoundFile) -> str:
         match self._ids.kind:
             case "content":
                 return ""
@@ -305,11 +370,11 @@ def _is_too_long(id: str) -> bool:
     return len(id.encode()) > MAX_ID_BYTES
 
 
-def _too_long(entry: Entry) -> DeadLetter:
+def _too_long(entry: FoundFile) -> DeadLetter:
     return _refused(entry, f"its id is longer than {MAX_ID_BYTES} bytes")
 
 
-def _refused(entry: Entry, error: str) -> DeadLetter:
+def _refused(entry: Entry | FoundFile, error: str) -> DeadLetter:
     id = entry.relative if _is_text(entry.relative) else None
     return DeadLetter(id, printable(entry.path), error)
 

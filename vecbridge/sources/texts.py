@@ -9,6 +9,7 @@ from typing import Final
 
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.lines import not_utf8, read_lines
+from vecbridge.sources.reading import FileState
 
 MAX_TEXT_LINE: Final = 64 * 2**10
 _BINARY: Final = "not text, but control characters: a binary file, or UTF-16 without its mark"
@@ -25,6 +26,8 @@ class TextItem:
         text: What it says.
         root: The folder that ids are measured from; absolute, "" where nobody said.
         relative: The path of the file below the root.
+        state: Of the file, before it was read; None where nobody looked.
+        lines: How many items the file has.
     """
 
     id: str
@@ -33,6 +36,8 @@ class TextItem:
     text: str
     root: str = ""
     relative: str = ""
+    state: FileState | None = None
+    lines: int = 0
 
 
 def text_items(path: str, id: str, *, root: str = "", relative: str = "") -> Iterator[TextItem | DeadLetter]:

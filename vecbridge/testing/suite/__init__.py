@@ -13,6 +13,7 @@ from vecbridge.testing.suite.lifecycle import TestLifecycle
 from vecbridge.testing.suite.namespaces import TestNamespaces
 from vecbridge.testing.suite.reading import TestReading
 from vecbridge.testing.suite.recall import TestDefaultRecall
+from vecbridge.testing.suite.reserved import TestReservedFields
 from vecbridge.testing.suite.scan import TestScan
 from vecbridge.testing.suite.schema import TestSchema
 from vecbridge.testing.suite.search import TestRecall, TestSearch
@@ -31,6 +32,7 @@ __all__ = [
     "TestNamespaces",
     "TestReading",
     "TestRecall",
+    "TestReservedFields",
     "TestScan",
     "TestSchema",
     "TestSearch",

@@ -22,6 +22,7 @@ from vecbridge.schema import SourceIds
 from vecbridge.sources import digests
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.images import ImageSource, Item
+from vecbridge.sources.items import identify
 from vecbridge.sources.reading import digest_file
 from vecbridge.sources.texts import TextItem
 from vecbridge.sources.tracking import Stamp, path_of
@@ -62,7 +63,7 @@ def row_of(item: Item) -> TrackedRow:
         columns = made_from(item, item.state, digests.of_text(item.text))
     else:
         columns = made_from(item, *digest_file(item.path))
-    return TrackedRow(item.id, path_of(columns[SOURCE] or ""), Stamp.of(columns[DIGEST]))
+    return TrackedRow(identify(item).id, path_of(columns[SOURCE] or ""), Stamp.of(columns[DIGEST]))
 
 
 def rows_of(source: ImageSource) -> dict[str, TrackedRow]:
@@ -83,7 +84,8 @@ def applied(plan: SyncPlan, rows: dict[str, TrackedRow], source: ImageSource) ->
     rows = dict(rows)
     for item in plan.items(source):
         if not isinstance(item, DeadLetter):
-            rows[item.id] = row_of(item)
+            row = row_of(item)
+            rows[row.id] = row
     for touched in plan.touched:
         candidate = touched.candidate
         rows[candidate.id] = TrackedRow(candidate.id, candidate.file.path, touched.stamp)

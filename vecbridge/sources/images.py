@@ -188,7 +188,7 @@ class ImageSource:
         yield from sidecars.unused(seen)
 
     def items(self, file: FoundFile) -> Iterator[Item | DeadLetter]:
-        """The items of a file as :meth:`unread` has them, or why there are none; the lines of a text are read."""
+        """The items of a file as :meth:`unread` has them, or why not; the lines of a text are read."""
         return self._texts_of(file) if file.is_text else self._picture(file, self._read_sidecars())
 
     def id_of(self, file: FoundFile) -> str | None:

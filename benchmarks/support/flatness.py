@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from support.growth import anonymous
 from support.harness import Line, Target
 from support.pipelines import PipelineBench
+from support.resident import anonymous
 
 STORES: Final = ("faiss", "pinecone")
 LIMIT: Final = Target("ratio", "<=", 1.1)

@@ -14,6 +14,7 @@ import vecbridge as vb
 from support.harness import Line, Samples, Target, compared, in_turns
 from support.moving import ALLOWED, MovingBench, in_files, served
 from support.pairs import weaviate_server
+from support.resident import anonymous
 
 TIMES_LARGER = 10
 ROUNDS = 3
@@ -62,12 +63,3 @@ def _peak(bench: MovingBench, source: str, target: Callable[[], AbstractContextM
             if before.count() != after.count():
                 raise RuntimeError(f"{url} has {after.count()} rows, and {source} has {before.count()}")
     return highest / _MIB
-
-
-def anonymous(process: int) -> int:
-    """Bytes of RAM that are of no file; 0 once the process has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text("ascii").splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)

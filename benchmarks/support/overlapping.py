@@ -103,7 +103,7 @@ class SleepingCollection:
     """Takes 10 ms for an upsert, one at a time, and keeps nothing."""
 
     def __init__(self, spec: vb.CollectionSpec) -> None:
-        self._inner = vb.connect(f"memory://{uuid.uuid4().hex}").create(spec)
+        self._inner = vb.connect("memory://").create(spec)
         self.rows = 0
 
     def upsert(self, checked: Any, *, on_conflict: Any = "replace") -> vb.WriteReport:

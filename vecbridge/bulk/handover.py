@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -14,6 +14,8 @@ from vecbridge.embed.base import FloatArray
 from vecbridge.embed.items import Ready
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.images import Item
+
+READ_AHEAD: Final = 16  # items, so that no reader waits
 
 
 class Intake(Protocol):
@@ -37,13 +39,24 @@ class Intake(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """The outcome of what needed no thread."""
+
+    value: Any
+
+    def result(self) -> Any:
+        """It."""
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """An item of a group that is being read; of a settled one, only its digest is taken."""
 
     group: Group
     position: int
     item: Item
-    outcome: Future[Any]
+    outcome: Future[Any] | Done
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,15 @@ class Bad:
 
 
 @dataclass(frozen=True, slots=True)
+class Gathered:
+    """A batch that can be embedded: its items, by their positions in the group."""
+
+    group: Group
+    positions: list[int]
+    rows: list[Ready]
+
+
+@dataclass(frozen=True, slots=True)
 class Embedded:
     """A batch: its items, by their positions in the group, and their vectors."""
 
@@ -96,8 +118,7 @@ class Failed:
     error: BaseException
 
 
-Work: TypeAlias = "Found | LeftOut | End | DeadLetter | Failed | None"
-Outcome: TypeAlias = "Bad | Embedded | End | Recalled | DeadLetter | Failed | None"
+Aside: TypeAlias = "Bad | End | Recalled | DeadLetter | Failed | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,5 +135,5 @@ class Sizes:
 
     @property
     def read_ahead(self) -> int:
-        """Items that are read, or being read, and not embedded yet."""
-        return max(self.batch_rows, 2 * self.readers)
+        """Items that are read, or being read, and belong to no batch yet."""
+        return max(min(self.batch_rows, READ_AHEAD), 2 * self.readers)

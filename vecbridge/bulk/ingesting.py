@@ -59,7 +59,7 @@ def ingest(
     """Embeds pictures and texts and writes them, a stream of any length in bounded memory.
 
     Finding files, reading and decoding them, embedding, checking and writing happen at the same time, so that
-    the whole takes about as long as its slowest stage. In memory are the pictures of two batches, a few
+    the whole takes about as long as its slowest stage. In memory are the pictures of three batches, a few
     batches of vectors, and what the store has in flight.
 
     Args:

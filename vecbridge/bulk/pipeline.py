@@ -2,11 +2,12 @@
 
 ::
 
-    find ────────> read ────────> embed ────────> check ────────> store
-    one thread     a pool         one thread      the caller      the run's workers
+    find ──────> read ──────> gather ──────> embed ──────> check ──────> store
+    a thread     a pool       a thread       a thread      the caller    the run's workers
 
 Each arrow is a queue that holds a few items, so that memory is bounded and the slowest stage sets the speed.
-The order of the source is kept. An error of any stage comes out at the end, in the caller's thread.
+Gathering puts what was read in the order of the source, and into batches, so that the embedder's thread does
+nothing else. An error of any stage comes out at the end, in the caller's thread.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -23,17 +23,18 @@ import pyarrow as pa
 from vecbridge.bulk.channel import Channel, ClosedChannelError
 from vecbridge.bulk.groups import Entry, Group, SettledGroup, grouped
 from vecbridge.bulk.handover import (
+    Aside,
     Bad,
+    Done,
     Embedded,
     End,
     Failed,
     Found,
+    Gathered,
     Intake,
     LeftOut,
-    Outcome,
     Recalled,
     Sizes,
-    Work,
 )
 from vecbridge.bulk.idcheck import IdCheck
 from vecbridge.bulk.itemjournal import ItemLedger
@@ -48,9 +49,11 @@ from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.images import Item
 from vecbridge.sources.items import identify
 from vecbridge.sources.reading import SourceItem
+from vecbridge.sources.texts import TextItem
 
 STAGES: Final = ("find", "read", "embed", "check", "store")
 LOOKED_UP: Final = 4  # groups whose ids are looked up together
+GATHERED: Final = 1  # batches that wait for the embedder
 EMBEDDED: Final = 2  # batches that wait for the check
 IDLE_SECONDS: Final = 0.2  # without a new batch, after which the run settles what was delivered meanwhile
 LEAVE_SECONDS: Final = 1.0  # that a source which waits for something gets to end
@@ -83,8 +86,9 @@ class Pipeline(Closing):
     ) -> None:
         self._source, self._check, self._embedder, self._spec = source, check, embedder, spec
         self._reader, self._ledger, self._stages, self._sizes = reader, ledger, stages, sizes
-        self._found: Channel[Work] = Channel(sizes.read_ahead)
-        self._embedded: Channel[Outcome] = Channel(EMBEDDED)
+        self._found: Channel[Found | LeftOut | End | DeadLetter | Failed | None] = Channel(sizes.read_ahead)
+        self._gathered: Channel[Gathered | Aside] = Channel(GATHERED)
+        self._embedded: Channel[Embedded | Aside] = Channel(EMBEDDED)
         self._pool = ThreadPoolExecutor(sizes.readers, thread_name_prefix="vecbridge-read")
         self._threads: list[threading.Thread] = []
         self._bytes = 0
@@ -97,6 +101,7 @@ class Pipeline(Closing):
         """
         known = dict(self._ledger.known)
         self._start(lambda: self._find(known, self._ledger.path), self._found, "find")
+        self._start(self._gather, self._gathered, "gather")
         self._start(self._embed, self._embedded, "embed")
         counted = 0
         while True:
@@ -128,6 +133,7 @@ class Pipeline(Closing):
     def close(self) -> None:
         """Ends the stages: a batch that is being embedded is finished and dropped."""
         self._found.close()
+        self._gathered.close()
         self._embedded.close()
         self._pool.shutdown(cancel_futures=True)
         for thread in self._threads:
@@ -171,6 +177,8 @@ class Pipeline(Closing):
         if entry.position in left_out:
             return LeftOut(group, entry.position, what)
         work = self._read if group.settled is None else self._identify
+        if isinstance(what, TextItem):  # it was read already
+            return Found(group, entry.position, what, Done(work(what)))
         try:
             return Found(group, entry.position, what, self._pool.submit(work, what))
         except RuntimeError:  # the pool is closed
@@ -214,9 +222,9 @@ class Pipeline(Closing):
             except InvalidRecordError:
                 return None
 
-    # ------------------------------------------------------------------------------------------- embed
+    # ------------------------------------------------------------------------------------------ gather
 
-    def _embed(self) -> None:
+    def _gather(self) -> None:
         """Takes the items in order, and passes batches on; a batch is of one group."""
         positions: list[int] = []
         rows: list[Ready] = []
@@ -226,7 +234,7 @@ class Pipeline(Closing):
                 case Failed(error):
                     raise error
                 case DeadLetter():
-                    self._embedded.put(work)
+                    self._gathered.put(work)
                 case LeftOut(group, _, item):
                     group.digest.add(item, None)
                 case Found(group) if group.settled is not None:
@@ -237,11 +245,11 @@ class Pipeline(Closing):
                         positions.append(work.position)
                         rows.append(ready)
                     if len(rows) == self._sizes.batch_rows:
-                        self._pass_on(work.group, positions, rows)
+                        self._gathered.put(Gathered(work.group, positions, rows))
                         positions, rows = [], []
                 case End(group):
                     if rows:
-                        self._pass_on(group, positions, rows)
+                        self._gathered.put(Gathered(group, positions, rows))
                         positions, rows = [], []
                     self._end(group, ids)
                     ids = []
@@ -260,22 +268,33 @@ class Pipeline(Closing):
         found.group.digest.add(found.item, outcome.source)
         self._bytes += outcome.source.size if outcome.source is not None else 0
         if isinstance(outcome.result, DeadLetter):
-            self._embedded.put(Bad(found.group, found.position, outcome.result))
+            self._gathered.put(Bad(found.group, found.position, outcome.result))
             return None
         return outcome.result
 
-    def _pass_on(self, group: Group, positions: list[int], rows: list[Ready]) -> None:
-        with self._stages.work("embed"):
-            vectors = embed(rows, self._embedder)
-        slim = [replace(row, content=None) for row in rows]  # the pixels are not needed any more
-        self._embedded.put(Embedded(group, positions, slim, vectors))
-
     def _end(self, group: Group, ids: list[str]) -> None:
         if group.settled is None:
-            self._embedded.put(End(group))
+            self._gathered.put(End(group))
         else:
             group.require_same(self._ledger.path)
-            self._embedded.put(Recalled(group.settled, list(dict.fromkeys(ids))))
+            self._gathered.put(Recalled(group.settled, list(dict.fromkeys(ids))))
+
+    # ------------------------------------------------------------------------------------------- embed
+
+    def _embed(self) -> None:
+        """Embeds batches, and passes everything else on in its place."""
+        while (work := self._gathered.get()) is not None:
+            match work:
+                case Failed(error):
+                    raise error
+                case Gathered(group, positions, rows):
+                    with self._stages.work("embed"):
+                        vectors = embed(rows, self._embedder)
+                    # the pixels are not needed any more
+                    slim = [Ready(row.id, row.origin, None, row.columns) for row in rows]
+                    self._embedded.put(Embedded(group, positions, slim, vectors))
+                case _:
+                    self._embedded.put(work)
 
     # ------------------------------------------------------------------------------------------- check
 

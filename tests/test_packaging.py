@@ -28,6 +28,7 @@ DISTRIBUTIONS = {
     "faiss": "faiss-cpu",
     "google": "protobuf",
     "grpc": "grpcio",
+    "opentelemetry": "opentelemetry-api",
     "weaviate": "weaviate-client",
 }
 # Distributions that are installed for what they do, not to be imported by name.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+from rich.console import Console
 
 import vecbridge as vb
 from support import data
@@ -95,4 +96,7 @@ def beside(
     rates = {name: Samples(tuple(bench.rows / each for each in some)) for name, some in times.items()}
     bench.details[f"rows_per_s: {what}"] = {name: round(bench.rows / taken) for name, taken in tried.items()}
     best = max(fastest, key=lambda name: rates[name].median)
+    Console(stderr=True).print(
+        f"  {what}: {rates['vecbridge'].median:,.0f} and {rates[best].median:,.0f} rows/s"
+    )
     return paired("throughput", what, "rows/s", rates["vecbridge"], rates[best], best, LEAST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import cycle
 
 import pyarrow as pa
 
@@ -19,16 +20,16 @@ from vecbridge.bulk import Progress
 REQUESTS = 2_000
 ROWS, DIM = 10, 16  # of a request: the latency counts, not the emulator's reading
 SHARE = 0.01
-SLOWER = 9 * pinecone.LATENCY  # more, so that a request takes ten times as long
+USUAL = 0.2  # seconds of a request, so that neither side's processor is the limit
+PHASES = ((15.0, USUAL), (20.0, 10 * USUAL), (20.0, USUAL))  # how long, and seconds of a request
 FAULT = {"status": 503, "operations": ["upsert"], "share": SHARE}
-SLOW = {"delay": SLOWER, "operations": ["upsert"]}
 
 
 def faults(bench: BulkBench) -> list[Line]:
     """On an emulator with 20 ms of latency, over REST."""
     batches = _batches(REQUESTS)
     with pinecone.emulated() as server:
-        return [_failing(bench, server, batches), *_slow(bench, server, batches)]
+        return [_failing(bench, server, batches), *_slow(bench, server, batches[:1_000])]
 
 
 def _batches(count: int) -> list[pa.RecordBatch]:
@@ -66,11 +67,11 @@ def _failing(bench: BulkBench, server: Served, batches: Sequence[pa.RecordBatch]
 
 
 def _slow(bench: BulkBench, server: Served, batches: Sequence[pa.RecordBatch]) -> list[Line]:
-    """In the middle third each request takes ten times as long; the rate before, meanwhile and afterwards."""
-    rates = [_rates_of_thirds(server, batches) for _ in range(bench.rounds)]
+    """For a time each request takes ten times as long; the rate before, meanwhile and afterwards."""
+    rates = [_rates_of_phases(server, batches) for _ in range(bench.rounds)]
     before, during, after = (Samples(tuple(each)) for each in zip(*rates, strict=True))
     bench.details["requests_per_s: before, while slow, afterwards"] = rates
-    what = f"requests of {10 * pinecone.LATENCY:g} s instead of {pinecone.LATENCY:g} s for a while"
+    what = f"requests of {10 * USUAL:g} s instead of {USUAL:g} s for {PHASES[1][0]:g} s"
     target = Target("ratio", ">=", 0.9)
     return [
         paired("faults", f"{what}: afterwards", "requests/s", after, before, "before", target),
@@ -78,36 +79,36 @@ def _slow(bench: BulkBench, server: Served, batches: Sequence[pa.RecordBatch]) -
     ]
 
 
-def _rates_of_thirds(server: Served, batches: Sequence[pa.RecordBatch]) -> tuple[float, float, float]:
-    third = len(batches) // 3
+def _rates_of_phases(server: Served, batches: Sequence[pa.RecordBatch]) -> list[float]:
+    """Requests a second in the second half of each phase; the first half is left to finding their number."""
     settled: list[tuple[float, int]] = []
+    begun = [0.0]
 
     def source() -> Iterator[pa.RecordBatch]:
-        for number, batch in enumerate(batches):
-            if number == third:
-                server.order(SLOW)
-            if number == 2 * third:
-                server.heal()
-            yield batch
+        """The same records again and again, for as long as the phases take."""
+        again = cycle(batches)
+        for seconds, delay in PHASES:
+            server.heal()
+            server.order({"delay": delay - pinecone.LATENCY, "operations": ["upsert"]})
+            begun.append(time.perf_counter())
+            while time.perf_counter() < begun[-1] + seconds:
+                yield next(again)
 
     def note(progress: Progress) -> None:
-        settled.append((time.perf_counter(), progress.written // ROWS))
+        settled.append((time.perf_counter(), progress.done // ROWS))
 
     with server.collection("rest", DIM) as collection:
-        collection.upsert(batches[0])
         vb.write(collection, source(), progress=note)
+        server.heal()
         collection.flush()
         require(collection.count(), len(batches) * ROWS, "stored")
-    # the first half of each third is left to finding the number of requests in flight
-    return (
-        _rate(settled, third // 2, third - 50),
-        _rate(settled, third + third // 2, 2 * third - 50),
-        _rate(settled, 2 * third + third // 2, len(batches)),
-    )
+    return [
+        _rate(settled, start + seconds / 2, start + seconds)
+        for start, (seconds, _) in zip(begun[1:], PHASES, strict=True)
+    ]
 
 
-def _rate(settled: Sequence[tuple[float, int]], first: int, last: int) -> float:
-    """Requests a second between two numbers of requests settled."""
-    begun = next(at for at, count in settled if count >= first)
-    ended = next(at for at, count in settled if count >= last)
-    return (last - first) / (ended - begun)
+def _rate(settled: Sequence[tuple[float, int]], first: float, last: float) -> float:
+    """Requests a second that were settled between two moments."""
+    some = [(at, count) for at, count in settled if first <= at <= last]
+    return (some[-1][1] - some[0][1]) / (some[-1][0] - some[0][0])

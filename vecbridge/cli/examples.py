@@ -12,6 +12,10 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             "A folder of pictures, with everything below it",
             "vecbridge index ~/Pictures -s faiss:./vectors#photos",
         ),
+        (
+            "Again, after pictures have come, changed and gone",
+            "vecbridge index ~/Pictures -s faiss:./vectors#photos --sync",
+        ),
         ("Some files only", "vecbridge index '~/Pictures/2024-*.jpg' -s faiss:./vectors#photos"),
         (
             "A long run that can be continued",

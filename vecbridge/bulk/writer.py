@@ -121,10 +121,9 @@ def write(
             file = stack.enter_context(DeadLetterFile(file))
         policy = Policy(on_conflict, grow, max_failures, max_rate)
         run = Run(target, open_journal, DeadLetters(file, source), policy, progress)
-        most = target.capabilities.requests_at_most
         name, backend, begun = target.spec.name, target.capabilities.backend, time.monotonic()
         observe = stack.enter_context(bulk_write(name, backend))
-        report = run.write(batches, most if workers is None else min(workers, most))
+        report = run.write(batches, workers)
         observe(report)
         _log_end(name, backend, report, time.monotonic() - begun)
         return report

@@ -17,10 +17,10 @@ from vecbridge.bulk.itemjournal import ItemJournal, ItemLedger
 from vecbridge.bulk.journal import Header
 from vecbridge.bulk.pipeline import STAGES, Pipeline
 from vecbridge.bulk.progress import Progress
-from vecbridge.bulk.run import Policy, Run
+from vecbridge.bulk.run import Policy, Run, requests_at_once
 from vecbridge.bulk.stages import StageTimes
 from vecbridge.bulk.targets import Target, as_target
-from vecbridge.bulk.writer import StrPath, observed, upserts_at_once
+from vecbridge.bulk.writer import StrPath, observed
 from vecbridge.embed.base import Embedder
 from vecbridge.embed.items import ItemReader, require_fit
 from vecbridge.embed.pipeline import reader_threads
@@ -128,7 +128,7 @@ def ingest(
     )
     options: dict[str, Any] = {"dead_letters": dead_letters is not None, "group_items": GROUP_ITEMS}
     options |= {"embedder": str(embedder.identity), "max_pixels": max_pixels}
-    at_once = upserts_at_once(target, workers)
+    at_once = requests_at_once(target.capabilities, workers)
     stages = StageTimes(dict.fromkeys(STAGES, 1) | {"read": threads, "store": at_once})
     with ExitStack() as stack:
         file = dead_letters
@@ -151,7 +151,7 @@ def ingest(
         # what is settled must be known before anything is read
         resumes = journal is not None and target.collection is not None and os.path.exists(journal)  # noqa: PTH110
         return observed(
-            target, lambda: run.write(lambda take: pipeline.batches(run), at_once, open_first=resumes)
+            target, lambda: run.write(lambda take: pipeline.batches(run), workers, open_first=resumes)
         )
 
 

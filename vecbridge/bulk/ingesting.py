@@ -28,7 +28,7 @@ from vecbridge.errors import ConfigError
 from vecbridge.front.arguments import require_count
 from vecbridge.query import WriteReport
 from vecbridge.schema import CollectionSpec, SourceIds
-from vecbridge.sources.deadletters import DeadLetter
+from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
 from vecbridge.sources.images import ImageSource, Item
 from vecbridge.store import Collection
 
@@ -53,6 +53,7 @@ def ingest(
     dead_letters: StrPath | DeadLetterFile | None = None,
     max_failures: int | None = None,
     progress: Callable[[Progress], None] | None = None,
+    on_dead_letter: OnDeadLetter | None = None,
     name: str | None = None,
 ) -> WriteReport:
     """Embeds pictures and texts and writes them, a stream of any length in bounded memory.
@@ -81,6 +82,8 @@ def ingest(
         dead_letters: A file to which the items that cannot be read or stored are appended, with the reason.
         max_failures: More failures than this end the run.
         progress: Called in the caller's thread as rows are settled.
+        on_dead_letter: Called in the caller's thread with each item that cannot be read, decoded or
+            embedded, and that no earlier run has settled; those that the store refuses are not among them.
         name: What the journal calls the source; None takes the paths.
 
     Returns:
@@ -139,8 +142,9 @@ def ingest(
         opener = None if journal is None else partial(open_journal, journal)
         ledger = ItemLedger(opener, letters, is_new=target.collection is None)
         run = Run(target, ledger.open, letters, Policy("replace", False, max_failures), progress, stages)
+        sizes = Sizes(batch_rows, threads)
         pipeline = stack.enter_context(
-            Pipeline(items, check, embedder, spec, reader, ledger, stages, Sizes(batch_rows, threads))
+            Pipeline(items, check, embedder, spec, reader, ledger, stages, sizes, on_dead_letter)
         )
         # what is settled must be known before anything is read
         resumes = journal is not None and target.collection is not None and os.path.exists(journal)  # noqa: PTH110

@@ -102,7 +102,8 @@ class VecbridgeDatasink(Datasink):  # type: ignore[misc]  # Ray counts as untype
             )
         if max_failures is not None and max_failures < 0:
             raise ConfigError(f"max_failures={max_failures}: a whole number from 0, or None")
-        self._spec, self._if_exists = spec, require_if_exists(if_exists)
+        require_if_exists(if_exists)
+        self._spec, self._if_exists = spec, if_exists
         self._namespace_column, self._on_conflict = namespace_column, on_conflict
         self._dead_letters = None if dead_letters is None else str(Path(dead_letters).absolute())
         self._max_failures = max_failures

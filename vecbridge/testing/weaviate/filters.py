@@ -180,10 +180,10 @@ def _null(about: Mapping[str, Any], kind: str, message: Any, described: Mapping[
     if not any(about[each] for each in ("indexFilterable", "indexRangeFilters", "indexSearchable")):
         raise Unsearchable(f"{_DEEPER}bucket for prop {name}_nullState not found - is it indexed?")
     wanted = message.value_boolean
-    if name.startswith("_"):  # taken for a property of the server's own, whose nulls are not indexed
-        return lambda row: False
     if wanted:
         return lambda row: name in row.nulls
+    if name.startswith("_"):  # taken for a property of the server's own: its index knows no row with a value
+        return lambda row: False
     return lambda row: not is_null(row.properties.get(name))
 
 

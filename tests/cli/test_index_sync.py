@@ -252,6 +252,25 @@ class TestLeftAlone:
         assert "1.png" in rows()
         assert counts(synced(run)) == (1, 0, 12, 0, 1)
 
+    def test_an_interrupted_run_is_completed_by_the_same_command(
+        self, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced(run)
+        (folder / "1.png").unlink()
+        put(folder / "new.png", 20)
+
+        def interrupt(*arguments: object, **options: object) -> Any:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Collection, "upsert", interrupt)
+            done = run("index", "photos", "--store", URL, "--sync")
+        assert done.code == 130
+        assert "the same command completes it" in done.err
+        assert "--journal" not in done.err
+        assert "1.png" in rows()
+        assert counts(synced(run)) == (1, 0, 12, 0, 1)
+
     def test_a_file_that_is_there_again(
         self, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

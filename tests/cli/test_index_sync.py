@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vecbridge as vb
 from tests.cli.conftest import GALLERY, Ran, Run
@@ -251,6 +252,25 @@ class TestLeftAlone:
         assert "1.png" in rows()
         assert counts(synced(run)) == (1, 0, 12, 0, 1)
 
+    def test_an_interrupted_run_is_completed_by_the_same_command(
+        self, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced(run)
+        (folder / "1.png").unlink()
+        put(folder / "new.png", 20)
+
+        def interrupt(*arguments: object, **options: object) -> Any:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Collection, "upsert", interrupt)
+            done = run("index", "photos", "--store", URL, "--sync")
+        assert done.code == 130
+        assert "the same command completes it" in done.err
+        assert "--journal" not in done.err
+        assert "1.png" in rows()
+        assert counts(synced(run)) == (1, 0, 12, 0, 1)
+
     def test_a_file_that_is_there_again(
         self, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -347,3 +367,42 @@ def test_checksum_reads_every_file(run: Run, folder: Path) -> None:
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert counts(synced(run)) == (0, 0, 13, 0, 0)
     assert counts(synced(run, "photos", "--dry-run", "--checksum")) == (0, 1, 12, 0, 0)
+
+
+@pytest.mark.parametrize("count", [500, pytest.param(5_000, marks=pytest.mark.long)])
+def test_of_many_pictures_those_that_changed_are_embedded(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    given: list[int] = []
+
+    def embed(model: OnnxEmbedder, pictures: Sequence[Any]) -> Any:
+        given.append(len(pictures))
+        vectors = np.stack([np.asarray(each, np.float32).ravel()[: model.dim] for each in pictures])
+        vectors += np.arange(1, model.dim + 1, dtype=np.float32)  # no zero vector
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    monkeypatch.setattr(OnnxEmbedder, "embed_prepared", embed)
+    files = [tmp_path / "photos" / f"{number % 20:02}" / f"{number:05}.png" for number in range(count)]
+    for number, path in enumerate(files):
+        tiny(path, number)
+    assert counts(synced(run)) == (count, 0, 0, 0, 0)
+    step, before = count // 10, rows(*RESERVED)
+    given.clear()
+    for number in range(10):
+        tiny(files[number * step], count + number, 1_700_000_001)
+        tiny(tmp_path / "photos" / "new" / f"{number}.png", 2 * count + number)
+        files[number * step + 7].unlink()
+    assert counts(synced(run)) == (10, 10, count - 20, 0, 10)
+    assert sum(given) == 20
+    after = rows(*RESERVED)
+    assert len(after) == count
+    assert sum(row != after.get(id) for id, row in before.items()) == 20
+    assert counts(synced(run)) == (0, 0, count, 0, 0)
+
+
+def tiny(path: Path, number: int, seconds: int = 1_700_000_000) -> None:
+    """A picture of one colour that no other has."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colour = (number % 256, number // 256 % 256, number // 65_536)
+    Image.new("RGB", (8, 8), colour).save(path)
+    os.utime(path, (seconds, seconds))

@@ -195,6 +195,7 @@ def index(
                     max_rate=max_rate,
                     total=total,
                     quiet=quiet,
+                    repeatable=sync,
                 )
                 done = None
                 if plan is not None:

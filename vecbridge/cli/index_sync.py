@@ -161,7 +161,9 @@ def without_model(
             done = finish(collection, plan, source, dead_letters)
             status = collection.status()
         failed = done.failed
-        about |= {"written": 0, "failed": failed, "rows": status.rows, "index": status.index}
+        about |= {"read": failed, "written": 0, "failed": failed, "duplicates": 0, "retried": 0}
+        about |= {"dead_letters": str(dead_letters) if failed else None}
+        about |= {"rows": status.rows, "index": status.index}
     if as_json:
         output.document(about | document(plan, done))
     else:

@@ -125,6 +125,7 @@ def write_all(
     max_rate: float | None = None,
     total: int | None = None,
     quiet: bool = False,
+    repeatable: bool = False,
 ) -> IngestResult:
     """Writes a source and waits until it can be searched.
 
@@ -140,6 +141,7 @@ def write_all(
         max_rate: Maximal number of records sent a second.
         total: Number of records in the source; None if unknown.
         quiet: Show no progress.
+        repeatable: Whether the same command completes an interrupted run without a journal.
 
     Raises:
         VecbridgeError: More than ``max_failures`` records failed; or what the store and the files raise.
@@ -172,7 +174,7 @@ def write_all(
             raise
         raise VecbridgeError(_too_many(exc.report, max_failures, dead_letters)) from exc
     except KeyboardInterrupt:
-        _report_stop(goal, journal, last)
+        _report_stop(goal, journal, last, repeatable=repeatable)
         raise
     rows, index = _state(goal, quiet=quiet)
     return IngestResult(
@@ -201,10 +203,14 @@ def _speed(state: Progress) -> dict[str, Any]:
     }
 
 
-def _report_stop(goal: Target, journal: Path | None, last: Progress) -> None:
+def _report_stop(goal: Target, journal: Path | None, last: Progress, *, repeatable: bool) -> None:
     """Says what Ctrl-C has left, and which command goes on."""
     if goal.collection is None:
         output.note("Stopped: nothing was written.")
+    elif repeatable:
+        output.note("Stopped: the same command completes it.")
+        if command := output.command():
+            output.note(f"Continue: {command}")
     elif journal is None:
         written = output.number(last.written, "record")
         output.note(f"Stopped: what was written is kept ({written}). --journal FILE would let it continue.")

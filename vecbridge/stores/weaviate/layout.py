@@ -12,7 +12,8 @@ vector for each vector field; a property for each scalar, of its name with a sma
     texts     so each element; the empty list is ["!"], because Weaviate takes [] for null
     integers  each element of a list<int64> as its digits, likewise
     floats    each element of a list<float64> as Python writes it, which is exact, likewise
-    json      the text as it is, not indexed; the BOOLEAN ``_vb_has_NAME`` says whether there is one
+    json      the text as it is, not indexed; the BOOLEAN ``_vb_has_NAME`` says whether there is one, as for
+              the reserved fields, whose nulls Weaviate does not index because of their names' ``_``
 
 What other programs write is INT (``int``), INT[] (``ints``), NUMBER[] (``numbers``), DATE (``date``), TEXT
 (``raw``) and TEXT[] (``raws``). ``schema`` says how fields that are added later are stored.
@@ -32,7 +33,7 @@ import pyarrow as pa
 from vecbridge.capabilities import Gap
 from vecbridge.errors import UnsupportedError
 from vecbridge.query import Ids
-from vecbridge.schema import CollectionSpec, FieldType
+from vecbridge.schema import CollectionSpec, Field, FieldType
 
 Codec = Literal[
     "bool", "number", "ordered", "text", "texts", "integers", "floats", "json",
@@ -141,11 +142,21 @@ def of_spec(spec: CollectionSpec) -> Layout:
         {
             field.name: Column(
                 field.name, property_name(field.name), field.type, _CODECS[field.type], field.type != "json",
-                presence=f"_vb_has_{property_name(field.name)}" if field.type == "json" else "",
+                presence=_presence(field),
             )
             for field in spec.fields
         },
     )  # fmt: skip
+
+
+def _presence(field: Field) -> str:
+    """The property that says whether there is a value.
+
+    Weaviate keeps no index of nulls for JSON texts, which are not indexed, nor for names that begin with an
+    underscore, which it takes for its own.
+    """
+    key = property_name(field.name)
+    return f"_vb_has_{key}" if field.type == "json" or key.startswith("_") else ""
 
 
 def gaps(spec: CollectionSpec) -> Iterator[Gap]:

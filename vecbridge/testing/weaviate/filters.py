@@ -182,6 +182,8 @@ def _null(about: Mapping[str, Any], kind: str, message: Any, described: Mapping[
     wanted = message.value_boolean
     if wanted:
         return lambda row: name in row.nulls
+    if name.startswith("_"):  # taken for a property of the server's own: its index knows no row with a value
+        return lambda row: False
     return lambda row: not is_null(row.properties.get(name))
 
 

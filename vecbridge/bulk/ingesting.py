@@ -28,7 +28,7 @@ from vecbridge.errors import ConfigError
 from vecbridge.front.arguments import require_count
 from vecbridge.query import WriteReport
 from vecbridge.schema import CollectionSpec, SourceIds
-from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
+from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.images import ImageSource, Item
 from vecbridge.store import Collection
 
@@ -54,7 +54,6 @@ def ingest(
     max_failures: int | None = None,
     max_rate: float | None = None,
     progress: Callable[[Progress], None] | None = None,
-    on_dead_letter: OnDeadLetter | None = None,
     name: str | None = None,
 ) -> WriteReport:
     """Embeds pictures and texts and writes them, a stream of any length in bounded memory.
@@ -85,8 +84,6 @@ def ingest(
         max_failures: More failures than this end the run.
         max_rate: Rows a second that are sent, at most.
         progress: Called in the caller's thread as rows are settled.
-        on_dead_letter: Called in the caller's thread with each item that cannot be read, decoded or
-            embedded, and that no earlier run has settled; those that the store refuses are not among them.
         name: What the journal calls the source; None takes the paths.
 
     Returns:
@@ -148,9 +145,8 @@ def ingest(
         run = Run(
             target, ledger.open, letters, Policy("replace", False, max_failures, max_rate), progress, stages
         )
-        sizes = Sizes(batch_rows, threads)
         pipeline = stack.enter_context(
-            Pipeline(items, check, embedder, spec, reader, ledger, stages, sizes, on_dead_letter)
+            Pipeline(items, check, embedder, spec, reader, ledger, stages, Sizes(batch_rows, threads))
         )
         # what is settled must be known before anything is read
         resumes = journal is not None and target.collection is not None and os.path.exists(journal)  # noqa: PTH110

@@ -20,7 +20,9 @@ CAPABILITIES: Final = Capabilities(
     max_top_k=WINDOW,
     knobs={"hnsw": frozenset({"stored_ef"})},
     exact_scores=False,
-    parallel_requests=3,  # the server builds its graph on every core
+    # The server builds its graph on every core: on two cores the client's own batches are fastest with two to
+    # four requests in flight (benchmarks/weaviate_store.py); a server of more cores takes more.
+    parallel_requests=3,
     max_parallel_requests=8,
     # its float32 sums of squares overflow beyond, and are rounded to nothing below, in 65,535 dimensions
     vector_lengths=(1e-18, 1.8e19),

@@ -49,6 +49,7 @@ class Faulty:
         self.inner = vb.connect("memory://").create(SPEC)
         self.spec = SPEC
         self.namespace = ""
+        self.identity = "the same"  # whichever process or test holds it
         self.capabilities = replace(self.inner.capabilities, **capabilities)
         self.sent: list[list[Any]] = []
         self._before = before

@@ -21,7 +21,7 @@ class OpenJournal(Journal):
     busy = JournalError
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(path, Header("source", {}, {}, {}))
+        super().__init__(path, Header("source", {}, {}, {}, ""))
 
     def add(self, number: int) -> None:
         self.settle(Settled(number, 1, "", 1, 0, 0, 0))

@@ -277,6 +277,22 @@ def test_rows_of_a_dropped_collection_are_not_taken_for_written(tmp_path: Path) 
         vb.write(Faulty(), sources(7), journal=tmp_path / "run.journal")
 
 
+def test_rows_of_a_collection_that_was_made_anew_are_not_taken_for_written(tmp_path: Path) -> None:
+    """Though it is not empty: somebody has written other rows to it."""
+    path = tmp_path / "run.journal"
+    with vb.connect("memory://") as store:
+        vb.write(store.create(SPEC), sources(2), journal=path)
+        store.drop("photos")
+        photos = store.create(SPEC)
+        photos.upsert(rows(100, 5))
+        with pytest.raises(vb.JournalError, match="'photos' was dropped and made anew"):
+            vb.write(photos, sources(2), journal=path)
+        whole = path.read_bytes()
+        end = whole.index(b',"identity"')
+        path.write_bytes(whole[:end] + whole[whole.index(b"\n") - 1 :])  # of an earlier version
+        assert vb.write(photos, sources(2), journal=path).recalled == 20
+
+
 def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
     path = tmp_path / "run.journal"
     with (

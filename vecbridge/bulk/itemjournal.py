@@ -3,7 +3,8 @@
 One JSON line says which run this is, one follows for each group that is settled, and one when the source has
 ended::
 
-    {"vecbridge_journal": 2, "source": …, "target": …, "spec": …, "options": …}
+    {"vecbridge_journal": 2, "source": …, "target": …, "spec": …, "options": …,
+     "identity": …}
     {"first": 0, "items": 256, "digest": "9f86…", "written": 255, "duplicates": 0, "retried": 0, "bad": [17],
      "left_out": []}
     {"finished": true}

@@ -3,7 +3,7 @@
 One JSON line says which run this is, one follows for each batch of the source that is settled, in the order
 in which they were settled, and one when the source has ended:
 
-    {"vecbridge_journal": 1, "source": …, "target": …, "spec": …, "options": …}
+    {"vecbridge_journal": 1, "source": …, "target": …, "spec": …, "options": …, "identity": …}
     {"batch": 0, "rows": 1000, "digest": "9f86…", "written": 998, "failed": 1, "retried": 0, "duplicates": 1}
     {"finished": true}
 
@@ -97,12 +97,14 @@ class Header:
         target: Backend, URL of the store without login and options, collection and namespace.
         spec: The collection's spec.
         options: Options that change what the run leaves behind.
+        identity: Of the collection: another one after it was dropped and made anew.
     """
 
     source: str
     target: Mapping[str, str | None]
     spec: Mapping[str, Any]
     options: Mapping[str, Any]
+    identity: str
 
     @classmethod
     def of(cls, collection: Collection, source: str, options: Mapping[str, Any]) -> Header:
@@ -114,7 +116,7 @@ class Header:
             "collection": collection.spec.name,
             "namespace": collection.namespace,
         }
-        return cls(source, target, collection.spec.to_dict(), options)
+        return cls(source, target, collection.spec.to_dict(), options, collection.identity)
 
 
 class Journal(JournalFile):

@@ -119,10 +119,16 @@ class JournalFile(Closing, ABC):
             raise JournalError(f"{self.path}: {_other_format(theirs[FORMAT], ours[FORMAT])}")
         if isinstance(theirs.get("spec"), dict):
             theirs["spec"], ours["spec"] = _comparable(theirs["spec"], ours["spec"])
-        different = [key for key in ours if theirs.get(key) != ours[key]]
+        identity = theirs.setdefault("identity", ours["identity"])  # journals did not have it once
+        different = [key for key in ours if key != "identity" and theirs.get(key) != ours[key]]
         if different:
             shown = "; ".join(f"{key} {theirs.get(key)!r}, not {ours[key]!r}" for key in different)
             raise JournalError(f"{self.path} belongs to another run: it has {shown}")
+        if identity != ours["identity"]:
+            name = ours["target"]["collection"]
+            raise JournalError(
+                f"{self.path}: the collection {name!r} was dropped and made anew: write with a new journal"
+            )
 
     def _values(self, line: bytes, number: int) -> dict[str, Any]:
         try:

@@ -31,7 +31,9 @@ def cluster() -> Iterator[None]:
             num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
             object_store_memory=512 << 20,
         )  # fmt: skip
-        ray.data.DataContext.get_current().enable_progress_bars = False
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.use_datasource_v2 = False  # it would read all the small files of a test in one block
         yield
         ray.shutdown()
 

@@ -114,7 +114,7 @@ class VecbridgeDatasink(Datasink):  # type: ignore[misc]  # Ray counts as untype
         self._address = Address(parsed.without_collection(), options)
         self._on_report: Callable[[str], None] | None = on_report
         self._run = uuid.uuid4().hex
-        self._begun = time.monotonic()
+        self._begun: float | None = None
         self.report: WriteReport | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -149,9 +149,11 @@ class VecbridgeDatasink(Datasink):  # type: ignore[misc]  # Ray counts as untype
         Raises:
             PartialWriteError: More than ``max_failures`` rows failed.
         """
-        self.report = total(write_result.write_returns)
+        if self._begun is None:  # Ray begins no write of no rows, as after a complete checkpoint
+            self.on_write_start()
+        seconds = time.monotonic() - (self._begun or time.monotonic())
+        self.report, self._begun = total(write_result.write_returns), None
         target = f"{self._address.text}#{self._name}"
-        seconds = time.monotonic() - self._begun
         if self._on_report is not None:
             tasks = len(write_result.write_returns)
             self._on_report(sentence(self.report, target, tasks, seconds, self._dead_letters))

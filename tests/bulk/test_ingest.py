@@ -176,10 +176,14 @@ def test_what_cannot_be_read_decoded_embedded_or_stored_is_a_dead_letter_each(fo
 
     letters = folder.parent / "bad.jsonl"
     photos = Photos(before=refuse)
-    report = vb.ingest(folder, NotANumber(), photos, dead_letters=letters, batch_rows=8)
+    told: list[DeadLetter] = []
+    report = vb.ingest(
+        folder, NotANumber(), photos, dead_letters=letters, batch_rows=8, on_dead_letter=told.append
+    )
     bad = {json.loads(line)["id"] for line in letters.read_text().splitlines()}
     assert bad == {"a.jpg", "b.jpg", "c.heic", "notes.txt#2", "00005.png", "00011.png"}
     assert (report.written, report.failed) == (39, 6)
+    assert {letter.id for letter in told} == bad - {"00011.png"}  # which the store has refused
     good = expected(range(40)).keys() - {"00005.png", "00011.png"} | {"notes.txt#1"}
     assert stored(photos).keys() == good
 

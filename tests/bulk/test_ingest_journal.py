@@ -12,8 +12,9 @@ import pytest
 
 import vecbridge as vb
 from tests.bulk.ingesting import Colours, Photos, expected, own_threads, paint, spec, stored
-from vecbridge.bulk import NewCollection, groups
-from vecbridge.bulk.groups import grouped
+from vecbridge.bulk import NewCollection, batches, groups
+from vecbridge.bulk.groups import SettledGroup, grouped
+from vecbridge.bulk.itemjournal import ItemJournal
 from vecbridge.errors import BackendError
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.images import ImageSource, PictureItem
@@ -211,6 +212,27 @@ def test_dead_letters_of_settled_groups_are_counted_and_not_written_again(
     assert (report.written, report.failed) == (41, 4)
     names = [json.loads(line)["id"] for line in letters.read_text().splitlines()]
     assert sorted(names) == ["00000.heic", "00001.png", "00009.png", "00040.png"]
+
+
+def test_dead_letters_are_on_the_disk_before_the_journal_counts_them(
+    folder: Path, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "LETTERS_SECONDS", 1e9)  # those after the first wait for others
+    for number in (3, *range(16, 24)):  # a whole group among them
+        (folder / f"{number:05}.png").write_text("no picture")
+    letters = folder.parent / "bad.jsonl"
+    counted: list[int] = []
+    settle = ItemJournal.settle
+
+    def settles(self: ItemJournal, group: SettledGroup) -> None:
+        told = {json.loads(line)["id"] for line in letters.read_text().splitlines()}
+        assert {f"{group.first + position:05}.png" for position in group.bad} <= told
+        counted.append(len(group.bad))
+        settle(self, group)
+
+    monkeypatch.setattr(ItemJournal, "settle", settles)
+    vb.ingest(folder, Colours(), Photos(), journal=journal, dead_letters=letters)
+    assert sum(counted) == 9
 
 
 def test_an_id_that_comes_twice_counts_the_same_in_one_run_and_in_two(journal: Path, folder: Path) -> None:

@@ -97,7 +97,7 @@ def test_where_a_backend_refuses_the_number_of_requests_falls_and_all_rows_are_s
         photos = store.create(SPEC)
         report = vb.write(photos, [numbered(400)])
         assert (report.written, report.failed, photos.count()) == (400, 0, 400)
-        assert report.retried == Crowded.refused
+        assert 0 < report.retried <= Crowded.refused  # an upsert may have had several that were refused
         assert Crowded.most > 4
         assert photos._connection.slots.at_once < 16
 

@@ -65,21 +65,23 @@ def _never() -> Iterator[pa.RecordBatch]:
     yield
 
 
-@pytest.mark.parametrize("at_once", [1, 4])
-def test_an_upsert_is_one_request(at_once: int) -> None:
-    photos = Faulty(request_rows=7, parallel_requests=at_once)
-    vb.write(photos, sources(2, 20), workers=1)
+def test_an_upsert_is_as_many_requests_as_the_store_has_in_flight() -> None:
+    photos = Faulty(request_rows=7)
+    vb.write(photos, sources(2, 20))
     assert [len(sent) for sent in photos.sent] == [7, 7, 6, 7, 7, 6]
+    photos = Faulty(request_rows=3, parallel_requests=4)
+    vb.write(photos, sources(2, 20), workers=1)
+    assert [len(sent) for sent in photos.sent] == [12, 8, 12, 8]
 
 
 @pytest.mark.parametrize("at_once", [1, 4])
-def test_an_upsert_keeps_to_the_bytes_of_a_request(at_once: int) -> None:
+def test_an_upsert_keeps_to_the_bytes_of_the_requests_in_flight(at_once: int) -> None:
     photos = Faulty(request_bytes=200, parallel_requests=at_once)
     vb.write(photos, sources(1, 40), workers=1)
     sizes = [int(records.row_bytes(rows(int(sent[0][1:]), len(sent))).sum()) for sent in photos.sent]
     assert sum(map(len, photos.sent)) == 40
-    assert max(sizes) <= 200
-    assert len(sizes) <= 2 * sum(sizes) // 200 + 1
+    assert max(sizes) <= 200 * at_once
+    assert len(sizes) <= 2 * sum(sizes) // (200 * at_once) + 1
 
 
 def test_an_upsert_has_ten_thousand_rows_at_most() -> None:

@@ -69,8 +69,8 @@ def test_rows_that_are_all_bad_make_no_collection_and_are_listed(run: Run) -> No
     ran = run("load", "r.jsonl", "--store", STORE, "--json")
     assert ran.code == 1
     assert {name: value for name, value in ran.json.items() if name != "speed"} == {
-        "url": STORE, "created": False, "read": 2, "written": 0, "failed": 2, "duplicates": 0, "retried": 0,
-        "recalled": 0, "dead_letters": str(LETTERS), "rows": 0, "index": None,
+        "url": STORE, "created": False, "read": 2, "written": 0, "failed": 2, "refused": 0, "duplicates": 0,
+        "retried": 0, "recalled": 0, "dead_letters": str(LETTERS), "rows": 0, "index": None,
     }  # fmt: skip
     assert collections(run) == []
     assert [letter["source"] for letter in letters()] == ["r.jsonl:1", "r.jsonl:2"]

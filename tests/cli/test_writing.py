@@ -72,6 +72,7 @@ def test_a_clean_folder_is_status_0_and_leaves_no_dead_letter_file(run: Run, pic
         "read": 10,
         "written": 10,
         "failed": 0,
+        "refused": 0,
         "duplicates": 0,
         "retried": 0,
         "recalled": 0,

@@ -27,10 +27,10 @@ from tests.migration.copies import (
     small_pages,
     unfit,
 )
-from vecbridge.bulk import delivery
+from vecbridge.bulk import delivery, pacing
 from vecbridge.bulk.pacing import Pace
 from vecbridge.collection import Collection
-from vecbridge.migration import copyrun, pacing, reading
+from vecbridge.migration import copyrun, reading
 from vecbridge.migration.pacing import Room
 from vecbridge.migration.plans import Loss
 from vecbridge.sources.tables import table_source

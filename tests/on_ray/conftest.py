@@ -13,6 +13,14 @@ from tests.on_ray.helpers import KEY
 from vecbridge.testing.pinecone import Emulator
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings are errors here too, but for those of which Ray is the author and the reader."""
+    for category in ("DeprecationWarning", "FutureWarning"):
+        config.addinivalue_line("filterwarnings", rf"ignore::{category}:ray(\..*)?$")
+    # That a task may be written again is no harm here: upserts are idempotent, as the tests show.
+    config.addinivalue_line("filterwarnings", "ignore:Checkpointing with non-file datasink:UserWarning")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cluster() -> Iterator[None]:
     """Four processors' worth of workers, which inherit this process's environment."""

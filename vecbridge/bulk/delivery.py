@@ -86,6 +86,7 @@ class Delivery:
 
     Attributes:
         part: What is to be written.
+        share: Its size; 1 is the largest part that a run makes.
         written: Rows acknowledged so far.
         skipped: Rows left out so far because their ids are there.
         calls: Upserts so far.
@@ -93,6 +94,7 @@ class Delivery:
     """
 
     part: Part
+    share: float = 1.0
     written: int = 0
     skipped: int = 0
     calls: int = 0

@@ -17,10 +17,10 @@ from vecbridge.bulk.itemjournal import ItemJournal, ItemLedger
 from vecbridge.bulk.journal import Header
 from vecbridge.bulk.pipeline import STAGES, Pipeline
 from vecbridge.bulk.progress import Progress
-from vecbridge.bulk.run import Policy, Run
+from vecbridge.bulk.run import Policy, Run, requests_at_once
 from vecbridge.bulk.stages import StageTimes
 from vecbridge.bulk.targets import Target, as_target
-from vecbridge.bulk.writer import StrPath, observed, upserts_at_once
+from vecbridge.bulk.writer import StrPath, observed
 from vecbridge.embed.base import Embedder
 from vecbridge.embed.items import ItemReader, require_fit
 from vecbridge.embed.pipeline import reader_threads
@@ -28,7 +28,7 @@ from vecbridge.errors import ConfigError
 from vecbridge.front.arguments import require_count
 from vecbridge.query import WriteReport
 from vecbridge.schema import CollectionSpec, SourceIds
-from vecbridge.sources.deadletters import DeadLetter
+from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
 from vecbridge.sources.images import ImageSource, Item
 from vecbridge.store import Collection
 
@@ -54,6 +54,7 @@ def ingest(
     max_failures: int | None = None,
     max_rate: float | None = None,
     progress: Callable[[Progress], None] | None = None,
+    on_dead_letter: OnDeadLetter | None = None,
     name: str | None = None,
 ) -> WriteReport:
     """Embeds pictures and texts and writes them, a stream of any length in bounded memory.
@@ -84,6 +85,8 @@ def ingest(
         max_failures: More failures than this end the run.
         max_rate: Rows a second that are sent, at most.
         progress: Called in the caller's thread as rows are settled.
+        on_dead_letter: Called in the caller's thread with each item that cannot be read, decoded or
+            embedded, and that no earlier run has settled; those that the store refuses are not among them.
         name: What the journal calls the source; None takes the paths.
 
     Returns:
@@ -128,7 +131,7 @@ def ingest(
     )
     options: dict[str, Any] = {"dead_letters": dead_letters is not None, "group_items": GROUP_ITEMS}
     options |= {"embedder": str(embedder.identity), "max_pixels": max_pixels}
-    at_once = upserts_at_once(target, workers)
+    at_once = requests_at_once(target.capabilities, workers)
     stages = StageTimes(dict.fromkeys(STAGES, 1) | {"read": threads, "store": at_once})
     with ExitStack() as stack:
         file = dead_letters
@@ -145,13 +148,14 @@ def ingest(
         run = Run(
             target, ledger.open, letters, Policy("replace", False, max_failures, max_rate), progress, stages
         )
+        sizes = Sizes(batch_rows, threads)
         pipeline = stack.enter_context(
-            Pipeline(items, check, embedder, spec, reader, ledger, stages, Sizes(batch_rows, threads))
+            Pipeline(items, check, embedder, spec, reader, ledger, stages, sizes, on_dead_letter)
         )
         # what is settled must be known before anything is read
         resumes = journal is not None and target.collection is not None and os.path.exists(journal)  # noqa: PTH110
         return observed(
-            target, lambda: run.write(lambda take: pipeline.batches(run), at_once, open_first=resumes)
+            target, lambda: run.write(lambda take: pipeline.batches(run), workers, open_first=resumes)
         )
 
 

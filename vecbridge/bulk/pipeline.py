@@ -45,7 +45,7 @@ from vecbridge.embed.base import Embedder
 from vecbridge.embed.items import ItemReader, ReadItem, Ready, build, embed
 from vecbridge.errors import InvalidRecordError
 from vecbridge.schema import CollectionSpec
-from vecbridge.sources.deadletters import DeadLetter
+from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
 from vecbridge.sources.images import Item
 from vecbridge.sources.items import identify
 from vecbridge.sources.reading import SourceItem
@@ -71,6 +71,7 @@ class Pipeline(Closing):
         ledger: What is settled already, and what will be.
         stages: Measures how busy the stages are.
         sizes: How much is in flight.
+        on_dead_letter: Is told of each item that cannot be read, decoded or embedded.
     """
 
     def __init__(
@@ -83,9 +84,11 @@ class Pipeline(Closing):
         ledger: ItemLedger,
         stages: StageTimes,
         sizes: Sizes,
+        on_dead_letter: OnDeadLetter | None = None,
     ) -> None:
         self._source, self._check, self._embedder, self._spec = source, check, embedder, spec
         self._reader, self._ledger, self._stages, self._sizes = reader, ledger, stages, sizes
+        self._on_dead_letter = on_dead_letter
         self._found: Channel[Found | LeftOut | End | DeadLetter | Failed | None] = Channel(sizes.read_ahead)
         self._gathered: Channel[Gathered | Aside] = Channel(GATHERED)
         self._embedded: Channel[Embedded | Aside] = Channel(EMBEDDED)
@@ -118,10 +121,10 @@ class Pipeline(Closing):
                 case Failed(error):
                     raise error
                 case DeadLetter():
-                    run.take(outcome)
+                    self._set_aside(outcome, run)
                 case Bad(group, position, letter):
                     group.bad.append(position)
-                    run.take(letter)
+                    self._set_aside(letter, run)
                 case Recalled(settled, ids):
                     self._check.skipped += len(settled.left_out)
                     run.recall(_as_rows(settled), pa.array(ids, pa.string()))
@@ -129,6 +132,11 @@ class Pipeline(Closing):
                     self._ledger.read(group)
                 case Embedded():
                     yield from self._checked(outcome, run)
+
+    def _set_aside(self, letter: DeadLetter, run: Intake) -> None:
+        if self._on_dead_letter is not None:
+            self._on_dead_letter(letter)
+        run.take(letter)
 
     def close(self) -> None:
         """Ends the stages: a batch that is being embedded is finished and dropped."""
@@ -312,7 +320,7 @@ class Pipeline(Closing):
             with self._stages.work("check"):
                 good = next(built, None)
             for letter in letters:
-                run.take(letter)
+                self._set_aside(letter, run)
             letters.clear()
             if good is None:
                 return

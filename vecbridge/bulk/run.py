@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -23,16 +24,18 @@ from vecbridge.bulk.progress import Progress
 from vecbridge.bulk.repeats import WrittenIds
 from vecbridge.bulk.stages import StageTimes
 from vecbridge.bulk.targets import Target
+from vecbridge.capabilities import Capabilities
 from vecbridge.errors import Failure, PartialWriteError, VecbridgeError
 from vecbridge.front import telemetry
 from vecbridge.front.arguments import OnConflict
-from vecbridge.front.sending import send_in_turn
+from vecbridge.front.sending import RequestCap
 from vecbridge.names import is_field_name
 from vecbridge.query import WriteReport
 from vecbridge.schema import CollectionSpec, Field, FieldType
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.store import Collection
 
+UPSERTS: Final = 4  # of full size under way, at least: while one waits for its retry, others fill the line
 MAX_PART_ROWS: Final = 10_000  # rows that a retry sends again, at most
 MAX_NEW_FIELDS: Final = 32  # that one run adds to a collection
 KEPT_FAILURES: Final = 100
@@ -53,6 +56,11 @@ class Policy:
     grow: bool
     max_failures: int | None
     max_rate: float | None = None
+
+
+def requests_at_once(able: Capabilities, workers: int | None) -> int:
+    """How many requests a run has in flight at a time, at most; one where more gain nothing."""
+    return able.requests_at_most if workers is None else min(workers, able.requests_at_most)
 
 
 def _no_progress(progress: Progress) -> None:
@@ -92,6 +100,7 @@ class Run:
         self._stop = threading.Event()
         self._pace = Pace(policy.max_rate, self._stop)
         self._places = Places(1)
+        self._full_parts = 1  # that are in memory at a time
         self._in_flight: dict[Future[bool], tuple[Batch, Delivery]] = {}
         self._progress = Progress()
         self._next_row = 0  # of the source's batches
@@ -111,24 +120,27 @@ class Run:
     def _spec(self) -> CollectionSpec:
         return self._target.spec if self._opened is None else self._opened.stored_spec
 
-    def write(self, batches: Any, workers: int, *, open_first: bool = False) -> WriteReport:
+    def write(self, batches: Any, workers: int | None, *, open_first: bool = False) -> WriteReport:
         """Reads and writes everything.
 
         Args:
             batches: The source; or a function that is called with this run's :meth:`take` and returns it.
-            workers: Requests at a time.
+            workers: Requests at a time; None is as many as the store takes.
             open_first: Whether the target is opened first, though that changes it.
         """
-        self._places = Places(workers, self._pace.wait, lambda: self._stages.work("store"))
+        able = self._target.capabilities
+        count = requests_at_once(able, workers)
+        self._places = places = Places(count, self._pace.wait, lambda: self._stages.work("store"))
+        self._full_parts = max(UPSERTS, math.ceil(count / able.parallel_requests) + 1)
         with ThreadPoolExecutor(
-            self._places.threads, thread_name_prefix="vecbridge-write", initializer=send_in_turn
+            places.threads, "vecbridge-write", None if workers is None else RequestCap(count).hold
         ) as pool:
             try:
                 if open_first or not self._target.waits:
                     self._open()  # the journal of another run is refused before anything is read
                 for number, batch in enumerate(self._followed(raw_batches(self._read(batches)))):
                     self._letters.save()
-                    self._start(number, batch, pool, workers)
+                    self._start(number, batch, pool)
                     self.collect()
                 self._letters.save()
                 while self._in_flight:
@@ -172,7 +184,7 @@ class Run:
         self._letters.take(letter)
         self._require_few_failures()
 
-    def _start(self, number: int, raw: RawBatch, pool: ThreadPoolExecutor, workers: int) -> None:
+    def _start(self, number: int, raw: RawBatch, pool: ThreadPoolExecutor) -> None:
         """Validates a batch of the source and hands its parts to the workers."""
         first_row = self._next_row
         self._next_row += raw.rows
@@ -194,7 +206,7 @@ class Run:
         if added and len(validated.part):
             validated = self._grow(raw, validated, added)
         whole = replace(validated.part, on_conflict=self._policy.on_conflict)
-        deliveries = [Delivery(part) for part in self._parts(whole)]
+        deliveries = list(self._deliveries(whole))
         batch = Batch(
             number, first, first_row + first, raw, validated, fingerprint, deliveries, len(deliveries)
         )
@@ -202,13 +214,12 @@ class Run:
             self._settle_bad(batch)
             return
         self._letters.write(batch, validated.failures, self._spec)
-        if workers > 1:  # a single worker keeps the order by itself
+        if self._places.threads > 1:  # a single thread keeps the order by itself
             self._wait_for_conflicts(validated.part)
         for delivery in deliveries:
             sent = pool.submit(telemetry.carried(self._deliver), collection, batch, delivery)
             self._in_flight[sent] = batch, delivery
-            while (pause := self._places.crowded(len(self._in_flight))) is not None:
-                self._wait_for_delivery(pause)
+            self._wait_for_room()
 
     def _deliver(self, collection: Collection, batch: Batch, delivery: Delivery) -> bool:
         """What a worker does: the dead letters of a part are on the disk before it begins another one."""
@@ -252,15 +263,28 @@ class Run:
             return validated
         return self._validate(raw)[0]  # somebody else added fields, too
 
-    def _parts(self, part: Part) -> Iterator[Part]:
-        """Cuts a batch into upserts of a request each, or a few where encoding makes it longer."""
+    def _deliveries(self, part: Part) -> Iterator[Delivery]:
+        """Cuts a batch into upserts: each as many requests as the store has in flight at first.
+
+        Several requests a part, so that few of them are sent half empty where encoding changes the size.
+        """
         limits = self._target.capabilities
-        ranges = records.ranges(
-            part.checked.batch,
-            max_rows=min(limits.request_rows, MAX_PART_ROWS, self._pace.rows),
-            max_bytes=limits.request_bytes,
-        )
-        return (part.slice(rows.start, len(rows)) for rows in ranges)
+        at_once = limits.parallel_requests
+        most_rows = min(limits.request_rows * at_once, MAX_PART_ROWS, self._pace.rows)
+        most_bytes = None if limits.request_bytes is None else limits.request_bytes * at_once
+        for rows in records.ranges(part.checked.batch, max_rows=most_rows, max_bytes=most_bytes):
+            some = part.slice(rows.start, len(rows))
+            size = 0.0 if most_bytes is None else some.checked.batch.nbytes / most_bytes
+            yield Delivery(some, max(len(rows) / most_rows, size))
+
+    def _wait_for_room(self) -> None:
+        """Waits until one more part may be begun: there is a place for it, and not too much is in memory."""
+        while True:
+            pause = self._places.crowded(len(self._in_flight))
+            share = sum(delivery.share for _, delivery in self._in_flight.values())
+            if pause is None and share <= self._full_parts:
+                return
+            self._wait_for_delivery(*([] if pause is None else [pause]))
 
     def _wait_for_conflicts(self, part: Part) -> None:
         """Waits until no request in flight holds any of these ids, so that the last write wins."""

@@ -14,7 +14,7 @@ from vecbridge.bulk.batches import DeadLetters
 from vecbridge.bulk.deadletters import DeadLetterFile
 from vecbridge.bulk.journal import Header, Journal
 from vecbridge.bulk.progress import Progress
-from vecbridge.bulk.run import Policy, Run
+from vecbridge.bulk.run import Policy, Run, requests_at_once
 from vecbridge.bulk.stages import StageTimes
 from vecbridge.bulk.targets import Target, as_target
 from vecbridge.errors import ConfigError
@@ -124,16 +124,10 @@ def write(
         if file is not None and not isinstance(file, DeadLetterFile):
             file = stack.enter_context(DeadLetterFile(file))
         policy = Policy(on_conflict, grow, max_failures, max_rate)
-        at_once = upserts_at_once(target, workers)
+        at_once = requests_at_once(target.capabilities, workers)
         stages = StageTimes({"source": 1, "check": 1, "store": at_once})
         run = Run(target, open_journal, DeadLetters(file, source), policy, progress, stages)
-        return observed(target, lambda: run.write(batches, at_once))
-
-
-def upserts_at_once(target: Target, workers: int | None) -> int:
-    """How many requests are under way at a time, at most; one where the backend gains nothing from more."""
-    most = target.capabilities.requests_at_most
-    return most if workers is None else min(workers, most)
+        return observed(target, lambda: run.write(batches, workers))
 
 
 def observed(target: Target, run: Callable[[], WriteReport]) -> WriteReport:

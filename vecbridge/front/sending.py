@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -23,13 +24,26 @@ _LOG: Final = logging.getLogger(__name__)
 _THREAD: Final = threading.local()
 
 
-def send_in_turn() -> None:
-    """From now on, upserts of this thread send their requests one after the other.
+class RequestCap:
+    """The requests that one bulk write may have in flight, whatever the store takes.
 
-    So do those of a bulk write: it has several upserts in flight, and would else have more requests in flight
-    than it was told.
+    Args:
+        count: Requests in flight, at most.
     """
-    _THREAD.in_turn = True
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._free = threading.Semaphore(count)
+
+    def __enter__(self) -> None:
+        self._free.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._free.release()
+
+    def hold(self) -> None:
+        """From now on, the upserts of this thread keep to it."""
+        _THREAD.cap = self
 
 
 class RequestSlots:
@@ -162,19 +176,21 @@ class Sender:
         self._timeout = timeout
         self._atomic = atomic
         self._mapped = mapped
+        self._cap: RequestCap | None = getattr(_THREAD, "cap", None)
         self._stopped: VecbridgeError | None = None
 
     def send(self, parts: Iterator[WritePart]) -> list[RowsOutcome]:
         """Sends the prepared requests; what became of the rows, in their order."""
         first, second = next(parts), next(parts, None)
-        if second is None or self._slots.most == 1 or getattr(_THREAD, "in_turn", False):
+        most = self._slots.most if self._cap is None else min(self._slots.most, self._cap.count)
+        if second is None or most == 1:
             rest = parts if second is None else chain([second], parts)
             return [outcome for part in chain([first], rest) for outcome in self._deliver(part)]
         outcomes: list[RowsOutcome] = []
         in_flight: deque[_Sent] = deque()
         for part in chain([first, second], parts):
             in_flight.append(self._slots.submit(self._deliver, part))
-            if len(in_flight) > self._slots.at_once:
+            if len(in_flight) > min(self._slots.at_once, most):
                 outcomes += in_flight.popleft().result()
         for sent in in_flight:
             outcomes += sent.result()
@@ -182,7 +198,7 @@ class Sender:
 
     def _deliver(self, part: WritePart) -> list[RowsOutcome]:
         try:
-            with self._slots as sent:
+            with self._cap or nullcontext(), self._slots as sent:
                 if self._stopped is not None:
                     return [RowsOutcome(len(part.rows), self._stopped, rejected=True)]
                 result = self._write(part, Deadline.after(self._timeout))

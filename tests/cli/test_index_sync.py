@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -198,6 +201,27 @@ class TestSync:
         assert counts(synced(run)) == (1, 0, 12, 1, 1)
         assert sum(embedded) == 1
         assert len(rows()) == 13
+
+
+@pytest.mark.parametrize("name", ["letters.jsonl", "rows.jsonl", "rows.parquet"])
+def test_rows_in_a_file_are_loaded_without_what_they_were_made_from(
+    run: Run, folder: Path, name: str
+) -> None:
+    synced(run)
+    with vb.open(URL) as photos:
+        batch = photos.fetch(["1.png"], include=["vector", "path", *RESERVED])
+    [record] = batch.to_pylist()
+    if name == "rows.parquet":
+        pq.write_table(pa.Table.from_batches([batch]), name)
+    elif name == "rows.jsonl":
+        Path(name).write_text(json.dumps(record))
+    else:
+        letter = {"id": "1.png", "source": "1.png", "error": "refused", "record": record}
+        Path(name).write_text(json.dumps(letter))
+    done = run("load", name, "--store", URL)
+    assert done.code == 0, done.err
+    assert rows(*RESERVED)["1.png"] == dict.fromkeys(RESERVED)
+    assert counts(synced(run)) == (1, 0, 12, 0, 0)
 
 
 def rows_columns() -> tuple[str, ...]:

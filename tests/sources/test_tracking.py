@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vecbridge import filters
@@ -52,7 +52,11 @@ def test_a_source_names_its_path(root: str, relative: str) -> None:
     root=FOLDERS,
     relative=RELATIVES,
 )
-@settings(max_examples=300)
+@example(folders=["/a"], files=[], root="/a0", relative="b")
+@example(folders=["/a/b"], files=[], root="/a", relative="b0/a")
+@example(folders=["/a"], files=[], root="/a.b", relative="b")
+@example(folders=["/"], files=[], root="/", relative="a")
+@settings(max_examples=200)
 def test_the_filter_finds_the_rows_below_the_roots_whatever_root_they_say(
     folders: list[str], files: list[str], root: str, relative: str
 ) -> None:

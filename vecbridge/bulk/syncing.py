@@ -9,7 +9,7 @@ once, then every file is compared with its rows::
     a row that no file claims ── file there ───> kept
                               └─ not there ────> gone: removed once everything is written
 
-About 600 bytes of memory are held for each row.
+About 1 kB of memory is held for each row.
 """
 
 from __future__ import annotations

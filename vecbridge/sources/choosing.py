@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vecbridge.errors import SchemaError, suggestion
+from vecbridge.names import RESERVED
 from vecbridge.schema import CollectionSpec
 from vecbridge.sources.inference import field_name
 
@@ -64,8 +65,8 @@ class Selection:
         return {*(self.fields or ()), *self.drop}
 
     def keeps(self, column: str, field: str) -> bool:
-        """Whether a scalar column is read."""
-        if column in self.drop or field in self.drop:
+        """Whether a scalar column is read; a reserved one, as of a Parquet snapshot, is left out unasked."""
+        if column in self.drop or field in self.drop or (column in RESERVED and not self.insists_on(column)):
             return False
         return self.fields is None or column in self.fields or field in self.fields
 

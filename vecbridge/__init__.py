@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vecbridge.filters import everything as everything
     from vecbridge.filters import field as field
     from vecbridge.identity import EmbedderIdentity as EmbedderIdentity
+    from vecbridge.identity import SourceIds as SourceIds
     from vecbridge.indexes import DISKANN as DISKANN
     from vecbridge.indexes import HNSW as HNSW
     from vecbridge.indexes import IVFPQ as IVFPQ
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from vecbridge.schema import CollectionSpec as CollectionSpec
     from vecbridge.schema import Field as Field
     from vecbridge.schema import Metric as Metric
-    from vecbridge.schema import SourceIds as SourceIds
     from vecbridge.schema import VectorField as VectorField
     from vecbridge.store import Collection as Collection
     from vecbridge.store import Store as Store
@@ -74,7 +74,7 @@ _HOMES = {
         StoreLockedError CorruptStoreError StorageFullError PartialWriteError LossRefusedError JournalError
         CursorExpiredError Failure""",
     "filters": "Filter everything field",
-    "identity": "EmbedderIdentity",
+    "identity": "EmbedderIdentity SourceIds",
     "migration.copying": "MigrationReport migrate",
     "migration.planning": "plan",
     "migration.plans": "Loss Plan",
@@ -85,7 +85,7 @@ _HOMES = {
     "query": "Query Hit Hits Page Status Unfit WriteReport",
     "records": "batch stamp vectors",
     "registry": "connect open register",
-    "schema": "CollectionSpec VectorField Field Metric SourceIds",
+    "schema": "CollectionSpec VectorField Field Metric",
     "store": "Store Collection",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -1,15 +1,17 @@
-"""Which model made a vector, and whether two vectors were made alike."""
+"""Where vectors and ids come from: which model made a vector, and how ids are made from files."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from vecbridge.errors import SchemaError
 
 log = logging.getLogger(__name__)
+
+IdKind = Literal["relative", "absolute", "content"]
 
 #: The format of identities made today; it changes whenever the same model would get another hash.
 IDENTITY_FORMAT: Final = 2
@@ -120,3 +122,30 @@ def same_embedder(stored: EmbedderIdentity, given: EmbedderIdentity) -> bool:
             stored, stored.format, given.format,
         )  # fmt: skip
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIds:
+    """How the ids of a collection are made from the files that its records come from.
+
+    Attributes:
+        kind: "relative" (the path below the folder that was given), "absolute" (the whole path) or "content"
+            (the first 32 hex digits of the SHA-256 of the file).
+        prefix: What stands before a relative path.
+
+    Raises:
+        SchemaError: Another kind; a prefix of ids that are not relative.
+
+    Example:
+        >>> SourceIds(prefix="2019/")
+        SourceIds(kind='relative', prefix='2019/')
+    """
+
+    kind: IdKind = "relative"
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(IdKind):
+            raise SchemaError(f"ids of files are {', '.join(get_args(IdKind))}, not {self.kind!r}")
+        if not isinstance(self.prefix, str) or (self.prefix and self.kind != "relative"):
+            raise SchemaError(f"a prefix ({self.prefix!r}) stands before relative ids alone")

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, cast, get_args
 from vecbridge import indexes, names
 from vecbridge.errors import SchemaError, suggestion
 from vecbridge.identity import EmbedderIdentity as EmbedderIdentity
+from vecbridge.identity import SourceIds
 from vecbridge.indexes import Auto, IndexParams
 from vecbridge.texts import shown
 
@@ -20,7 +21,6 @@ FieldType = Literal[
     "bool", "int64", "float64", "string", "timestamp", "list<string>", "list<int64>", "list<float64>", "json"
 ]
 IdType = Literal["string", "int64"]
-IdKind = Literal["relative", "absolute", "content"]
 
 MAX_DIM: Final = 65_536
 AUTO: Final = Auto()
@@ -46,33 +46,6 @@ class Metric(StrEnum):
     def higher_is_better(self) -> bool:
         """The direction of the scores: only L2 is a distance."""
         return self is not Metric.L2
-
-
-@dataclass(frozen=True, slots=True)
-class SourceIds:
-    """How the ids of a collection are made from the files that its records come from.
-
-    Attributes:
-        kind: "relative" (the path below the folder that was given), "absolute" (the whole path) or "content"
-            (the first 32 hex digits of the SHA-256 of the file).
-        prefix: What stands before a relative path.
-
-    Raises:
-        SchemaError: Another kind; a prefix of ids that are not relative.
-
-    Example:
-        >>> SourceIds(prefix="2019/")
-        SourceIds(kind='relative', prefix='2019/')
-    """
-
-    kind: IdKind = "relative"
-    prefix: str = ""
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(IdKind):
-            raise SchemaError(f"ids of files are {', '.join(get_args(IdKind))}, not {self.kind!r}")
-        if not isinstance(self.prefix, str) or (self.prefix and self.kind != "relative"):
-            raise SchemaError(f"a prefix ({self.prefix!r}) stands before relative ids alone")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from vecbridge.bulk import syncing
 from vecbridge.bulk.syncing import SyncPlan, TrackedRow, TrackedRows, is_there, plan_sync
 from vecbridge.embed.items import made_from
+from vecbridge.identity import SourceIds
 from vecbridge.names import DIGEST, SOURCE
-from vecbridge.schema import SourceIds
 from vecbridge.sources import digests
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.images import ImageSource, Item

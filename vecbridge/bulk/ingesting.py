@@ -26,8 +26,9 @@ from vecbridge.embed.items import ItemReader, require_fit
 from vecbridge.embed.pipeline import reader_threads
 from vecbridge.errors import ConfigError
 from vecbridge.front.arguments import require_count
+from vecbridge.identity import SourceIds
 from vecbridge.query import WriteReport
-from vecbridge.schema import CollectionSpec, SourceIds
+from vecbridge.schema import CollectionSpec
 from vecbridge.sources.deadletters import DeadLetter
 from vecbridge.sources.images import ImageSource, Item
 from vecbridge.store import Collection

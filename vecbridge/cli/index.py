@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from vecbridge.bulk import Target
     from vecbridge.bulk.idcheck import IdCheck
     from vecbridge.embed.base import Embedder
+    from vecbridge.identity import SourceIds
     from vecbridge.query import WriteReport
-    from vecbridge.schema import CollectionSpec, FieldType, SourceIds
+    from vecbridge.schema import CollectionSpec, FieldType
     from vecbridge.sources.deadletters import DeadLetter
     from vecbridge.sources.images import ImageSource, Item
     from vecbridge.store import Collection
@@ -253,7 +254,7 @@ def _ids(existing: CollectionSpec | None, kind: str | None, prefix: str | None) 
         ConfigError: ``--id`` is no kind, or not that of the collection; ``--prefix`` with other ids.
     """
     from vecbridge.errors import SchemaError
-    from vecbridge.schema import SourceIds
+    from vecbridge.identity import SourceIds
 
     recorded = SourceIds() if existing is None else existing.ids or SourceIds()
     if existing is not None and kind is not None and kind != recorded.kind:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from vecbridge.errors import ConfigError, InvalidRecordError
+from vecbridge.identity import SourceIds
 from vecbridge.records import MAX_ID_BYTES
-from vecbridge.schema import CollectionSpec, Field, FieldType, SourceIds
+from vecbridge.schema import CollectionSpec, Field, FieldType
 from vecbridge.sources import digests
 from vecbridge.sources.deadletters import DeadLetter, printable
 from vecbridge.sources.inference import field_types

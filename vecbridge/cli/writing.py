@@ -35,7 +35,7 @@ JournalOption = Annotated[
     typer.Option(
         "--journal",
         metavar="FILE",
-        help="Records what is written, so that the same command continues after an interruption.",
+        help="Records what is written: the same command may always be run again, and sends only what is new.",
         rich_help_panel=FAILURE_PANEL,
     ),
 ]

@@ -64,7 +64,7 @@ endif
 
 # Ray starts processes of its own, four at a time, so that these tests run one after the other.
 test-ray: $(VENVS)/ray/.installed ## Run the tests of the Ray integration, in an environment with Ray
-	$(VENVS)/ray/bin/python -m pytest tests/on_ray --stores= $(PYTEST_ARGS)
+	$(VENVS)/ray/bin/python -m pytest tests/on_ray --stores= --timeout=600 $(PYTEST_ARGS)
 
 planted: $(VENVS)/test/.installed ## Plant known faults in copies of the code; the tests must catch each
 	$(VENVS)/test/bin/python tests/mutation/planted.py

@@ -62,9 +62,9 @@ class Stage:
     seconds: tuple[float, ...]
 
     @property
-    def fit(self) -> rates.Fit:
+    def fit(self) -> rates.Fit | rates.Power:
         """Fitted to all points."""
-        return rates.fitted(self.terms, self.sizes, self.seconds)
+        return rates.model(self.terms, self.sizes, self.seconds)
 
     @property
     def errors(self) -> list[float]:
@@ -191,7 +191,7 @@ def indexing(dim: int, rounds: int, work: Path) -> Stage:
             vb.write(photos, batches(spec, rows))
             return core_seconds(photos.wait_ready)
 
-    return measured("index", "rows", ("n", "n log2 n"), GRAPH_ROWS, rounds, run)
+    return measured("index", "rows", rates.POWER, GRAPH_ROWS, rounds, run)
 
 
 # ------------------------------------------------------------------------------------------- the result
@@ -217,6 +217,17 @@ def forecast(stages: Sequence[Stage], pictures: int, megapixels: float, dim: int
     return lines
 
 
+def described(stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """The models and their errors, for people."""
+    return [
+        {
+            "stage": stage.name, "n": stage.size, "core seconds": str(stage.fit),
+            "held-out error, worst": f"{stage.error:.0%}", "of the largest": f"{stage.errors[-1]:+.0%}",
+        }
+        for stage in stages
+    ]  # fmt: skip
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pictures", type=int, default=100_000_000)
@@ -236,13 +247,7 @@ def main() -> int:
             "index": lambda: indexing(options.dim, options.rounds, Path(work)),
         }
         stages = [makers[name]() for name in wanted]
-    models = [
-        {
-            "stage": stage.name, "n": stage.size, "core seconds": str(stage.fit),
-            "held-out error, worst": f"{stage.error:.0%}", "of the largest": f"{stage.errors[-1]:+.0%}",
-        }
-        for stage in stages
-    ]  # fmt: skip
+    models = described(stages)
     expected = forecast(stages, options.pictures, options.megapixels, options.dim)
     shown = Console(width=None if sys.stdout.isatty() else 160)
     for title, lines in (("models", models), (f"{options.pictures:,} pictures", expected)):

@@ -89,7 +89,7 @@ TITLES = {
     "recall-milvus-lite": "Recall at default knobs, milvus-lite",
     "recall-weaviate": "Recall at default knobs",
     "recall-weaviate-before": "Recall at default knobs, before other stores changed",
-    "scale_model": "What a picture costs, stage by stage",
+    "scale_model-decode-embed-index": "What a picture costs, stage by stage",
     "weaviate_recall": "Recall, over `ef`",
     "weaviate_store": "A genuine server beside weaviate-client",
 }

@@ -32,6 +32,14 @@ def test_a_fit_finds_the_costs_that_made_the_points(rates: ModuleType) -> None:
     assert str(fit) == "3 + 0.002 n"
 
 
+def test_a_power_law_is_found_and_tells_its_error_too(rates: ModuleType) -> None:
+    seconds = [0.003 * size**1.3 for size in SIZES]
+    fit = rates.model(rates.POWER, SIZES, seconds)
+    assert (fit.factor, fit.exponent) == pytest.approx((0.003, 1.3))
+    assert str(fit) == "0.003 n^1.30"
+    assert rates.held_out(rates.POWER, SIZES, seconds) == pytest.approx([0] * 4)
+
+
 def test_no_cost_is_negative(rates: ModuleType) -> None:
     fit = rates.fitted(("1", "n"), SIZES, [0.002 * size - 1 for size in SIZES])
     assert fit.coefficients[0] == 0

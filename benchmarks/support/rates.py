@@ -26,6 +26,8 @@ def log_linear(size: float) -> float:
 
 
 TERMS: Final[dict[str, Term]] = {"1": constant, "n": linear, "n log2 n": log_linear}
+#: The form of a power law, which is no sum of terms.
+POWER: Final = ("n^p",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,26 @@ class Fit:
         return " + ".join(parts) or "0"
 
 
+@dataclass(frozen=True, slots=True)
+class Power:
+    """A fitted power law.
+
+    Attributes:
+        factor: At size 1.
+        exponent: Of the size.
+    """
+
+    factor: float
+    exponent: float
+
+    def at(self, size: float) -> float:
+        """What the model says of a size."""
+        return self.factor * size**self.exponent
+
+    def __str__(self) -> str:
+        return f"{self.factor:.3g} n^{self.exponent:.2f}"
+
+
 def fitted(terms: Sequence[str], sizes: Sequence[float], seconds: Sequence[float]) -> Fit:
     """The model of least relative squared error whose coefficients are not negative.
 
@@ -72,11 +94,27 @@ def fitted(terms: Sequence[str], sizes: Sequence[float], seconds: Sequence[float
     return Fit(tuple(terms), tuple(found.get(place, 0.0) for place in range(len(terms))))
 
 
+def fitted_power(sizes: Sequence[float], seconds: Sequence[float]) -> Power:
+    """The power law of least squared error of the logarithms.
+
+    Args:
+        sizes: Of the points.
+        seconds: Measured at each.
+    """
+    slope, height = np.polyfit(np.log(sizes), np.log(seconds), 1)
+    return Power(float(np.exp(height)), float(slope))
+
+
+def model(terms: Sequence[str], sizes: Sequence[float], seconds: Sequence[float]) -> Fit | Power:
+    """The fitted model of a form: a sum of terms, or the power law that ``("n^p",)`` stands for."""
+    return fitted_power(sizes, seconds) if tuple(terms) == POWER else fitted(terms, sizes, seconds)
+
+
 def held_out(terms: Sequence[str], sizes: Sequence[float], seconds: Sequence[float]) -> list[float]:
     """For each point, the relative error of the model that was fitted to the others."""
     errors = []
     for place, (size, measured) in enumerate(zip(sizes, seconds, strict=True)):
         others = [other for other in range(len(sizes)) if other != place]
-        fit = fitted(terms, [sizes[other] for other in others], [seconds[other] for other in others])
+        fit = model(terms, [sizes[other] for other in others], [seconds[other] for other in others])
         errors.append(fit.at(size) / measured - 1)
     return errors

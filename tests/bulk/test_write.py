@@ -14,7 +14,7 @@ import pytest
 import vecbridge as vb
 from tests.bulk.faults import SPEC, Faulty, rows, sources
 from vecbridge import records
-from vecbridge.bulk import Progress, run
+from vecbridge.bulk import Progress, run, tally
 from vecbridge.records import checking
 
 
@@ -271,7 +271,7 @@ def test_failures_are_counted_over_the_whole_source_and_only_the_first_are_kept(
     broken = [with_ids([""] * 30, [0] * 30) for _ in range(5)]
     report = vb.write(Faulty(), broken)
     assert report.failed == 150
-    assert [failure.row for failure in report.failures] == list(range(run.KEPT_FAILURES))
+    assert [failure.row for failure in report.failures] == list(range(tally.KEPT_FAILURES))
 
 
 def test_vectors_of_another_model_end_the_write() -> None:

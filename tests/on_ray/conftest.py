@@ -17,6 +17,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors here too, but for those of which Ray is the author and the reader."""
     for category in ("DeprecationWarning", "FutureWarning"):
         config.addinivalue_line("filterwarnings", rf"ignore::{category}:ray(\..*)?$")
+    # Ray leaves the processes that it has started to the garbage collector.
+    config.addinivalue_line("filterwarnings", r"ignore:subprocess \d+ is still running:ResourceWarning")
     # That a task may be written again is no harm here: upserts are idempotent, as the tests show.
     config.addinivalue_line("filterwarnings", "ignore:Checkpointing with non-file datasink:UserWarning")
 
@@ -26,6 +28,7 @@ def cluster() -> Iterator[None]:
     """Four processors' worth of workers, which inherit this process's environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PINECONE_API_KEY", KEY)
+        patch.setenv("RAY_raylet_start_wait_time_s", "150")  # 30 are too few on a busy machine
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the default to come; else it warns
         ray.init(
             num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,9 +23,10 @@ from vecbridge.bulk.places import Places
 from vecbridge.bulk.progress import Progress
 from vecbridge.bulk.repeats import WrittenIds
 from vecbridge.bulk.stages import StageTimes
+from vecbridge.bulk.tally import Tally
 from vecbridge.bulk.targets import Target
 from vecbridge.capabilities import Capabilities
-from vecbridge.errors import Failure, PartialWriteError, VecbridgeError
+from vecbridge.errors import Failure, VecbridgeError
 from vecbridge.front import telemetry
 from vecbridge.front.arguments import OnConflict
 from vecbridge.front.sending import RequestCap
@@ -38,7 +39,6 @@ from vecbridge.store import Collection
 UPSERTS: Final = 4  # of full size under way, at least: while one waits for its retry, others fill the line
 MAX_PART_ROWS: Final = 10_000  # rows that a retry sends again, at most
 MAX_NEW_FIELDS: Final = 32  # that one run adds to a collection
-KEPT_FAILURES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,6 @@ class Policy:
 def requests_at_once(able: Capabilities, workers: int | None) -> int:
     """How many requests a run has in flight at a time, at most; one where more gain nothing."""
     return able.requests_at_most if workers is None else min(workers, able.requests_at_most)
-
-
-def _no_progress(progress: Progress) -> None:
-    """Default progress callback: does nothing."""
 
 
 class Run:
@@ -93,8 +89,8 @@ class Run:
         self._letters = letters
         self._policy = policy
         self._fields_left = MAX_NEW_FIELDS
-        self._show = progress or _no_progress
         self._stages = stages
+        self._tally = Tally(policy.max_failures, progress, stages)
         self._opened: Collection | None = None
         self._journal: Record | None = None
         self._stop = threading.Event()
@@ -102,10 +98,8 @@ class Run:
         self._places = Places(1)
         self._full_parts = 1  # that are in memory at a time
         self._in_flight: dict[Future[bool], tuple[Batch, Delivery]] = {}
-        self._progress = Progress()
         self._next_row = 0  # of the source's batches
         self._written_ids = WrittenIds()
-        self._failures: list[Failure] = []
 
     def _open(self) -> Collection:
         """Where the rows go, made where it is not there, with its journal."""
@@ -149,15 +143,15 @@ class Run:
                 if not isinstance(exc, Exception):  # Ctrl-C: no further attempts
                     self._stop.set()
                 self._drain()
-                exc.add_note(f"{self._progress.written} rows were acknowledged until then")
+                exc.add_note(f"{self._tally.progress.written} rows were acknowledged until then")
                 if left := self._abandon():
                     exc.add_note(left)
                 raise
-        self._report_progress(at_end=True)
+        self._tally.show(at_end=True)
         self._abandon()
         if self._journal is not None:
             self._journal.finish()
-        return self._report()
+        return self._tally.report()
 
     def _read(self, batches: Any) -> Any:
         """The batches of a source; where it is a function, with what it cannot read counted as failed."""
@@ -173,22 +167,22 @@ class Run:
                 batch = next(batches, None)
             if batch is None:
                 return
-            self._count(bytes=batch.bytes)
+            self._tally.count(bytes=batch.bytes)
             yield batch
 
     def take(self, letter: DeadLetter) -> None:
         """A record that the source could not read."""
         where = f"{letter.source}: " if letter.source else ""
-        self._keep([Failure(self._progress.rows, letter.id, f"{where}{letter.error}")])
-        self._count(rows=1, failed=1)
+        self._tally.keep([Failure(self._tally.progress.rows, letter.id, f"{where}{letter.error}")])
+        self._tally.count(rows=1, failed=1)
         self._letters.take(letter)
-        self._require_few_failures()
+        self._tally.require_few_failures()
 
     def _start(self, number: int, raw: RawBatch, pool: ThreadPoolExecutor) -> None:
         """Validates a batch of the source and hands its parts to the workers."""
         first_row = self._next_row
         self._next_row += raw.rows
-        self._count(rows=raw.rows)
+        self._tally.count(rows=raw.rows)
         if self._opened is None:
             validated, _ = self._validate(raw)
             if not len(validated.part):
@@ -302,23 +296,19 @@ class Run:
         for future in [future for future in self._in_flight if future.done()]:  # in the order of the source
             future.result()
             self._complete(future)
-            self._report_progress()
-        self._report_progress()
-
-    def _report_progress(self, *, at_end: bool = False) -> None:
-        shares = self._stages.average() if at_end else self._stages.shares()
-        self._show(replace(self._progress, seconds=self._stages.seconds, stages=shares))
+            self._tally.show()
+        self._tally.show()
 
     def _complete(self, future: Future[bool]) -> None:
         batch, delivery = self._in_flight.pop(future)
-        self._count(retried=delivery.retried, skipped=delivery.skipped)
+        self._tally.count(retried=delivery.retried, skipped=delivery.skipped)
         if future.exception() is not None or not future.result():
-            self._count(written=delivery.written)
+            self._tally.count(written=delivery.written)
             return
         repeats = self._repeats(delivery)
         batch.repeats += repeats
-        failed = len(delivery.failures)
-        self._count(written=delivery.written - repeats, duplicates=repeats, failed=failed, refused=failed)
+        written, refused = delivery.written - repeats, len(delivery.failures)
+        self._tally.count(written=written, duplicates=repeats, failed=refused, refused=refused)
         batch.unfinished -= 1
         if not batch.unfinished:
             self._settle(batch)
@@ -340,12 +330,12 @@ class Run:
 
     def _settle(self, batch: Batch) -> None:
         """Notes in the journal what became of a batch; its dead letters are on the disk already."""
-        self._count(failed=len(batch.validated.failures), duplicates=batch.validated.duplicates)
+        self._tally.count(failed=len(batch.validated.failures), duplicates=batch.validated.duplicates)
         failures = batch.failures()
-        self._keep([replace(failure, row=batch.first_row + failure.row) for failure in failures])
+        self._tally.keep([replace(failure, row=batch.first_row + failure.row) for failure in failures])
         if self._journal is not None:
             self._journal.record(batch)
-        self._require_few_failures()
+        self._tally.require_few_failures()
 
     def _recall(self, journal: Record, number: int, raw: RawBatch) -> int:
         """Counts what earlier runs have settled of a batch; how many rows that is, from the first on."""
@@ -367,33 +357,21 @@ class Run:
             settled: What became of them.
             ids: Of those that were written, each once.
         """
-        self._count(rows=settled.rows)
+        self._tally.count(rows=settled.rows)
         self._count_settled(settled, ids)
 
     def count_bytes(self, number: int) -> None:
         """Bytes were read."""
-        self._count(bytes=number)
+        self._tally.count(bytes=number)
 
     def _count_settled(self, settled: Settled, ids: pa.Array) -> None:
-        self._count(
-            written=settled.written,
-            failed=settled.failed,
-            retried=settled.retried,
-            duplicates=settled.duplicates,
-            skipped=settled.skipped,
-            recalled=settled.rows,
-        )
+        self._tally.count(
+            written=settled.written, failed=settled.failed, retried=settled.retried,
+            duplicates=settled.duplicates, skipped=settled.skipped, recalled=settled.rows,
+        )  # fmt: skip
         if self._policy.on_conflict == "replace":
             self._written_ids.add(ids)
-        self._require_few_failures()
-
-    def _keep(self, failures: Sequence[Failure]) -> None:
-        self._failures += failures[: max(KEPT_FAILURES - len(self._failures), 0)]
-
-    def _require_few_failures(self) -> None:
-        most = self._policy.max_failures
-        if most is not None and self._progress.failed > most:
-            raise PartialWriteError(self._report())
+        self._tally.require_few_failures()
 
     def _drain(self) -> None:
         """After an error: waits for the deliveries in flight, and records what they have settled."""
@@ -410,21 +388,10 @@ class Run:
         Returns:
             What could not be removed, in a sentence.
         """
-        if self._opened is None or self._progress.written or self._progress.skipped:
+        if self._opened is None or self._tally.progress.written or self._tally.progress.skipped:
             return None
         left = self._target.abandon()
         if self._target.collection is None and self._journal is not None:
             self._journal.discard()
             self._journal = None
         return left
-
-    def _count(self, **more: int) -> None:
-        counts = {name: getattr(self._progress, name) + number for name, number in more.items()}
-        self._progress = replace(self._progress, **counts)
-
-    def _report(self) -> WriteReport:
-        now = self._progress
-        failures = tuple(sorted(self._failures, key=lambda failure: failure.row))
-        return WriteReport(
-            now.written, now.failed, now.retried, now.duplicates, now.skipped, failures, now.recalled
-        )

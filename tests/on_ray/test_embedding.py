@@ -116,7 +116,7 @@ def test_the_example_embeds_a_folder_and_goes_on_from_its_checkpoint(
     for _ in range(2):
         done = subprocess.run(
             command, env=os.environ | {"PYTHONPATH": str(ROOT), "PINECONE_API_KEY": KEY}, cwd=tmp_path,
-            capture_output=True, text=True, timeout=170, check=False,
+            capture_output=True, text=True, timeout=280, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)

@@ -13,6 +13,7 @@ import numpy as np
 from vecbridge.closing import Closing
 from vecbridge.embed.base import FloatArray, ImageLike, Pixels
 from vecbridge.embed.files import ModelFiles
+from vecbridge.embed.logits import Logits
 from vecbridge.embed.preprocess import Preprocessing
 from vecbridge.embed.tokens import IntArray, Tokens
 from vecbridge.errors import BackendError, ConfigError, Failure, InvalidRecordError
@@ -56,11 +57,22 @@ class Encoder(Closing, ABC):
         self.batch_size = batch_size
         self._tokens = tokens
         self._no_room: tuple[type[Exception], ...] = ()
+        self._logits = Logits()
 
     @property
     def dim(self) -> int:
         """Length of the vectors."""
         return self.identity.dim
+
+    @property
+    def logit_scale(self) -> float | None:
+        """What cosines are multiplied by before a softmax or a sigmoid; None where it is unknown."""
+        return self._logits.scale
+
+    @property
+    def logit_bias(self) -> float | None:
+        """What is added before a sigmoid; None of a model without one, such as CLIP."""
+        return self._logits.bias
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         """Vectors of texts.

@@ -75,7 +75,7 @@ def embedder(
                 f"dtype={shown(dtype)}: ONNX models compute in their own; runtime='torch' can choose"
             )
         return OnnxEmbedder(files, device=device, batch_size=batch_size, note=note, lazy=lazy)
-    from vecbridge.embed.clip import ClipEmbedder
+    from vecbridge.embed.torch_clip import ClipEmbedder
 
     return ClipEmbedder(files, device=device, dtype=dtype, batch_size=batch_size, note=note)
 

@@ -12,6 +12,7 @@ import numpy as np
 from vecbridge.embed.base import FloatArray
 from vecbridge.embed.encoder import Encoder
 from vecbridge.embed.files import ModelFiles
+from vecbridge.embed.logits import read_logits
 from vecbridge.embed.tokens import IntArray, Tokens
 from vecbridge.errors import ConfigError, MissingDependencyError
 
@@ -72,6 +73,7 @@ class OnnxEmbedder(Encoder):
             batch_size=64 if batch_size is None else batch_size,
             note=note,
         )
+        self._logits = read_logits(files.directory)
         if not lazy:
             self._tower("vision")
             self._tower("text")

@@ -1,4 +1,4 @@
-"""CLIP in PyTorch. No other module imports torch or transformers."""
+"""CLIP in PyTorch. Only modules named ``torch_*`` import torch or transformers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from vecbridge.embed.base import FloatArray, require_dtype
 from vecbridge.embed.encoder import Encoder
 from vecbridge.embed.files import NO_HUB, ModelFiles
+from vecbridge.embed.logits import Logits, read_logits
 from vecbridge.embed.tokens import IntArray, Tokens
 from vecbridge.errors import ConfigError, MissingDependencyError, UnavailableError
 
@@ -69,6 +70,9 @@ class ClipEmbedder(Encoder):
         )
         self._no_room = (torch.OutOfMemoryError,)
         self._model: Any = _load(files, self.dtype, self.device)
+        # from the files where they tell, because the model may have been rounded to bfloat16
+        in_files = read_logits(files.directory)
+        self._logits = _logits(self._model) if in_files.scale is None else in_files
         log.info("%s on %s in %s", files.model, self.device, self.dtype)
 
     def close(self) -> None:
@@ -249,6 +253,13 @@ def _tokens(files: ModelFiles) -> Tokens:
     except OSError as exc:
         raise ConfigError(f"model {files.model!r} has no tokenizer") from exc
     return Tokens(tokenizer.backend_tokenizer, files.max_length(), file=f"{source}/vocab.json")
+
+
+def _logits(model: Any) -> Logits:
+    scale, bias = getattr(model, "logit_scale", None), getattr(model, "logit_bias", None)
+    return Logits.of_weights(
+        None if scale is None else float(scale.detach()), None if bias is None else float(bias.detach())
+    )
 
 
 def _projected(found: Any) -> FloatArray:

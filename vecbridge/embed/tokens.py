@@ -102,15 +102,23 @@ class Tokens:
         Returns:
             Two int64 arrays of shape (n, length).
         """
+        return self.pad(self.ids(texts))
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, cut and not padded."""
         found = self._tokenizer.encode_batch(list(texts))
         self._tell(sum(bool(each.overflowing) for each in found), len(found))
-        length = max(len(each.ids) for each in found)
+        return [each.ids for each in found]
+
+    def pad(self, encoded: Sequence[Sequence[int]]) -> tuple[IntArray, IntArray]:
+        """Ids of at least one text and their attention mask: int64 arrays of shape (n, length)."""
+        length = max(len(each) for each in encoded)
         # padded with the end-of-text token, the last one; the tower looks at the first of them
-        ids = np.full((len(found), length), found[0].ids[-1], np.int64)
-        mask = np.zeros((len(found), length), np.int64)
-        for row, each in enumerate(found):
-            ids[row, : len(each.ids)] = each.ids
-            mask[row, : len(each.ids)] = 1
+        ids = np.full((len(encoded), length), encoded[0][-1], np.int64)
+        mask = np.zeros((len(encoded), length), np.int64)
+        for row, each in enumerate(encoded):
+            ids[row, : len(each)] = each
+            mask[row, : len(each)] = 1
         return ids, mask
 
     def _tell(self, cut: int, total: int) -> None:

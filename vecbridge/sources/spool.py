@@ -177,8 +177,8 @@ def is_stream(path: Path) -> bool:
 class _Joined(io.RawIOBase):
     """The bytes that were read ahead, and then the rest of the stream.
 
-    A call reads once from the unbuffered stream: a buffered one reads on until it has all, and no signal, such
-    as that of Ctrl-C, is seen meanwhile.
+    A call reads once from the unbuffered stream: a buffered one reads on until it has all, and no signal,
+    such as that of Ctrl-C, is seen meanwhile.
     """
 
     def __init__(self, head: bytes, rest: io.FileIO) -> None:

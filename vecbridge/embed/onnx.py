@@ -71,7 +71,7 @@ class OnnxEmbedder(Encoder):
         on_gpu = self._providers[0] == _CUDA
         super().__init__(
             files,
-            Tokens.from_file(files.need("tokenizer.json"), files.max_length()),
+            Tokens.from_file(files.need("tokenizer.json"), files.text_rules()),
             dim=files.config().dim,
             batch_size=(256 if on_gpu else 32) if batch_size is None else batch_size,
             most=None if on_gpu else MOST_ON_CPU,

@@ -63,6 +63,7 @@ class ClipEmbedder(Encoder):
             most=MOST_ON_CPU if self.device.type == "cpu" else None,
             note=note,
         )
+        self._masks = files.config().family.reads_at_end
         self._model: Any = _load(files, self.dtype, self.device)
         # from the files where they tell, because the model may have been rounded to bfloat16
         in_files = read_logits(files.directory)
@@ -75,10 +76,11 @@ class ClipEmbedder(Encoder):
         self._free()
 
     def _text_features(self, ids: IntArray, mask: IntArray) -> FloatArray:
+        inputs = {"input_ids": place(ids, self.device)}
+        if self._masks:
+            inputs["attention_mask"] = place(mask, self.device)
         with torch.inference_mode():
-            found = self._loaded().get_text_features(
-                input_ids=place(ids, self.device), attention_mask=place(mask, self.device)
-            )
+            found = self._loaded().get_text_features(**inputs)
         return _projected(found)
 
     def _image_features(self, pixels: FloatArray) -> FloatArray:
@@ -105,7 +107,7 @@ def _load(files: ModelFiles, dtype: Any, device: Any) -> Any:
     )
     try:
         with _quiet(files):
-            model, report = transformers.CLIPModel.from_pretrained(
+            model, report = _model_class(files).from_pretrained(
                 source, revision=revision, dtype=dtype, output_loading_info=True
             )
     except OSError as exc:
@@ -132,6 +134,18 @@ def _load(files: ModelFiles, dtype: Any, device: Any) -> Any:
         ) from exc
 
 
+def _model_class(files: ModelFiles) -> Any:
+    """A class of transformers itself: neither a class nor code that a model's files name is ever run."""
+    family = files.config().family
+    found = getattr(transformers, family.model_class, None)
+    if found is None:
+        raise ConfigError(
+            f"model {files.model!r}: transformers {transformers.__version__} has no {family.model_class}: "
+            "install a newer one"
+        )
+    return found
+
+
 @contextmanager
 def _quiet(files: ModelFiles) -> Iterator[None]:
     """No progress bar for what takes a second; downloads keep theirs."""
@@ -149,7 +163,9 @@ def _quiet(files: ModelFiles) -> Iterator[None]:
 def _tokens(files: ModelFiles) -> Tokens:
     path = files.find("tokenizer.json")
     if path is not None:
-        return Tokens.from_file(path, files.max_length())
+        return Tokens.from_file(path, files.text_rules())
+    if files.config().family.model_type != "clip":
+        raise ConfigError(f"model {files.model!r} has no tokenizer.json")
     # older checkpoints have vocab.json and merges.txt only
     source, revision = (
         (files.model, files.revision) if files.directory is None else (str(files.directory), None)
@@ -158,7 +174,7 @@ def _tokens(files: ModelFiles) -> Tokens:
         tokenizer = transformers.CLIPTokenizerFast.from_pretrained(source, revision=revision)
     except OSError as exc:
         raise ConfigError(f"model {files.model!r} has no tokenizer") from exc
-    return Tokens(tokenizer.backend_tokenizer, files.max_length(), file=f"{source}/vocab.json")
+    return Tokens(tokenizer.backend_tokenizer, files.text_rules(), file=f"{source}/vocab.json")
 
 
 def _logits(model: Any) -> Logits:

@@ -63,7 +63,8 @@ class ClipEmbedder(Encoder):
             most=MOST_ON_CPU if self.device.type == "cpu" else None,
             note=note,
         )
-        self._masks = files.config().family.reads_at_end
+        self.architecture = files.config()
+        self._masks = self.architecture.family.reads_at_end
         self._model: Any = _load(files, self.dtype, self.device)
         # from the files where they tell, because the model may have been rounded to bfloat16
         in_files = read_logits(files.directory)
@@ -94,6 +95,15 @@ class ClipEmbedder(Encoder):
     def _free(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    @property
+    def model(self) -> Any:
+        """The model of transformers.
+
+        Raises:
+            ConfigError: The embedder is closed.
+        """
+        return self._loaded()
 
     def _loaded(self) -> Any:
         if self._model is None:

@@ -25,7 +25,7 @@ def without(monkeypatch):
         )
         for name in packages:
             monkeypatch.setitem(sys.modules, name, None)
-        for module in ("clip", "onnx"):
+        for module in ("torch_clip", "torch_device", "onnx"):
             monkeypatch.delitem(sys.modules, f"vecbridge.embed.{module}", raising=False)
             monkeypatch.delattr(f"vecbridge.embed.{module}", raising=False)
 

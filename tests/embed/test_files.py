@@ -46,10 +46,10 @@ def test_a_directory_without_weights_and_a_revision_for_one_are_refused(tmp_path
         locate(str(tiny_clip), revision="main")
 
 
-def test_other_models_than_clip_are_refused(tiny_clip, tmp_path):
+def test_an_unknown_kind_of_model_is_refused_with_the_known_ones(tiny_clip, tmp_path):
     directory = copy(tiny_clip, tmp_path / "m")
-    (directory / "config.json").write_text(json.dumps({"model_type": "siglip"}))
-    with pytest.raises(ConfigError, match=r"'siglip'.*only CLIP"):
+    (directory / "config.json").write_text(json.dumps({"model_type": "blip"}))
+    with pytest.raises(ConfigError, match=r"'blip'.*one of clip, metaclip_2, siglip"):
         locate(str(directory)).config()
 
 

@@ -31,7 +31,7 @@ def embedder(bundled):
 
 def test_torch_and_onnx_are_one_model_under_one_identity(embedder, pictures):
     pytest.importorskip("torch")
-    from vecbridge.embed.clip import ClipEmbedder
+    from vecbridge.embed.torch_clip import ClipEmbedder
 
     other = ClipEmbedder(locate("bundled"), dtype="float32")
     assert other.identity == embedder.identity

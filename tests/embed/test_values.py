@@ -212,7 +212,7 @@ def test_the_file_of_transformers_5_is_named_with_its_section(checkpoint):
 
 def test_fewer_layers_than_the_weights_have_are_refused(checkpoint):
     pytest.importorskip("torch")
-    from vecbridge.embed.clip import ClipEmbedder
+    from vecbridge.embed.torch_clip import ClipEmbedder
 
     edit(checkpoint, "config.json", lambda values: values["text_config"].update(num_hidden_layers=1))
     with pytest.raises(ConfigError, match=r"text_model.*layers.1.*num_hidden_layers"):

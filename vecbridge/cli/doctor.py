@@ -144,7 +144,7 @@ def _torch_device(device: str, dtype: str) -> list[Check]:
 
     if find_spec("torch") is None:
         return []
-    from vecbridge.embed.clip import choose_device, choose_dtype
+    from vecbridge.embed.torch_device import choose_device, choose_dtype
 
     try:
         chosen = choose_device(device)

@@ -116,6 +116,10 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             "vecbridge verify faiss:./vectors#photos snapshot:./backup --html proof.html",
         ),
     ),
+    "embed": (
+        ("Graphs that run without PyTorch", "vecbridge embed export openai/clip-vit-base-patch32 ./clip"),
+        ("The same beside a checkpoint's weights", "vecbridge embed export ./clip ./clip"),
+    ),
     "demo": (("Everything into a folder", "vecbridge demo --dir demo"),),
 }
 _AS_IT_STANDS: Final = "\b"  # typer does not fill the paragraph that begins so

@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, str]] = {
     "drop": "vecbridge.cli.manage:drop",
     "doctor": "vecbridge.cli.doctor:doctor",
     "verify": "vecbridge.cli.verify:verify",
+    "embed": "vecbridge.cli.embed:embed",
     "demo": "vecbridge.cli.demo:demo",
 }
 

@@ -1,4 +1,4 @@
-"""The values of a CLIP's ``config.json`` that change its vectors."""
+"""The values of a model's ``config.json`` that change its vectors."""
 
 from __future__ import annotations
 
@@ -8,20 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from vecbridge.embed.families import Family, family_of
 from vecbridge.embed.values import Values
-from vecbridge.errors import ConfigError
 
-# What transformers takes for a key that is missing: CLIPTextConfig and CLIPVisionConfig, the same in versions
-# 4.31 to 5. Keys that change no vector of a trained model (dropout, initialisers) are not here.
-_TOWER: Final = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_hidden_layers": 12}
-_TEXT: Final[Mapping[str, Any]] = _TOWER | {
-    "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8,
-    "vocab_size": 49_408, "max_position_embeddings": 77, "eos_token_id": 49_407,
-}  # fmt: skip
-_VISION: Final[Mapping[str, Any]] = _TOWER | {
-    "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
-    "num_channels": 3, "image_size": 224, "patch_size": 32,
-}  # fmt: skip
 _DIM: Final = 512
 # Configurations from before transformers 4.31 have this eos_token_id, which transformers reads as the highest
 # id of the text: the last of the vocabulary, where CLIP has its end-of-text token.
@@ -30,16 +19,18 @@ _HIGHEST: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A CLIP model, without its weights.
+    """A model, without its weights.
 
     Attributes:
         file: The file that it was read from, as errors name it.
+        family: What kind of model it is.
         dim: Length of its vectors.
         text: Values of the text tower, by the keys of ``text_config``.
         vision: Values of the vision tower, by the keys of ``vision_config``.
     """
 
     file: str
+    family: Family
     dim: int
     text: Mapping[str, Any]
     vision: Mapping[str, Any]
@@ -51,25 +42,27 @@ class Architecture:
         Raises:
             ConfigError: Of another model type, or a value cannot be; the message names file and key.
         """
-        kind = config.values.get("model_type")
-        if kind != "clip":
-            raise ConfigError(f"{config.file}: model_type is {kind!r}: only CLIP models ('clip') are read")
-        dim = config.whole("projection_dim", _DIM)
-        text, vision = _tower(config, "text_config", _TEXT), _tower(config, "vision_config", _VISION)
-        return cls(config.file, dim, text, vision)
+        family = family_of(config)
+        text = _tower(config, "text_config", family.text)
+        vision = _tower(config, "vision_config", family.vision)
+        dim = _siglip_dim(config, text, vision) if family.squares else config.whole("projection_dim", _DIM)
+        return cls(config.file, family, dim, text, vision)
 
     @property
     def end_token(self) -> int | None:
-        """Id of the token whose place gives the text's vector; None is the highest of the text."""
-        end: int = self.text["eos_token_id"]
-        return None if end == _HIGHEST else end
+        """Id of the token whose place gives the text's vector; None is the highest of a text, or none."""
+        end: int | None = self.text.get("eos_token_id")
+        return None if end == _HIGHEST and self.family.model_type == "clip" else end
 
     @property
     def hash(self) -> str:
         """16 hex digits that differ where a value does, however the file is written."""
-        end = self.text["vocab_size"] - 1 if self.end_token is None else self.end_token
-        text = {**self.text, "eos_token_id": end}
-        values = {"dim": self.dim, "text": text, "vision": dict(self.vision)}
+        text = dict(self.text)
+        if "eos_token_id" in text and self.end_token is None:
+            text["eos_token_id"] = text["vocab_size"] - 1
+        values: dict[str, Any] = {"dim": self.dim, "text": text, "vision": dict(self.vision)}
+        if self.family.model_type != "clip":  # the hashes of CLIP models are older than this key
+            values["model_type"] = self.family.model_type
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -85,6 +78,20 @@ def _tower(config: Values, name: str, defaults: Mapping[str, Any]) -> dict[str, 
     if found.get("patch_size", 0) > found.get("image_size", 0):
         raise section.error("patch_size", f"no more than image_size, {found['image_size']}")
     return found
+
+
+def _siglip_dim(config: Values, text: Mapping[str, Any], vision: Mapping[str, Any]) -> int:
+    """SigLIP projects texts alone: into the width of the vision tower."""
+    section = config.section("text_config")
+    if section.values.get("projection_size") is None:
+        dim: int = text["hidden_size"]
+    else:
+        dim = section.whole("projection_size", 0)
+    if dim != vision["hidden_size"]:
+        raise section.error("projection_size", f"vision_config.hidden_size, {vision['hidden_size']}")
+    if not config.section("vision_config").flag("vision_use_head", True):
+        raise config.section("vision_config").error("vision_use_head", "true: without it there is no vector")
+    return dim
 
 
 def _value(section: Values, key: str, default: Any) -> Any:

@@ -31,7 +31,7 @@ def embedder(
     revision: str | None = None,
     lazy: bool = False,
 ) -> Embedder:
-    """Loads a CLIP model.
+    """Loads a CLIP, SigLIP 2 or MetaCLIP 2 model.
 
     Args:
         model: "bundled" (small, needs no network), a hub id such as ``openai/clip-vit-base-patch32``, or a
@@ -41,7 +41,8 @@ def embedder(
             for directories that hold nothing else; torch otherwise.
         dtype: "auto" is bfloat16 where the hardware has it, else float32; "float32", "bfloat16", "float16".
             ONNX models compute in what they were exported in.
-        batch_size: Items that go through the model at a time; None is 64 on a CPU and 256 on a GPU.
+        batch_size: Items that go through the model at a time; None is 32 on a CPU, where 64 is
+            the most, and 256 on a GPU, where it is halved as often as its memory is full.
         revision: Branch, tag or commit of a model on the hub.
         lazy: Whether an ONNX model loads what embeds texts, and what embeds pictures, only when it is first
             used, for a program that needs one of the two: it starts faster, and a damaged file shows later.
@@ -75,7 +76,7 @@ def embedder(
                 f"dtype={shown(dtype)}: ONNX models compute in their own; runtime='torch' can choose"
             )
         return OnnxEmbedder(files, device=device, batch_size=batch_size, note=note, lazy=lazy)
-    from vecbridge.embed.clip import ClipEmbedder
+    from vecbridge.embed.torch_clip import ClipEmbedder
 
     return ClipEmbedder(files, device=device, dtype=dtype, batch_size=batch_size, note=note)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from vecbridge.embed.architecture import Architecture
 from vecbridge.embed.preprocess import Preprocessing
+from vecbridge.embed.tokens import TextRules
 from vecbridge.embed.values import Values
 from vecbridge.errors import AuthError, ConfigError, MissingDependencyError, UnavailableError
 
@@ -66,10 +68,10 @@ class ModelFiles:
         return path if path.is_file() else None
 
     def config(self) -> Architecture:
-        """``config.json`` of a CLIP model.
+        """``config.json`` of a model.
 
         Raises:
-            ConfigError: There is none, it is of another model type, or a value cannot be.
+            ConfigError: There is none, it is of a model type that is not read, or a value cannot be.
         """
         return Architecture.read(self._values(self.need("config.json")))
 
@@ -87,8 +89,8 @@ class ModelFiles:
             values = self._values(self.need("processor_config.json")).section("image_processor")
             if not values.values:
                 raise ConfigError(f"model {self.model!r} has no preprocessor_config.json")
-        preprocessing = Preprocessing.from_config(values)
         config = self.config()
+        preprocessing = Preprocessing.from_config(values, squares=config.family.squares)
         taken = config.vision["image_size"]
         if preprocessing.height_width != (taken, taken):
             height, width = preprocessing.height_width
@@ -97,6 +99,32 @@ class ModelFiles:
                 f"takes {taken} x {taken}: {config.file}: vision_config.image_size"
             )
         return preprocessing
+
+    def text_rules(self) -> TextRules:
+        """What ``tokenizer_config.json`` says beside the tokenizer itself.
+
+        Raises:
+            ConfigError: A file cannot be read; the tokenizer is of a kind that ``tokenizer.json`` does not
+                describe; a text would have to be padded, and no token is named for it.
+        """
+        path = self.find("tokenizer_config.json")
+        values = Values("tokenizer_config.json", {}) if path is None else self._values(path)
+        kind = values.values.get("tokenizer_class")
+        if kind == "SiglipTokenizer":
+            raise values.error(
+                "tokenizer_class", "another: SentencePiece tokenizers of SigLIP 1 are not read"
+            )
+        lower = kind in ("Siglip2Tokenizer", "Siglip2TokenizerFast")
+        if self.config().family.reads_at_end:
+            return TextRules(self.max_length(), lower=lower)
+        token = values.values.get("pad_token")
+        token = token.get("content") if isinstance(token, Mapping) else token
+        if not isinstance(token, str):
+            raise values.error("pad_token", "a text: the model reads texts of full length")
+        side = values.text("padding_side", "left" if lower else "right")
+        if side not in ("left", "right"):
+            raise values.error("padding_side", "left or right")
+        return TextRules(self.max_length(), lower=lower, pad_token=token, pad_left=side == "left")
 
     def max_length(self) -> int:
         """Tokens of a text, at most: what the model has positions for, less where its tokenizer says less.

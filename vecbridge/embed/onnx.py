@@ -10,8 +10,9 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from vecbridge.embed.base import FloatArray
-from vecbridge.embed.encoder import Encoder
+from vecbridge.embed.encoder import MOST_ON_CPU, Encoder
 from vecbridge.embed.files import ModelFiles
+from vecbridge.embed.logits import read_logits
 from vecbridge.embed.tokens import IntArray, Tokens
 from vecbridge.errors import ConfigError, MissingDependencyError
 
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _CUDA: Final = "CUDAExecutionProvider"
 _CPU: Final = "CPUExecutionProvider"
+# What its arenas and allocators say; Fail and RuntimeException stand for many other faults as well
+_FULL: Final = ("allocate memory", "bad_alloc", "bad allocation", "smaller than requested bytes")
 _Tower = Literal["text", "vision"]
 _OUTPUTS: Final[dict[_Tower, tuple[str, ...]]] = {
     "text": ("text_embeds", "pooler_output"),
@@ -65,13 +68,16 @@ class OnnxEmbedder(Encoder):
         self._towers: dict[_Tower, tuple[Any, str]] = {}  # session and the name of its output
         self._loading = threading.Lock()
         self._closed = False
+        on_gpu = self._providers[0] == _CUDA
         super().__init__(
             files,
-            Tokens.from_file(files.need("tokenizer.json"), files.max_length()),
+            Tokens.from_file(files.need("tokenizer.json"), files.text_rules()),
             dim=files.config().dim,
-            batch_size=64 if batch_size is None else batch_size,
+            batch_size=(256 if on_gpu else 32) if batch_size is None else batch_size,
+            most=None if on_gpu else MOST_ON_CPU,
             note=note,
         )
+        self._logits = read_logits(files.directory)
         if not lazy:
             self._tower("vision")
             self._tower("text")
@@ -87,6 +93,9 @@ class OnnxEmbedder(Encoder):
 
     def _image_features(self, pixels: FloatArray) -> FloatArray:
         return _run(self._tower("vision"), {"pixel_values": pixels})
+
+    def _out_of_memory(self, error: BaseException) -> bool:
+        return is_out_of_memory(error)
 
     def _tower(self, name: _Tower) -> tuple[Any, str]:
         tower = self._towers.get(name)
@@ -141,6 +150,18 @@ def _run(tower: tuple[Any, str], inputs: dict[str, Any]) -> FloatArray:
     known = {each.name for each in session.get_inputs()}  # some exports leave out attention_mask
     [features] = session.run([output], {name: value for name, value in inputs.items() if name in known})
     return np.asarray(features, np.float32)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ONNX Runtime says that memory is full; its other failures are faults and not tried again."""
+    if isinstance(error, MemoryError):
+        return True
+    kind = type(error)
+    return (
+        kind.__module__.startswith("onnxruntime")
+        and kind.__name__ in ("Fail", "RuntimeException")
+        and any(words in str(error) for words in _FULL)
+    )
 
 
 def choose_providers(device: str = "auto") -> list[str]:

@@ -20,6 +20,7 @@ from vecbridge.sources.pictures import open_picture, unreadable, upright_rgb
 # https://github.com/openai/CLIP/blob/main/clip/clip.py#L79-L86
 CLIP_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Final = (0.26862954, 0.26130258, 0.27577711)
+_HALF: Final = (0.5, 0.5, 0.5)
 _BICUBIC: Final = 3  # PIL.Image.Resampling.BICUBIC
 _LAST_FILTER: Final = 5  # PIL.Image.Resampling.HAMMING
 _EDGE: Final = 224
@@ -48,15 +49,20 @@ class Preprocessing:
     std: tuple[float, float, float] = CLIP_STD
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any] | Values) -> Preprocessing:
-        """Reads a ``preprocessor_config.json``; what it leaves out is CLIP's.
+    def from_config(cls, config: Mapping[str, Any] | Values, *, squares: bool = False) -> Preprocessing:
+        """Reads a ``preprocessor_config.json``; what it leaves out is CLIP's, or SigLIP's.
+
+        Args:
+            config: The file's values.
+            squares: Whether what is missing is as in SigLIP: a square, no crop, mean and deviation 0.5.
 
         Raises:
             ConfigError: A value cannot be, or pictures would not be of one size; it names file and key.
         """
         values = config if isinstance(config, Values) else Values("preprocessor_config.json", config)
-        edge, size = _resize(values) if values.flag("do_resize", True) else (None, None)
-        crop = _height_width(values, "crop_size") if values.flag("do_center_crop", True) else None
+        edge, size = _resize(values, squares) if values.flag("do_resize", True) else (None, None)
+        crop = _height_width(values, "crop_size") if values.flag("do_center_crop", not squares) else None
+        usual_mean, usual_std = (_HALF, _HALF) if squares else (CLIP_MEAN, CLIP_STD)
         if crop is None and size is None:
             raise ConfigError(f"{values.file}: neither a crop nor a size: pictures would differ in shape")
         normalise = values.flag("do_normalize", True)
@@ -67,8 +73,8 @@ class Preprocessing:
             crop,
             resample=_resample(values),
             scale=values.number("rescale_factor", 1 / 255) if rescale else 1.0,
-            mean=values.numbers("image_mean", CLIP_MEAN) if normalise else (0.0, 0.0, 0.0),
-            std=values.numbers("image_std", CLIP_STD, positive=True) if normalise else (1.0, 1.0, 1.0),
+            mean=values.numbers("image_mean", usual_mean) if normalise else (0.0, 0.0, 0.0),
+            std=values.numbers("image_std", usual_std, positive=True) if normalise else (1.0, 1.0, 1.0),
         )
 
     @property
@@ -147,9 +153,11 @@ def _centre(pixels: Pixels, height: int, width: int) -> Pixels:
     return pixels[top : top + height, left : left + width]
 
 
-def _resize(values: Values) -> tuple[int | None, tuple[int, int] | None]:
-    """(shortest edge, None) or (None, (height, width)); a number means the shortest edge."""
+def _resize(values: Values, squares: bool) -> tuple[int | None, tuple[int, int] | None]:
+    """(shortest edge, None) or (None, (height, width)); a number is the shortest edge, or both."""
     if not isinstance(values.values.get("size"), Mapping):
+        if squares:
+            return None, _height_width(values, "size")
         return values.whole("size", _EDGE), None
     size = values.section("size")
     if size.values.get("longest_edge"):

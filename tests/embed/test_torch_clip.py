@@ -12,9 +12,10 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from vecbridge.embed import clip  # noqa: E402
-from vecbridge.embed.clip import ClipEmbedder, choose_device, choose_dtype  # noqa: E402
+from vecbridge.embed import torch_device  # noqa: E402
 from vecbridge.embed.files import locate  # noqa: E402
+from vecbridge.embed.torch_clip import ClipEmbedder  # noqa: E402
+from vecbridge.embed.torch_device import choose_device, choose_dtype  # noqa: E402
 from vecbridge.errors import BackendError, ConfigError  # noqa: E402
 
 TEXTS = ["a dog", "", "Un atardecer sobre montañas", "x" * 300]
@@ -176,8 +177,8 @@ def machine(monkeypatch, tmp_path):
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         monkeypatch.setattr(torch.version, "cuda", build)
         (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
-        monkeypatch.setattr(clip, "_CPU_INFO", tmp_path / "cpuinfo")
-        monkeypatch.setattr(clip, "_NVIDIA_DRIVER", tmp_path if driver else tmp_path / "none")
+        monkeypatch.setattr(torch_device, "_CPU_INFO", tmp_path / "cpuinfo")
+        monkeypatch.setattr(torch_device, "_NVIDIA_DRIVER", tmp_path if driver else tmp_path / "none")
 
     return having
 

@@ -12,6 +12,8 @@ with a checkpoint the same command goes on where it was cut off. ``docs/scale.md
 from __future__ import annotations
 
 import argparse
+import math
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -57,7 +59,13 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
-    ray.init(address=given.address)
+    if given.address:
+        ray.init(address=given.address)
+    else:
+        # Actors keep their CPUs to the end, and that of a checkpoint is one of them. On a machine of few
+        # cores none would be left for the tasks that read and write, and the job would wait for ever.
+        needed = math.ceil(given.actors * given.cpus) + given.writers + 2
+        ray.init(num_cpus=max(needed, os.cpu_count() or 1))
     context = ray.data.DataContext.get_current()
     if given.checkpoint:
         # What stands there is left out by the read, before it is decoded or embedded.

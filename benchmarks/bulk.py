@@ -11,14 +11,18 @@ and said so. The exit code is 1 if a target does not hold.
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from support import faulting, loading, running, telling
+from rich.console import Console
+from support import faulting, loading, plots, telling
 from support.bulk import BulkBench
-from support.harness import Line
+from support.harness import Line, machine, print_table
 
 HERE = Path(__file__).parent
 SECTIONS: dict[str, Callable[[BulkBench], list[Line]]] = {
@@ -49,19 +53,42 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, print, write; 1 if a target does not hold."""
     options = arguments()
+    names = [name for name in SECTIONS if options.only is None or name in options.only]
+    progress = Console(stderr=True)
+    lines: list[Line] = []
+    sections: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.work.resolve()) as work:
         bench = BulkBench(
             options.rows, options.dim, options.rounds, Path(work), options.backend, options.weaviate,
             options.milvus,
         )  # fmt: skip
-        lines, sections = running.measure(SECTIONS, bench, options)
-    name = "-".join(["bulk", *(running.chosen(SECTIONS, options) if options.only else [])])
+        for name in names:
+            load = os.getloadavg()[0]
+            progress.print(f"[bold]{name}[/] … (load average {load:.1f})")
+            start = time.perf_counter()
+            lines += SECTIONS[name](bench)
+            sections[name] = {
+                "seconds": round(time.perf_counter() - start, 1),
+                "load_average_before": load,
+                "load_average_after": os.getloadavg()[0],
+            }
+    title = "vb.write beside hand-written loops of the same run"
+    print_table(title, lines, Console(width=None if sys.stdout.isatty() else 200))
+    result = {
+        "machine": machine("faiss-cpu", "pymilvus", "weaviate-client", "pinecone"),
+        "parameters": bench.parameters,
+        "sections": sections,
+        "lines": [line.to_dict() for line in lines],
+        "details": bench.details,
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    name = "bulk" if options.only is None else "bulk-" + "-".join(names)
     name += f"-{options.label}" if options.label else ""
-    about = {"parameters": bench.parameters, "sections": sections, "details": bench.details}
-    return running.publish(
-        name, "vb.write beside hand-written loops of the same run", lines, about,
-        ("faiss-cpu", "pymilvus", "weaviate-client", "pinecone"), options.out,
-    )  # fmt: skip
+    (options.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    plots.draw(lines, options.out / f"{name}.png")
+    judged = [line.holds for line in lines if line.holds is not None]
+    progress.print(f"{sum(judged)} targets hold, {len(judged) - sum(judged)} do not")
+    return 0 if all(judged) else 1
 
 
 if __name__ == "__main__":

@@ -11,13 +11,17 @@ is passed over, and said so. The exit code is 1 if a target does not hold.
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from support import exporting, growth, others, pairs, proving, running
-from support.harness import Line
+from rich.console import Console
+from support import exporting, growth, others, pairs, plots, proving
+from support.harness import Line, machine, print_table
 from support.moving import MovingBench
 
 HERE = Path(__file__).parent
@@ -51,20 +55,39 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, print, write; 1 if a target does not hold."""
     options = arguments()
+    names = [name for name in SECTIONS if options.only is None or name in options.only]
+    progress = Console(stderr=True)
+    lines: list[Line] = []
+    sections: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.work.resolve()) as work:
         bench = MovingBench(
             options.rows, options.dim, options.rounds, Path(work), options.weaviate, options.milvus
         )
         try:
-            lines, sections = running.measure(SECTIONS, bench, options)
+            for name in names:
+                progress.print(f"[bold]{name}[/] … (load average {os.getloadavg()[0]:.1f})")
+                start = time.perf_counter()
+                lines += SECTIONS[name](bench)
+                taken = round(time.perf_counter() - start, 1)
+                sections[name] = {"seconds": taken, "load_average_after": os.getloadavg()[0]}
         finally:
             bench.close()
-    name = "-".join(["migrate", *(running.chosen(SECTIONS, options) if options.only else [])])
-    about = {"parameters": bench.parameters, "sections": sections, "details": bench.details}
-    return running.publish(
-        name, "vecbridge's migrations beside raw baselines of the same run", lines, about,
-        ("faiss-cpu", "pymilvus", "weaviate-client"), options.out,
-    )  # fmt: skip
+    title = "vecbridge's migrations beside raw baselines of the same run"
+    print_table(title, lines, Console(width=None if sys.stdout.isatty() else 200))
+    result = {
+        "machine": machine("faiss-cpu", "pymilvus", "weaviate-client"),
+        "parameters": bench.parameters,
+        "sections": sections,
+        "lines": [line.to_dict() for line in lines],
+        "details": bench.details,
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    name = "migrate" if options.only is None else "migrate-" + "-".join(names)
+    (options.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    plots.draw(lines, options.out / f"{name}.png")
+    judged = [line.holds for line in lines if line.holds is not None]
+    progress.print(f"{sum(judged)} targets hold, {len(judged) - sum(judged)} do not")
+    return 0 if all(judged) else 1
 
 
 if __name__ == "__main__":

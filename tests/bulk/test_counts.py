@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import tracemalloc
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -14,7 +19,7 @@ from hypothesis import strategies as st
 
 import vecbridge as vb
 from tests.bulk.faults import Faulty, ids, rows
-from vecbridge.bulk import Progress
+from vecbridge.bulk import Progress, repeats
 from vecbridge.bulk.repeats import WrittenIds
 from vecbridge.errors import BackendError
 from vecbridge.sources.deadletters import DeadLetter, OnDeadLetter
@@ -151,10 +156,43 @@ def test_the_limit_is_one_for_the_source_and_the_store(limit: int) -> None:
     assert vb.write(Faulty(before=refuse_r), read, max_failures=9).failed == 9  # as many as there are
 
 
-@given(st.lists(st.lists(st.integers(0, 40), unique=True, max_size=20), max_size=12), st.booleans())
+_PARTS = st.lists(st.lists(st.integers(0, 40), unique=True, max_size=20), max_size=12)
+
+
+@given(_PARTS, st.booleans())
 def test_ids_are_remembered_exactly(parts: list[list[int]], numbers: bool) -> None:
     written, model = WrittenIds(), set[int]()
     for part in parts:
         array = pa.array(part, pa.int64()) if numbers else pa.array(map(str, part), pa.string())
         assert written.add(array) == len(model & set(part))
         model |= set(part)
+
+
+@pytest.mark.parametrize("disk", ["room", "full"])
+@given(parts=_PARTS)
+def test_many_ids_are_remembered_in_files(disk: str, parts: list[list[int]]) -> None:
+    written, model = WrittenIds(), set[int]()
+    full = mock.patch.object(repeats.tempfile, "TemporaryFile", side_effect=OSError(errno.ENOSPC, "full"))
+    with (
+        mock.patch.object(repeats, "_IN_MEMORY", 8),
+        mock.patch.object(repeats, "_PART", 3),
+        full if disk == "full" else nullcontext(),
+    ):
+        for part in parts:
+            assert written.add(pa.array(part, pa.int64())) == len(model & set(part))
+            model |= set(part)
+
+
+def test_memory_does_not_grow_with_the_ids() -> None:
+    written = WrittenIds()
+    random = np.random.default_rng(0)
+    numbers, again = random.permutation(1_000_000), random.permutation(1_000_000)[:5_000]
+    tracemalloc.start()
+    try:
+        for part in np.split(numbers, 1_000):
+            assert written.add(pa.array(part)) == 0
+        assert written.add(pa.array(again)) == 5_000
+        _, highest = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert highest < 4 * 2**20  # of 8 million bytes of hashes

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -9,14 +12,18 @@ import pyarrow as pa
 
 _Hashes: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 _GROWTH: Final = 2  # a run is merged into the one before it, unless that is more than twice as long
+_IN_MEMORY = 1 << 16  # hashes of a run; a longer one is kept in a file
+_PART = 1 << 14  # hashes merged at a time
 
 
 class WrittenIds:
-    """The ids that were acknowledged, as hashes of 64 bits: 8 bytes of memory a row.
+    """The ids that were acknowledged, as hashes of 64 bits.
 
     They are kept in sorted runs of falling length, the last of which are merged as rows come in, so that an
-    id is looked up by a few binary searches. At ten million ids, two of them share a hash with a chance of
-    1 in 400,000; ids that are numbers are their own hashes.
+    id is looked up by a few binary searches. Long runs are temporary files, mapped into memory: 8 bytes of
+    disk a row, or 16 while two are merged, which go with the process; without room for one, it stays in
+    memory. At ten million ids, two of them share a hash with a chance of 1 in 400,000; ids that are numbers
+    are their own hashes.
 
     Example:
         >>> written = WrittenIds()
@@ -43,7 +50,7 @@ class WrittenIds:
         if not len(run):
             return
         while self._runs and len(self._runs[-1]) <= _GROWTH * len(run):
-            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")  # merges sorted runs
+            run = _merged(self._runs.pop(), run)
         self._runs.append(run)
 
 
@@ -51,3 +58,25 @@ def _hashes(ids: pa.Array) -> _Hashes:
     if pa.types.is_integer(ids.type):
         return np.asarray(ids.to_numpy(zero_copy_only=False), np.int64)
     return np.fromiter(map(hash, ids.to_pylist()), np.int64, len(ids))
+
+
+def _merged(earlier: _Hashes, later: _Hashes) -> _Hashes:
+    """One sorted run of two; a long one in a file that has no name."""
+    if len(earlier) + len(later) > _IN_MEMORY:
+        try:
+            with tempfile.TemporaryFile() as file:
+                for part in _in_order(earlier, later):
+                    file.write(part.data)
+                file.flush()
+                return np.asarray(np.memmap(file, np.int64, "r"))
+        except OSError:  # a full disk is no reason to end a run
+            pass
+    return np.concatenate(list(_in_order(earlier, later)))
+
+
+def _in_order(earlier: _Hashes, later: _Hashes) -> Iterator[_Hashes]:
+    """Both, sorted, in parts; they have no hash in common."""
+    starts = range(0, len(earlier), _PART)
+    cuts = [0, *np.searchsorted(later, earlier[_PART::_PART]).tolist(), len(later)]
+    for start, (first, last) in zip(starts, pairwise(cuts), strict=True):
+        yield np.sort(np.concatenate([earlier[start : start + _PART], later[first:last]]), kind="stable")

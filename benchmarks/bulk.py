@@ -11,18 +11,15 @@ and said so. The exit code is 1 if a target does not hold.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-from support import faulting, loading, plots, telling
+from support import faulting, loading, telling
 from support.bulk import BulkBench
-from support.harness import Line, machine, print_table
+from support.harness import Line, machine
+from support.report import in_sections, named, reported
 
 HERE = Path(__file__).parent
 SECTIONS: dict[str, Callable[[BulkBench], list[Line]]] = {
@@ -53,42 +50,20 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, print, write; 1 if a target does not hold."""
     options = arguments()
-    names = [name for name in SECTIONS if options.only is None or name in options.only]
-    progress = Console(stderr=True)
-    lines: list[Line] = []
-    sections: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.work.resolve()) as work:
         bench = BulkBench(
             options.rows, options.dim, options.rounds, Path(work), options.backend, options.weaviate,
             options.milvus,
         )  # fmt: skip
-        for name in names:
-            load = os.getloadavg()[0]
-            progress.print(f"[bold]{name}[/] … (load average {load:.1f})")
-            start = time.perf_counter()
-            lines += SECTIONS[name](bench)
-            sections[name] = {
-                "seconds": round(time.perf_counter() - start, 1),
-                "load_average_before": load,
-                "load_average_after": os.getloadavg()[0],
-            }
-    title = "vb.write beside hand-written loops of the same run"
-    print_table(title, lines, Console(width=None if sys.stdout.isatty() else 200))
+        lines, sections = in_sections(bench, SECTIONS, options.only)
     result = {
         "machine": machine("faiss-cpu", "pymilvus", "weaviate-client", "pinecone"),
         "parameters": bench.parameters,
         "sections": sections,
-        "lines": [line.to_dict() for line in lines],
         "details": bench.details,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    name = "bulk" if options.only is None else "bulk-" + "-".join(names)
-    name += f"-{options.label}" if options.label else ""
-    (options.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    plots.draw(lines, options.out / f"{name}.png")
-    judged = [line.holds for line in lines if line.holds is not None]
-    progress.print(f"{sum(judged)} targets hold, {len(judged) - sum(judged)} do not")
-    return 0 if all(judged) else 1
+    title = "vb.write beside hand-written loops of the same run"
+    return reported(title, lines, result, options.out / named("bulk", options.only, options.label))
 
 
 if __name__ == "__main__":

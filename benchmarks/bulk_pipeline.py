@@ -11,18 +11,15 @@ does not hold.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-from support import flatness, overlapping, plots
-from support.harness import Line, machine, print_table
+from support import flatness, overlapping
+from support.harness import Line, machine
 from support.pipelines import PipelineBench
+from support.report import in_sections, named, reported
 
 HERE = Path(__file__).parent
 SECTIONS: dict[str, Callable[[PipelineBench], list[Line]]] = {
@@ -52,40 +49,20 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, print, write; 1 if a target does not hold."""
     options = arguments()
-    names = [name for name in SECTIONS if options.only is None or name in options.only]
-    progress = Console(stderr=True)
-    lines: list[Line] = []
-    sections: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.work.resolve()) as work:
         bench = PipelineBench(
             tuple(options.rows or (20_000, 200_000)), options.dim, options.rounds, options.copies, Path(work),
             tuple(options.store or flatness.STORES),
         )  # fmt: skip
-        for name in names:
-            load = os.getloadavg()[0]
-            progress.print(f"[bold]{name}[/] … (load average {load:.1f})")
-            start = time.perf_counter()
-            lines += SECTIONS[name](bench)
-            sections[name] = {
-                "seconds": round(time.perf_counter() - start, 1),
-                "load_average_before": load,
-                "load_average_after": os.getloadavg()[0],
-            }
-    print_table("The pipeline of vb.ingest", lines, Console(width=None if sys.stdout.isatty() else 200))
+        lines, sections = in_sections(bench, SECTIONS, options.only)
     result = {
         "machine": machine("faiss-cpu", "onnxruntime", "pillow"),
         "parameters": bench.parameters,
         "sections": sections,
-        "lines": [line.to_dict() for line in lines],
         "details": bench.details,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    name = "bulk_pipeline" if options.only is None else "bulk_pipeline-" + "-".join(names)
-    (options.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    plots.draw(lines, options.out / f"{name}.png")
-    judged = [line.holds for line in lines if line.holds is not None]
-    progress.print(f"{sum(judged)} targets hold, {len(judged) - sum(judged)} do not")
-    return 0 if all(judged) else 1
+    path = options.out / named("bulk_pipeline", options.only)
+    return reported("The pipeline of vb.ingest", lines, result, path)
 
 
 if __name__ == "__main__":

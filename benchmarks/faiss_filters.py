@@ -8,7 +8,6 @@ target does not hold.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -22,9 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
-from support import data, plots
+from support import data
 from support.bench import exact_top
-from support.harness import Line, Samples, Target, compared, in_turns, machine, print_table, seconds
+from support.harness import Line, Samples, Target, compared, in_turns, machine, seconds
+from support.report import named, reported
 
 import vecbridge as vb
 from vecbridge import field
@@ -225,24 +225,16 @@ def main() -> int:
             shown = {name: round(value, 3) for name, value in details[case.name].items()}
             progress.print(f"{case.name}: {shown}")
     title = "Filtered searches beside searches without a filter"
-    print_table(title, lines, Console(width=None if sys.stdout.isatty() else 200))
     parameters = {
         "rows": options.rows, "dim": options.dim, "queries": options.queries, "seed": options.seed, "k": K,
         **mixture.parameters,
     }  # fmt: skip
     result = {
         "machine": machine("faiss-cpu"), "load_average": {"before": before, "after": os.getloadavg()},
-        "parameters": parameters, "building": taken, "lines": [line.to_dict() for line in lines],
-        "details": details,
+        "parameters": parameters, "building": taken, "details": details,
     }  # fmt: skip
-    options.out.mkdir(parents=True, exist_ok=True)
-    name = "-".join(["faiss_filters", *([options.label] if options.label else [])])
-    (options.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    plots.draw(lines, options.out / f"{name}.png")
-    judged = [line for line in lines if line.holds is not None]
-    failed = [line for line in judged if not line.holds]
-    progress.print(f"{len(judged) - len(failed)} of {len(judged)} targets hold")
-    return 1 if failed else 0
+    path = options.out / named("faiss_filters", None, options.label)
+    return reported(title, lines, result, path)
 
 
 if __name__ == "__main__":

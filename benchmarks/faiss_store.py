@@ -7,19 +7,16 @@ does not hold. Speed is a ratio to a baseline measured in turns with it, on the 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from support import opening, plots, scanning, searching, writing
+from support import opening, scanning, searching, writing
 from support.bench import EF, EF_CONSTRUCTION, Bench, M
-from support.harness import Line, machine, print_table
+from support.harness import Line, machine
+from support.report import in_sections, named, reported
 
 HERE = Path(__file__).parent
 SECTIONS: dict[str, Callable[[Bench], list[Line]]] = {
@@ -49,23 +46,9 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(bench: Bench, names: list[str], console: Console) -> tuple[list[Line], dict[str, float]]:
-    """The lines of some sections, and the seconds that each took."""
-    lines, taken = [], {}
-    for name in names:
-        load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
-        console.print(f"[bold]{name}[/] … (load average {load})")
-        start = time.perf_counter()
-        lines += SECTIONS[name](bench)
-        taken[name] = round(time.perf_counter() - start, 1)
-    return lines, taken
-
-
 def main() -> int:
     """Measure, print, write; 1 if a target does not hold."""
     options = arguments()
-    names = [name for name in SECTIONS if options.only is None or name in options.only]
-    progress = Console(stderr=True)
     before = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.work.resolve()) as work:
         bench = Bench(
@@ -78,14 +61,9 @@ def main() -> int:
             large_index=options.large_index,
         )
         try:
-            lines, taken = measured(bench, names, progress)
+            lines, sections = in_sections(bench, SECTIONS, options.only)
         finally:
             bench.close()
-    print_table(
-        "vecbridge's FAISS store beside raw baselines of the same run",
-        lines,
-        Console(width=None if sys.stdout.isatty() else 200),
-    )
     parameters = {
         "rows": bench.rows, "dim": bench.dim, "rounds": bench.rounds,
         "large_rows": bench.large_rows, "large_dim": bench.large_dim,
@@ -95,27 +73,11 @@ def main() -> int:
         "machine": machine("faiss-cpu", "lancedb"),
         "load_average": {"before": before, "after": os.getloadavg()},
         "parameters": parameters,
-        "seconds": taken,
-        "lines": [line.to_dict() for line in lines],
+        "sections": sections,
         "details": bench.details,
     }
-    write(
-        result,
-        lines,
-        options.out,
-        "faiss_store" if options.only is None else "faiss_store-" + "-".join(names),
-    )
-    failed = [line for line in lines if line.holds is False]
-    judged = [line for line in lines if line.holds is not None]
-    progress.print(f"{len(judged) - len(failed)} of {len(judged)} targets hold; {sum(taken.values()):.0f} s")
-    return 1 if failed else 0
-
-
-def write(result: dict[str, Any], lines: list[Line], directory: Path, name: str) -> None:
-    """JSON and figure; a run of some sections leaves those of the whole alone."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    plots.draw(lines, directory / f"{name}.png")
+    title = "vecbridge's FAISS store beside raw baselines of the same run"
+    return reported(title, lines, result, options.out / named("faiss_store", options.only))
 
 
 if __name__ == "__main__":

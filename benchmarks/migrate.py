@@ -11,18 +11,15 @@ is passed over, and said so. The exit code is 1 if a target does not hold.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-from support import exporting, growth, others, pairs, plots, proving
-from support.harness import Line, machine, print_table
+from support import exporting, growth, others, pairs, proving
+from support.harness import Line, machine
 from support.moving import MovingBench
+from support.report import in_sections, named, reported
 
 HERE = Path(__file__).parent
 SECTIONS: dict[str, Callable[[MovingBench], list[Line]]] = {
@@ -55,39 +52,22 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, print, write; 1 if a target does not hold."""
     options = arguments()
-    names = [name for name in SECTIONS if options.only is None or name in options.only]
-    progress = Console(stderr=True)
-    lines: list[Line] = []
-    sections: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.work.resolve()) as work:
         bench = MovingBench(
             options.rows, options.dim, options.rounds, Path(work), options.weaviate, options.milvus
         )
         try:
-            for name in names:
-                progress.print(f"[bold]{name}[/] … (load average {os.getloadavg()[0]:.1f})")
-                start = time.perf_counter()
-                lines += SECTIONS[name](bench)
-                taken = round(time.perf_counter() - start, 1)
-                sections[name] = {"seconds": taken, "load_average_after": os.getloadavg()[0]}
+            lines, sections = in_sections(bench, SECTIONS, options.only)
         finally:
             bench.close()
-    title = "vecbridge's migrations beside raw baselines of the same run"
-    print_table(title, lines, Console(width=None if sys.stdout.isatty() else 200))
     result = {
         "machine": machine("faiss-cpu", "pymilvus", "weaviate-client"),
         "parameters": bench.parameters,
         "sections": sections,
-        "lines": [line.to_dict() for line in lines],
         "details": bench.details,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    name = "migrate" if options.only is None else "migrate-" + "-".join(names)
-    (options.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    plots.draw(lines, options.out / f"{name}.png")
-    judged = [line.holds for line in lines if line.holds is not None]
-    progress.print(f"{sum(judged)} targets hold, {len(judged) - sum(judged)} do not")
-    return 0 if all(judged) else 1
+    title = "vecbridge's migrations beside raw baselines of the same run"
+    return reported(title, lines, result, options.out / named("migrate", options.only))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from support import milvus, running
 from support.harness import Line
 from support.milvus import MilvusBench
+from support.report import in_sections
 
 HERE = Path(__file__).parent
 SECTIONS: dict[str, Callable[[MilvusBench], list[Line]]] = {
@@ -34,11 +35,12 @@ def main() -> int:
     work = tempfile.TemporaryDirectory(prefix=".bench-", dir=HERE)
     url = options.url or f"milvus+lite://{work.name}/bench.db"
     with work, MilvusBench(url, options.rows, options.dim, options.rounds) as bench:
-        lines = running.measured(bench, SECTIONS, options.only)
+        lines, sections = in_sections(bench, SECTIONS, options.only)
     kind = "lite" if bench.lite else "server"
     return running.reported(
         bench,
         lines,
+        sections,
         server="milvus-lite" if bench.lite else "Milvus",
         beside="pymilvus",
         names=(f"milvus_store-{kind}", f"milvus_recall-{kind}"),

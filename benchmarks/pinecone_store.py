@@ -10,16 +10,14 @@ target does not hold.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-from support import pinecone, plots
-from support.harness import Line, machine, print_table
+from support import pinecone
+from support.harness import Line, machine
 from support.pinecone import PineconeBench
+from support.report import in_sections, named, reported
 
 HERE = Path(__file__).parent
 SECTIONS: dict[str, Callable[[PineconeBench], list[Line]]] = {
@@ -45,14 +43,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, print, write; 1 if a target does not hold."""
     options = arguments()
-    progress = Console(stderr=True)
-    names = [name for name in SECTIONS if options.only is None or name in options.only]
-    lines: list[Line] = []
     with PineconeBench(options.rows, options.dim, options.small_dim, options.rounds) as bench:
-        for name in names:
-            start = time.perf_counter()
-            lines += SECTIONS[name](bench)
-            progress.print(f"[bold]{name}[/] {time.perf_counter() - start:.0f} s")
+        lines, sections = in_sections(bench, SECTIONS, options.only)
         result = {
             "machine": machine("pinecone"),
             "server": "emulated",
@@ -62,18 +54,11 @@ def main() -> int:
                 "small_dim": bench.small.dim,
                 "rounds": bench.rounds,
             },
-            "lines": [line.to_dict() for line in lines],
+            "sections": sections,
             "details": bench.details,
         }
     title = "vecbridge on an emulated Pinecone beside its own client in the same run"
-    print_table(title, lines, Console(width=None if sys.stdout.isatty() else 200))
-    options.out.mkdir(parents=True, exist_ok=True)
-    name = "pinecone_store" + ("" if options.only is None else "-" + "-".join(names))
-    (options.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    plots.draw(lines, options.out / f"{name}.png")
-    failed = [line for line in lines if line.holds is False]
-    progress.print(f"{len([x for x in lines if x.holds])} targets hold, {len(failed)} do not")
-    return 1 if failed else 0
+    return reported(title, lines, result, options.out / named("pinecone_store", options.only))
 
 
 if __name__ == "__main__":

@@ -55,10 +55,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=20_000, help="rows of 128 dimensions")
     parser.add_argument("--random-rows", type=int, default=3_000, help="rows of 48 dimensions")
     parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument(
+        "--timed",
+        type=int,
+        help="queries asked alone; the others are asked in one call. Default: all",
+    )
     parser.add_argument("--label", help="ends the names of the files, such as before")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="where JSON and figure go")
     parser.add_argument("--work", type=Path, default=HERE, help="where a temporary directory is made")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.timed is not None and options.timed < recalling.LEAST_TIMED:
+        parser.error(f"--timed {options.timed}: at least {recalling.LEAST_TIMED}")
+    return options
 
 
 @contextmanager
@@ -87,7 +95,7 @@ def measured(options: argparse.Namespace, url: str, progress: Console) -> list[d
             asked = list(recalling.questions(data))
             for index in options.index or recalling.indexes(rows):
                 if index in store.capabilities.indexes:
-                    cases += recalling.measured(store, data, asked, index, progress)
+                    cases += recalling.measured(store, data, asked, index, options.timed, progress)
     return cases
 
 
@@ -148,7 +156,12 @@ def main() -> int:
         "server": server,  # that of Milvus is the version of its package
         "machine": machine(*packages),
         "load_average": {"before": before, "after": os.getloadavg()},
-        "parameters": {"k": recalling.K, "queries": options.queries, "clusters": recalling.CLUSTERS},
+        "parameters": {
+            "k": recalling.K,
+            "queries": options.queries,
+            "timed": options.timed,
+            "clusters": recalling.CLUSTERS,
+        },
         "cases": cases,
     }
     title = f"Recall@{recalling.K} at default knobs, {options.backend}"

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from rich.console import Console
 from support import running, weaviate
 from support.harness import Line
+from support.report import in_sections
 from support.weaviate import WeaviateBench
 
 NO_SERVER = 77  # what test drivers take for "skipped"; the Makefile goes on
@@ -37,10 +38,11 @@ def main() -> int:
         weaviate.serving(options.url) as url,
         WeaviateBench(url, options.rows, options.dim, options.rounds) as bench,
     ):
-        lines = running.measured(bench, SECTIONS, options.only)
+        lines, sections = in_sections(bench, SECTIONS, options.only)
     return running.reported(
         bench,
         lines,
+        sections,
         server="Weaviate",
         beside="weaviate-client",
         names=("weaviate_store", "weaviate_recall"),

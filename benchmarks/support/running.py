@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.console import Console
-
-from support import plots
-from support.harness import Line, machine, print_table
+from support import plots, report
+from support.harness import Line, machine
 from support.servers import ServerBench
 
 Bench = TypeVar("Bench", bound=ServerBench)
@@ -39,22 +35,10 @@ def parser(doc: str | None, sections: Mapping[str, object], *, url: str, dim: in
     return found
 
 
-def measured(
-    bench: Bench, sections: Mapping[str, Callable[[Bench], list[Line]]], only: list[str] | None
-) -> list[Line]:
-    """The lines of some sections, or of all of them."""
-    lines: list[Line] = []
-    for name, section in sections.items():
-        if only is None or name in only:
-            start = time.perf_counter()
-            lines += section(bench)
-            Console(stderr=True).print(f"[bold]{name}[/] {time.perf_counter() - start:.0f} s")
-    return lines
-
-
 def reported(
     bench: ServerBench,
     lines: list[Line],
+    sections: Mapping[str, Any],
     *,
     server: str,
     beside: str,
@@ -67,6 +51,7 @@ def reported(
     Args:
         bench: What was measured.
         lines: The result.
+        sections: How long each took, under which load.
         server: What the server is called.
         beside: What it was measured beside.
         names: Of the files of the result, and of those of the recall curves. A run of some sections leaves
@@ -74,31 +59,21 @@ def reported(
         options: Of the command line.
         packages: Whose versions matter.
     """
-    result = {
+    result: dict[str, Any] = {
         "machine": machine(*packages),
         "server": bench.version,
         "parameters": bench.parameters,
-        "lines": [line.to_dict() for line in lines],
+        "sections": sections,
         "details": bench.details,
     }
     title = f"vecbridge on {server} {bench.version} beside {beside} in the same run"
-    print_table(title, lines, Console(width=None if sys.stdout.isatty() else 200))
     name, curves = names
-    if options.only is not None:
-        name += "-" + "-".join(dict.fromkeys(line.section for line in lines))
-    options.out.mkdir(parents=True, exist_ok=True)
-    plots.draw(lines, _written(options.out / f"{name}.json", result))
+    some = None if options.only is None else list(dict.fromkeys(line.section for line in lines))
     if "recall" in bench.details:
         recall = {key: result[key] for key in ("machine", "server", "parameters")}
         recall["curves"] = bench.details["recall"]
-        path = _written(options.out / f"{curves}.json", recall)
-        plots.draw_recall(recall, f"{server} {bench.version}", path)
-    judged = [line.holds for line in lines if line.holds is not None]
-    Console(stderr=True).print(f"{sum(judged)} targets hold, {len(judged) - sum(judged)} do not")
-    return 0 if all(judged) else 1
-
-
-def _written(path: Path, result: Mapping[str, Any]) -> Path:
-    """Where the figure goes that belongs to a JSON file."""
-    path.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    return path.with_suffix(".png")
+        options.out.mkdir(parents=True, exist_ok=True)
+        path = options.out / f"{curves}.json"
+        path.write_text(json.dumps(recall, indent=2) + "\n", "utf-8")
+        plots.draw_recall(recall, f"{server} {bench.version}", path.with_suffix(".png"))
+    return report.reported(title, lines, result, options.out / report.named(name, some))

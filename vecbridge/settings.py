@@ -45,7 +45,7 @@ class Settings(EnvironmentSettings):
     )
     dtype: str = Field(
         default="auto",
-        description="What PyTorch computes in: 'auto', 'float32', 'bfloat16' or 'float16'.",
+        description="What the model computes in: 'auto', 'float32', 'bfloat16', 'float16' or 'int8'.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING",

@@ -48,4 +48,7 @@ def test_an_example_has_options_and_arguments_that_exist(line: str) -> None:
     group: Any = typer.main.get_command(app)
     with group.context_class(group, info_name=name) as context:
         name, command, rest = group.resolve_command(context, arguments)
+        while hasattr(command, "resolve_command"):
+            context = command.make_context(name, rest, parent=context)
+            name, command, rest = command.resolve_command(context, rest)
         assert command.make_context(name, rest, parent=context).params

@@ -8,9 +8,10 @@ import sys
 import pytest
 
 import vecbridge as vb
-from vecbridge.embed import factory
+from vecbridge.embed import factory, hardware
 from vecbridge.embed.factory import embedder
 from vecbridge.embed.files import BUNDLED, locate
+from vecbridge.embed.logits import Logits
 from vecbridge.errors import ConfigError, MissingDependencyError
 
 
@@ -73,13 +74,48 @@ def test_a_directory_of_weights_without_torch_says_what_to_install(tiny_clip, wi
         embedder(str(tiny_clip))
 
 
-def test_a_directory_with_both_runs_in_torch_or_else_in_onnx(bundled, tmp_path, without):
-    directory = shutil.copytree(bundled, tmp_path / "both", ignore=shutil.ignore_patterns("gallery"))
-    files = locate(str(directory))
+@pytest.fixture
+def both(bundled, tmp_path):
+    """A directory with weights, and graphs from elsewhere."""
+    return shutil.copytree(bundled, tmp_path / "both", ignore=shutil.ignore_patterns("gallery"))
+
+
+def default(directory, device="auto", dtype="auto"):
+    return factory._default_runtime(locate(str(directory)), device, dtype)
+
+
+def test_a_directory_with_both_runs_in_torch_or_else_in_onnx(both, without):
     if importlib.util.find_spec("torch"):
-        assert factory._default_runtime(files) == "torch"
+        assert default(both) == default(both, "cpu", "float32") == "torch"
     without("torch")
-    assert factory._default_runtime(files) == "onnx"
+    assert default(both) == "onnx"
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "flags", "driver", "wanted"),
+    [
+        ("cpu", "float32", "avx2", True, "onnx"),
+        ("cpu", "auto", "avx2", True, "onnx"),
+        ("auto", "auto", "avx2", False, "onnx"),
+        ("auto", "auto", "avx2", True, "torch"),
+        ("cuda", "auto", "avx2", True, "torch"),
+        ("cpu", "auto", "avx512_bf16", False, "torch"),
+        ("cpu", "float32", "avx512_bf16", False, "onnx"),
+        ("cpu", "bfloat16", "avx2", False, "torch"),
+    ],
+)
+def test_an_export_of_vecbridge_runs_in_onnx_where_torch_would_compute_the_same(
+    both, monkeypatch, tmp_path, device, dtype, flags, driver, wanted
+):
+    monkeypatch.setattr(factory, "_installed", lambda package: True)
+    monkeypatch.setattr(hardware.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(hardware, "_CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(hardware, "_NVIDIA_DRIVER", tmp_path / ("cpuinfo" if driver else "none"))
+    (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags}\n")
+    Logits(100.0).write(both)
+    assert default(both, device, dtype) == wanted
+    monkeypatch.setattr(factory, "_installed", lambda package: package != "onnxruntime")
+    assert default(both, device, dtype) == "torch"
 
 
 def test_a_directory_of_graphs_alone_runs_in_onnx(bundled, tmp_path):

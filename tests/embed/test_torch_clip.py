@@ -12,7 +12,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from vecbridge.embed import torch_device  # noqa: E402
+from vecbridge.embed import hardware  # noqa: E402
 from vecbridge.embed.files import locate  # noqa: E402
 from vecbridge.embed.torch_clip import ClipEmbedder  # noqa: E402
 from vecbridge.embed.torch_device import choose_device, choose_dtype  # noqa: E402
@@ -177,8 +177,8 @@ def machine(monkeypatch, tmp_path):
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         monkeypatch.setattr(torch.version, "cuda", build)
         (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
-        monkeypatch.setattr(torch_device, "_CPU_INFO", tmp_path / "cpuinfo")
-        monkeypatch.setattr(torch_device, "_NVIDIA_DRIVER", tmp_path if driver else tmp_path / "none")
+        monkeypatch.setattr(hardware, "_CPU_INFO", tmp_path / "cpuinfo")
+        monkeypatch.setattr(hardware, "_NVIDIA_DRIVER", tmp_path if driver else tmp_path / "none")
 
     return having
 
@@ -246,7 +246,7 @@ def test_a_dtype_can_be_asked_for_and_float16_on_a_cpu_is_refused(machine):
     with pytest.raises(ConfigError, match="slower"):
         choose_dtype("float16", CPU)
     with pytest.raises(ConfigError, match="one of auto"):
-        choose_dtype("int8", CPU)
+        choose_dtype("int4", CPU)
 
 
 def test_a_cached_hub_model_loads_offline_under_its_commit(tiny_clip, tmp_path):

@@ -57,7 +57,7 @@ DtypeOption = Annotated[
     typer.Option(
         "--dtype",
         metavar="TYPE",
-        help="What torch computes in: auto, float32, bfloat16 or float16. Default: VECBRIDGE_DTYPE.",
+        help="auto, float32, bfloat16, float16 (torch) or int8 (onnx). Default: VECBRIDGE_DTYPE.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]

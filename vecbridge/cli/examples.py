@@ -118,7 +118,11 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     ),
     "embed": (
         ("Graphs that run without PyTorch", "vecbridge embed export openai/clip-vit-base-patch32 ./clip"),
-        ("The same beside a checkpoint's weights", "vecbridge embed export ./clip ./clip"),
+        (
+            "The same beside a checkpoint's weights, and in int8",
+            "vecbridge embed export ./clip ./clip --int8",
+        ),
+        ("What is fastest here, for pictures like yours", "vecbridge embed bench ./clip --images ~/Pictures"),
     ),
     "demo": (("Everything into a folder", "vecbridge demo --dir demo"),),
 }

@@ -69,6 +69,10 @@ class Command(_WithExamples, TyperCommand):
     """A command whose help ends with examples."""
 
 
+class Group(_WithExamples, TyperGroup):
+    """A command of several, whose help ends with examples."""
+
+
 class Commands(_WithExamples, TyperGroup):
     """Imports a command when it is called; prints its errors as one line and sets the exit status."""
 
@@ -246,12 +250,15 @@ def _show_warning(message: Warning | str, *place: object, **more: object) -> Non
 
 def _load(name: str) -> Any:
     module, _, attribute = COMMANDS[name].partition(":")
-    function: Callable[..., None] = getattr(import_module(module), attribute)
-    single = typer.Typer(
-        add_completion=False, rich_markup_mode=None, context_settings=app.info.context_settings
-    )
-    single.command(name, cls=Command, epilog=epilog(EXAMPLES.get(name, ())))(function)
-    return typer.main.get_command(single)
+    found: Callable[..., None] | typer.Typer = getattr(import_module(module), attribute)
+    settings, examples = app.info.context_settings, epilog(EXAMPLES.get(name, ()))
+    group = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=settings)
+    if isinstance(found, typer.Typer):  # a command of several
+        group.add_typer(found, name=name, cls=Group, epilog=examples, context_settings=settings)
+        loaded: Any = typer.main.get_command(group)
+        return loaded.commands[name]
+    group.command(name, cls=Command, epilog=examples)(found)
+    return typer.main.get_command(group)
 
 
 def _report(error: BaseException) -> int:

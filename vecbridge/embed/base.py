@@ -18,7 +18,7 @@ Pixels = NDArray[np.uint8]
 # A path, encoded bytes, a PIL.Image.Image, or an array of shape (height, width, 3)
 ImageLike = str | os.PathLike[str] | bytes | Pixels | Any
 
-DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
+DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 def require_dtype(dtype: str) -> None:

@@ -9,6 +9,8 @@ from typing import Final, Literal, get_args
 
 from vecbridge.embed.base import Embedder, require_dtype
 from vecbridge.embed.files import ModelFiles, locate
+from vecbridge.embed.hardware import may_have_gpu, multiplies_bfloat16
+from vecbridge.embed.logits import LOGITS_FILE
 from vecbridge.errors import ConfigError
 from vecbridge.texts import shown
 
@@ -37,10 +39,12 @@ def embedder(
         model: "bundled" (small, needs no network), a hub id such as ``openai/clip-vit-base-patch32``, or a
             directory that holds one.
         device: "auto" takes CUDA, else MPS, else the CPU; "cpu", "cuda", "cuda:1", "mps".
-        runtime: "torch" or "onnx". None is onnx for the bundled model, where onnxruntime is installed, and
-            for directories that hold nothing else; torch otherwise.
+        runtime: "torch" or "onnx". None is onnx for the bundled model, where onnxruntime is installed, for
+            directories that hold nothing else, and for checkpoints with an export of vecbridge where PyTorch
+            would compute in float32 on a CPU, too; torch otherwise.
         dtype: "auto" is bfloat16 where the hardware has it, else float32; "float32", "bfloat16", "float16".
-            ONNX models compute in what they were exported in.
+            ONNX models compute in what they were exported in. "int8" runs graphs that
+            ``vecbridge embed export --int8`` has made; nothing chooses it by itself.
         batch_size: Items that go through the model at a time; None is 32 on a CPU, where 64 is
             the most, and 256 on a GPU, where it is halved as often as its memory is full.
         revision: Branch, tag or commit of a model on the hub.
@@ -68,20 +72,19 @@ def embedder(
     note = BUNDLED_NOTE if files.model == "bundled" else ""
     if note:
         log.info("%s", note)
-    if (runtime or _default_runtime(files)) == "onnx":
+    if (runtime or _default_runtime(files, device, dtype)) == "onnx":
         from vecbridge.embed.onnx import OnnxEmbedder
 
-        if dtype not in ("auto", "float32"):
-            raise ConfigError(
-                f"dtype={shown(dtype)}: ONNX models compute in their own; runtime='torch' can choose"
-            )
-        return OnnxEmbedder(files, device=device, batch_size=batch_size, note=note, lazy=lazy)
+        return OnnxEmbedder(files, device=device, dtype=dtype, batch_size=batch_size, note=note, lazy=lazy)
     from vecbridge.embed.torch_clip import ClipEmbedder
 
     return ClipEmbedder(files, device=device, dtype=dtype, batch_size=batch_size, note=note)
 
 
-def _default_runtime(files: ModelFiles) -> Runtime:
+def _default_runtime(files: ModelFiles, device: str, dtype: str) -> Runtime:
+    """A fixed table of the files, the device, the precision and what is installed; nothing is measured."""
+    if dtype == "int8":  # PyTorch has none
+        return "onnx"
     if files.directory is None or not (files.directory / "onnx" / "vision_model.onnx").is_file():
         return "torch"
     has_weights = any(files.directory.glob("model*.safetensors")) or any(
@@ -89,9 +92,21 @@ def _default_runtime(files: ModelFiles) -> Runtime:
     )
     if not has_weights:
         return "onnx"
+    has_torch, has_onnx = _installed("torch") and _installed("transformers"), _installed("onnxruntime")
+    if not has_torch:
+        return "onnx"
+    if not has_onnx:
+        return "torch"
     if files.model == "bundled":
-        return "onnx" if _installed("onnxruntime") or not _installed("torch") else "torch"
-    return "torch" if _installed("torch") and _installed("transformers") else "onnx"
+        return "onnx"
+    exact = (files.directory / LOGITS_FILE).is_file()  # vecbridge's own export: float32, checked on PyTorch
+    return "onnx" if exact and _in_float32_on_cpu(device, dtype) else "torch"
+
+
+def _in_float32_on_cpu(device: str, dtype: str) -> bool:
+    """Whether PyTorch would do so, too: ONNX Runtime is then the faster of the two."""
+    on_cpu = device == "cpu" or (device == "auto" and not may_have_gpu())
+    return on_cpu and (dtype == "float32" or (dtype == "auto" and not multiplies_bfloat16()))
 
 
 def _installed(package: str) -> bool:

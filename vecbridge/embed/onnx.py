@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
@@ -28,6 +28,9 @@ _CPU: Final = "CPUExecutionProvider"
 # What its arenas and allocators say; Fail and RuntimeException stand for many other faults as well
 _FULL: Final = ("allocate memory", "bad_alloc", "bad allocation", "smaller than requested bytes")
 _Tower = Literal["text", "vision"]
+TOWERS: Final[tuple[_Tower, ...]] = get_args(_Tower)
+#: Where an export keeps its graphs of int8; not among those of float32, which tell the revision of a model.
+INT8_DIRECTORY: Final = "onnx/int8"
 _OUTPUTS: Final[dict[_Tower, tuple[str, ...]]] = {
     "text": ("text_embeds", "pooler_output"),
     "vision": ("image_embeds", "pooler_output"),
@@ -44,13 +47,15 @@ class OnnxEmbedder(Encoder):
     Args:
         files: Where the model is.
         device: "auto" (CUDA where ONNX Runtime has it, else CPU), "cpu" or "cuda".
+        dtype: "auto" and "float32" run the graphs as they were exported, "int8" those of int8 beside them.
         batch_size: Items at a time.
         note: What users should know about the model.
         lazy: Whether a tower is loaded, and its graph checked, only when it is first used.
 
     Raises:
         MissingDependencyError: onnxruntime or tokenizers is not installed.
-        ConfigError: The device is not there, or the files are not an exported CLIP.
+        ConfigError: The device is not there, or the files are not an exported CLIP; another dtype; no graphs
+            of int8.
     """
 
     def __init__(
@@ -58,11 +63,13 @@ class OnnxEmbedder(Encoder):
         files: ModelFiles,
         *,
         device: str = "auto",
+        dtype: str = "auto",
         batch_size: int | None = None,
         note: str = "",
         lazy: bool = False,
     ) -> None:
         self._files = files
+        self._place = _place(files, dtype)
         self._device = device
         self._providers = choose_providers(device)
         self._towers: dict[_Tower, tuple[Any, str]] = {}  # session and the name of its output
@@ -109,7 +116,7 @@ class OnnxEmbedder(Encoder):
             return self._towers[name]
 
     def _load(self, name: _Tower) -> tuple[Any, str]:
-        session = _session(self._files, f"onnx/{name}_model.onnx", self._providers)
+        session = _session(self._files, f"{self._place}/{name}_model.onnx", self._providers)
         output = _output(session, _OUTPUTS[name], self._files)
         self._require_shapes(name, session, output)
         if _CUDA in self._providers and session.get_providers()[0] != _CUDA:
@@ -119,7 +126,8 @@ class OnnxEmbedder(Encoder):
 
     def _require_shapes(self, name: _Tower, session: Any, output: str) -> None:
         """Refuses a graph that is not of the model that the other files describe."""
-        file, size = f"model {self._files.model!r}: onnx/{name}_model.onnx", self.preprocessing.height_width
+        file = f"model {self._files.model!r}: {self._place}/{name}_model.onnx"
+        size = self.preprocessing.height_width
         taken: list[Any] = next(
             (each.shape for each in session.get_inputs() if each.name == "pixel_values"), []
         )
@@ -179,6 +187,22 @@ def choose_providers(device: str = "auto") -> list[str]:
     if kind == "cuda" and not has_cuda:
         raise ConfigError(f"device={device!r}: this ONNX Runtime has no CUDA: pip install onnxruntime-gpu")
     return [_CUDA, _CPU] if has_cuda and kind != "cpu" else [_CPU]
+
+
+def _place(files: ModelFiles, dtype: str) -> str:
+    """The folder of the graphs of a dtype."""
+    if dtype == "int8":
+        if files.find(f"{INT8_DIRECTORY}/vision_model.onnx") is None:
+            raise ConfigError(
+                f"model {files.model!r} has no graphs of int8: 'vecbridge embed export MODEL DIR --int8' "
+                "makes them"
+            )
+        return INT8_DIRECTORY
+    if dtype not in ("auto", "float32"):
+        raise ConfigError(
+            f"dtype={dtype!r}: ONNX models compute in float32 or int8; runtime='torch' can choose others"
+        )
+    return "onnx"
 
 
 def _session(files: ModelFiles, name: str, providers: list[str]) -> Any:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import warnings
-from pathlib import Path
 from typing import Any, Final
 
 from vecbridge.embed.base import require_dtype
+from vecbridge.embed.hardware import has_nvidia_driver, multiplies_bfloat16
 from vecbridge.errors import ConfigError, MissingDependencyError
 
 try:
@@ -17,10 +17,6 @@ except ImportError as exc:
 
 log = logging.getLogger(__name__)
 
-_NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
-_CPU_INFO: Final = Path("/proc/cpuinfo")
-# Instructions that multiply bfloat16; without them PyTorch emulates it, several times slower than float32
-_BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16"})
 #: What ``dtype="auto"`` means, by the kind of device and whether it multiplies bfloat16. float16 is never
 #: chosen: some checkpoints overflow in it.
 AUTO_DTYPE: Final[dict[tuple[str, bool], str]] = {
@@ -79,9 +75,11 @@ def choose_dtype(wanted: str, device: Any) -> Any:
         device: A ``torch.device``.
 
     Raises:
-        ConfigError: Another name, or float16 on a CPU.
+        ConfigError: Another name, float16 on a CPU, or int8.
     """
     require_dtype(wanted)
+    if wanted == "int8":
+        raise ConfigError("dtype='int8' runs on ONNX Runtime: runtime='onnx'")
     if wanted == "float16" and device.type == "cpu":
         raise ConfigError("dtype='float16' on a CPU is slower than float32: use 'auto'")
     if wanted != "auto":
@@ -89,17 +87,8 @@ def choose_dtype(wanted: str, device: Any) -> Any:
     if device.type == "cuda":
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        has_bf16 = device.type == "cpu" and _cpu_has_bf16()
+        has_bf16 = device.type == "cpu" and multiplies_bfloat16()
     return getattr(torch, AUTO_DTYPE.get((device.type, has_bf16), "float32"))
-
-
-def _cpu_has_bf16() -> bool:
-    try:
-        lines = _CPU_INFO.read_text("utf-8", "replace").splitlines()
-    except OSError:  # not Linux
-        return False
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return not _BF16_FLAGS.isdisjoint(flags.split())
 
 
 def _why_no_cuda() -> str:
@@ -107,7 +96,7 @@ def _why_no_cuda() -> str:
         return (
             f"PyTorch {torch.__version__} is built without CUDA: install a CUDA build (https://pytorch.org)"
         )
-    if not _NVIDIA_DRIVER.exists():
+    if not has_nvidia_driver():
         return "no NVIDIA driver is loaded"
     return "PyTorch sees no GPU: look at nvidia-smi and CUDA_VISIBLE_DEVICES"
 
@@ -115,7 +104,7 @@ def _why_no_cuda() -> str:
 def _warn_of_idle_gpu(cuda: bool) -> None:
     if cuda:
         reason = "device='cpu' was asked for; device='auto' would use it"
-    elif torch.version.cuda is None and _NVIDIA_DRIVER.exists():
+    elif torch.version.cuda is None and has_nvidia_driver():
         reason = _why_no_cuda()
     else:
         return

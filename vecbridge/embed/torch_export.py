@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from PIL import Image
 
 from vecbridge.embed.base import FloatArray
 from vecbridge.embed.files import ModelFiles, locate
@@ -54,15 +55,17 @@ class Exported:
         texts: How far the text tower is from PyTorch's.
         pictures: How far the vision tower is.
         logits: Scale and bias, as written beside the graphs.
+        int8: The differences of the text tower and of the vision tower in int8; None where there are none.
     """
 
     directory: Path
     texts: Difference
     pictures: Difference
     logits: Logits
+    int8: tuple[Difference, Difference] | None = None
 
 
-def export(model: str, directory: Path, *, revision: str | None = None) -> Exported:
+def export(model: str, directory: Path, *, revision: str | None = None, int8: bool = False) -> Exported:
     """Writes both towers as ONNX graphs of float32, checked against PyTorch.
 
     The graphs are loaded and compared before anything appears in ``directory``, which then is whole.
@@ -72,13 +75,15 @@ def export(model: str, directory: Path, *, revision: str | None = None) -> Expor
         directory: A new directory; or the model's own one, which then runs on both runtimes and keeps its
             identity.
         revision: Branch, tag or commit on the hub.
+        int8: Whether to add graphs of int8, which ``dtype="int8"`` runs. How far they are from PyTorch is
+            reported and not judged: whether it does is a matter of the data.
 
     Raises:
-        MissingDependencyError: torch, onnxscript or onnxruntime is not installed.
+        MissingDependencyError: torch, onnx, onnxscript or onnxruntime is not installed.
         ConfigError: The directory is another one that exists, or has graphs; the model cannot be loaded.
         BackendError: The graphs do not give PyTorch's vectors.
     """
-    for package in ("onnxscript", "onnxruntime"):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             raise MissingDependencyError(package, extra="export")
     files = locate(model, revision=revision)
@@ -93,11 +98,16 @@ def export(model: str, directory: Path, *, revision: str | None = None) -> Expor
         with ClipEmbedder(files, device="cpu", dtype="float32") as reference:
             _write_graphs(reference, made)
             Logits(reference.logit_scale, reference.logit_bias).write(made)
-            texts, pictures = _compare(reference, made)
+            texts, pictures = _judged(_compare(reference, made))
+            if int8:
+                from vecbridge.embed.onnx_int8 import quantize
+
+                quantize(made)
+            in_int8 = _compare(reference, made, dtype="int8") if int8 else None
             logits = Logits(reference.logit_scale, reference.logit_bias)
         source, target = (made / "onnx", directory / "onnx") if beside else (made, directory)
         source.replace(target)
-    return Exported(directory, texts, pictures, logits)
+    return Exported(directory, texts, pictures, logits, in_int8)
 
 
 def _copy(files: ModelFiles, directory: Path) -> None:
@@ -170,21 +180,29 @@ def _is_large(module: Any) -> bool:
     return size > 1_500_000_000
 
 
-def _compare(reference: ClipEmbedder, directory: Path) -> tuple[Difference, Difference]:
+def _compare(
+    reference: ClipEmbedder, directory: Path, dtype: str = "float32"
+) -> tuple[Difference, Difference]:
+    """How far the graphs of a dtype are from PyTorch: texts, pictures."""
     from vecbridge.embed.onnx import OnnxEmbedder
 
     random = np.random.default_rng(0)
-    pictures = [random.integers(0, 256, (60, 80, 3), np.uint8) for _ in range(3)]
-    with OnnxEmbedder(locate(str(directory)), device="cpu") as exported:
+    coarse = [Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8)) for _ in range(3)]
+    pictures = [each.resize((80, 60), Image.Resampling.BICUBIC) for each in coarse]  # smooth, as photographs
+    with OnnxEmbedder(locate(str(directory)), device="cpu", dtype=dtype) as exported:
         texts = _difference(reference.embed_texts(_TEXTS), exported.embed_texts(_TEXTS))
         images = _difference(reference.embed_images(pictures), exported.embed_images(pictures))
-    for name, each in (("text", texts), ("vision", images)):
+    return texts, images
+
+
+def _judged(differences: tuple[Difference, Difference]) -> tuple[Difference, Difference]:
+    for name, each in zip(("text", "vision"), differences, strict=True):
         if not each.largest <= TOLERANCE:
             raise BackendError(
                 f"the exported {name} tower is up to {each.largest:.1e} from PyTorch, more than {TOLERANCE}: "
                 "nothing was written"
             )
-    return texts, images
+    return differences
 
 
 def _difference(ours: FloatArray, theirs: FloatArray) -> Difference:

@@ -12,7 +12,6 @@ import vecbridge as vb
 from support.gpu import BUNDLED_MODEL, TEXTS, GpuBench
 from support.harness import Line, Target
 from vecbridge.embed.base import FloatArray
-from vecbridge.embed.files import BUNDLED
 
 #: The least cosine of a vector to that of the CPU in float32. PyTorch computes convolutions of float32 in
 #: TF32 on a GPU, unless it is told otherwise.
@@ -25,7 +24,7 @@ def vectors(bench: GpuBench) -> list[Line]:
     """Every vector beside that of the CPU in float32: texts and pictures, both models, each dtype."""
     lines: list[Line] = []
     for name, model in bench.models.items():
-        pictures = sorted((BUNDLED / "gallery").glob("*.png")) if name == BUNDLED_MODEL else bench.jpegs
+        pictures = bench.gallery if name == BUNDLED_MODEL else bench.jpegs
         with bench.embedder(model, "float32", device="cpu") as reference:
             wanted = _embedded(reference, pictures)
         for dtype in bench.dtypes:
@@ -41,11 +40,10 @@ def onnx(bench: GpuBench) -> list[Line]:
     if bench.device == "cuda" and not _onnx_has_cuda():
         bench.details["onnx"] = "not compared: ONNX Runtime is not installed, or has no CUDA"
         return []
-    pictures = sorted((BUNDLED / "gallery").glob("*.png"))
     sides: list[dict[str, FloatArray]] = []
     for device in ("cpu", bench.device):
         with vb.embedder("bundled", runtime="onnx", device=device) as made:
-            sides.append(_embedded(made, pictures))
+            sides.append(_embedded(made, bench.gallery))
     lines: list[Line] = []
     for kind, right in sides[0].items():
         lines += compared(bench, f"{BUNDLED_MODEL}, {kind}, ONNX Runtime", sides[1][kind], right, "float32")

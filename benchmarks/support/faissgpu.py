@@ -21,6 +21,7 @@ _K: Final = 10
 #: Share of the CPU's hits that the GPU must find: rounding may let rows of nearly one distance change places.
 _SAME: Final = 0.999
 _NEARLY: Final = 0.01  # of the true neighbours, which another training may lose by quantizing otherwise
+INDEXES: Final = (vb.IVFFlat(nlist=_NLIST), vb.IVFSQ8(nlist=_NLIST), vb.IVFPQ(nlist=_NLIST, m=16))
 
 Ids = list[list[str]]
 
@@ -36,7 +37,7 @@ def lists(bench: GpuBench) -> list[Line]:
     with vb.connect("memory://") as store:
         nearest = _ids(_stored(store, vb.Flat(), rows), queries)
     lines: list[Line] = []
-    for index in (vb.IVFFlat(nlist=_NLIST), vb.IVFSQ8(nlist=_NLIST), vb.IVFPQ(nlist=_NLIST, m=16)):
+    for index in INDEXES:
         lines += _one_index(bench, index, rows, queries, nearest)
     return lines
 

@@ -97,6 +97,11 @@ class GpuBench:
         return {BUNDLED_MODEL: "bundled", VIT: str(random_clip(self.work / "vit-b-32", self.shape))}
 
     @cached_property
+    def gallery(self) -> list[Path]:
+        """Pictures that the bundled model knows."""
+        return sorted((BUNDLED / "gallery").glob("*.png"))
+
+    @cached_property
     def jpegs(self) -> list[Path]:
         """Different pictures of one size, as files."""
         directory = self.work / "jpegs"

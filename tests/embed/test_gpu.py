@@ -12,7 +12,7 @@ pytest.importorskip("transformers")
 
 from vecbridge.embed.factory import embedder  # noqa: E402
 from vecbridge.embed.torch_device import place  # noqa: E402
-from vecbridge.errors import BackendError  # noqa: E402
+from vecbridge.errors import BackendError, ConfigError  # noqa: E402
 
 ON_GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 TEXTS = ["a dog", "", "Un atardecer sobre montañas", "x" * 300, "two dogs, and a cat."] * 7
@@ -146,10 +146,11 @@ def test_onnx_graphs_on_the_gpu_give_the_vectors_of_the_cpu(bundled):
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("ONNX Runtime has no CUDA: pip install onnxruntime-gpu")
     paths = sorted((bundled / "gallery").glob("*.png"))[:64]
-    with (
-        embedder("bundled", runtime="onnx", device="cpu") as one,
-        embedder("bundled", runtime="onnx", device="cuda") as two,
-    ):
+    try:
+        two = embedder("bundled", runtime="onnx", device="cuda")
+    except ConfigError as exc:  # CUDA's libraries are of other versions than ONNX Runtime wants
+        pytest.skip(str(exc))
+    with two, embedder("bundled", runtime="onnx", device="cpu") as one:
         assert (one.embed_images(paths) * two.embed_images(paths)).sum(axis=1).min() >= 0.9999
         assert (one.embed_texts(TEXTS) * two.embed_texts(TEXTS)).sum(axis=1).min() >= 0.9999
 

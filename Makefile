@@ -42,7 +42,7 @@ STACK_ENV ?= .env
 STACK = docker compose --env-file $(STACK_ENV) -f docker/milvus/compose.yaml \
 	$(if $(filter 1,$(GPU)),-f docker/milvus/compose.gpu.yaml)
 
-.PHONY: help demo check test test-ray planted mutants lint format bench docs stack-up stack-down stack-status stack-needs clean python
+.PHONY: help demo check test test-ray planted mutants lint format bench gpu-check docs stack-up stack-down stack-status stack-needs clean python
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -90,6 +90,10 @@ format: $(VENVS)/check/.installed ## Sort imports and format the code
 # A benchmark exits with 77 where its server is not there, after saying which.
 bench: $(VENVS)/bench/.installed ## Run the benchmarks, each against a raw baseline
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENVS)/bench/bin/python $$script || [ $$? = 77 ] || exit; done
+
+# A PyTorch for CUDA, and perhaps a FAISS, are installed by hand: no environment is made.
+gpu-check: ## Check and measure vecbridge on an NVIDIA GPU, with the packages that PYTHON=… has
+	@PYTHONPATH=. $(PYTHON) benchmarks/gpu_check.py
 
 docs: $(VENVS)/docs/.installed ## Build the documentation into site/
 	$(VENVS)/docs/bin/python docs/generate_matrix.py

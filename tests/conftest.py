@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in set(long)]
+
+
+@cache
+def _no_gpu() -> str | None:
+    """Why no test can run on a GPU; None where it can. Without a driver, torch need not be imported."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no GPU: there is no NVIDIA driver"
+    if util.find_spec("torch") is None:
+        return "no GPU: PyTorch is not installed"
+    import torch
+
+    return None if torch.cuda.is_available() else f"no GPU: PyTorch {torch.__version__} sees none"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips the tests marked gpu where there is none, before their fixtures are made."""
+    if item.get_closest_marker("gpu") and (reason := _no_gpu()):
+        pytest.skip(reason)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

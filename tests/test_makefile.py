@@ -73,6 +73,14 @@ def test_both_passes_together_run_the_suite_on_every_store(root: Path) -> None:
     assert sorted(stores) == sorted([*(case.id for case in CASES), "milvus", "weaviate"])
 
 
+def test_gpu_check_runs_with_the_packages_that_are_there(root: Path) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "gpu-check", "PYTHON=/gpu/python"],
+        cwd=root, env=outside_of_make(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "PYTHONPATH=. /gpu/python benchmarks/gpu_check.py\n"
+
+
 def test_check_runs_every_linter_and_the_core_tests(root: Path) -> None:
     *linters, tests = commands(root, "check")
     assert linters == ["ruff check .", "ruff format --check .", "mypy", "lint-imports"]

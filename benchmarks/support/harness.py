@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import faiss
 from rich.console import Console
 from rich.table import Table
 
@@ -209,12 +209,21 @@ def machine(*packages: str) -> dict[str, Any]:
         "load_average": round(os.getloadavg()[0], 1),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "faiss_threads": faiss.omp_get_max_threads(),
+        **_faiss_threads(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "vecbridge": vb.__version__,
         **{package: version(package) for package in ("numpy", "pyarrow", *packages)},
     }
+
+
+def _faiss_threads() -> dict[str, int]:
+    """Not every benchmark needs FAISS."""
+    if find_spec("faiss") is None:
+        return {}
+    import faiss
+
+    return {"faiss_threads": faiss.omp_get_max_threads()}
 
 
 def _cpu_model() -> str:

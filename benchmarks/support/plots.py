@@ -69,6 +69,8 @@ def _panel(line: Line) -> str:
         return "p50 of a filtered search, times the unfiltered one's (less is better)"
     if line.unit == "rows/s":
         return "Rows per second, times the baseline's (more is better)"
+    if line.unit.endswith("/s"):
+        return "Rate, times the baseline's (more is better)"
     return "Time or memory, times the baseline's (less is better)"
 
 

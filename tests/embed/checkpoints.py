@@ -67,6 +67,23 @@ def metaclip_2(directory):
     return directory
 
 
+def altclip(directory):
+    """AltCLIP, whose text tower is XLM-RoBERTa: its first two places are no token's."""
+    size = write_words(directory, ["<s>", "<pad>", "</s>", "<unk>"])
+    config = transformers.AltCLIPConfig(
+        text_config=SHAPE
+        | {"vocab_size": size, "max_position_embeddings": LENGTH + 2, "project_dim": 48, "pad_token_id": 1},
+        vision_config=SHAPE | {"image_size": SIZE, "patch_size": 8, "projection_dim": 16},
+        projection_dim=16,
+    )
+    save(transformers.AltCLIPModel, config, directory)
+    write(directory / "preprocessor_config.json", {"size": SIZE, "crop_size": SIZE, "resample": 3, **OPENAI})
+    write(
+        directory / "tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer", "pad_token": "<pad>"}
+    )
+    return directory
+
+
 def save(model, config, directory):
     torch.manual_seed(0)
     model(config).eval().save_pretrained(directory)

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,25 +11,12 @@ pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
+from tests.embed import checkpoints, library
+from tests.embed.library import TEXTS
 from vecbridge.embed import torch_export
 from vecbridge.embed.factory import embedder
 from vecbridge.embed.torch_export import TOLERANCE, export
 from vecbridge.errors import BackendError, ConfigError, MissingDependencyError
-
-TEXTS = ["a dog", "", "Un ATARDECER sobre montañas", "x" * 300, "two dogs, and a cat."]
-
-
-def checkpoint(name, tiny_clip, place):
-    if name == "clip":
-        return tiny_clip
-    specification = importlib.util.spec_from_file_location(
-        "checkpoints", Path(__file__).with_name("checkpoints.py")
-    )
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    directory = place / name
-    directory.mkdir()
-    return getattr(module, name)(directory)
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +36,22 @@ def without_exporting(clip_export, monkeypatch):
     monkeypatch.setattr(torch_export, "_write_graphs", copy)
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip_2", "metaclip_2"])
-def test_an_export_gives_the_vectors_of_pytorch_in_any_batch(tiny_clip, clip_export, tmp_path, name):
-    source = checkpoint(name, tiny_clip, tmp_path)
-    done = clip_export if name == "clip" else export(str(source), tmp_path / "exported")
+@pytest.fixture(scope="module", params=["clip", "siglip_2", "metaclip_2", "altclip"])
+def exported(request, tiny_clip, clip_export, tmp_path_factory):
+    """A tiny checkpoint of each family, and what was exported from it."""
+    if request.param == "clip":
+        return tiny_clip, clip_export
+    place = tmp_path_factory.mktemp("families")
+    source = place / request.param
+    source.mkdir()
+    getattr(checkpoints, request.param)(source)
+    done = export(str(source), place / "exported")
+    assert sorted(path.name for path in place.iterdir()) == sorted(["exported", request.param])
+    return source, done
+
+
+def test_an_export_gives_the_vectors_of_pytorch_in_any_batch(exported):
+    source, done = exported
     random = np.random.default_rng(8)
     pictures = [random.integers(0, 256, (30 + i, 70, 3), np.uint8) for i in range(5)]
     with (
@@ -69,7 +67,17 @@ def test_an_export_gives_the_vectors_of_pytorch_in_any_batch(tiny_clip, clip_exp
             assert getattr(one.identity, part) == getattr(two.identity, part)
     assert max(done.texts.largest, done.pictures.largest) <= TOLERANCE
     assert min(done.texts.cosine, done.pictures.cosine) > 0.99999
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_both_runtimes_give_the_vectors_of_the_librarys_own_pipeline(exported):
+    """The reference is the processor, the tokenizer and the model of transformers, and nothing of ours."""
+    source, done = exported
+    _, texts, images = library.vectors(source)
+    given, _ = library.pictures()
+    for model, runtime, bound in ((source, "torch", 1e-5), (done.directory, "onnx", 1e-4)):
+        with embedder(model, runtime=runtime, dtype="float32", device="cpu", batch_size=2) as made:
+            assert np.abs(made.embed_texts(TEXTS) - texts).max() <= bound
+            assert np.abs(made.embed_images(given) - images).max() <= bound
 
 
 def test_graphs_exported_beside_the_weights_are_the_same_model(tiny_clip, tmp_path, without_exporting):

@@ -12,11 +12,13 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from vecbridge.embed import hardware  # noqa: E402
+from vecbridge.embed import hardware, torch_clip  # noqa: E402
 from vecbridge.embed.files import locate  # noqa: E402
 from vecbridge.embed.torch_clip import ClipEmbedder  # noqa: E402
 from vecbridge.embed.torch_device import choose_device, choose_dtype  # noqa: E402
-from vecbridge.errors import BackendError, ConfigError  # noqa: E402
+from vecbridge.errors import BackendError, ConfigError, InvalidRecordError  # noqa: E402
+from vecbridge.records import batch  # noqa: E402
+from vecbridge.schema import CollectionSpec  # noqa: E402
 
 TEXTS = ["a dog", "", "Un atardecer sobre montañas", "x" * 300]
 CPU = torch.device("cpu")
@@ -86,6 +88,49 @@ def test_bfloat16_points_where_float32_does_under_the_same_identity(tiny_clip, e
     assert cosines.min() > 0.999
     assert cosines.min() < 1 - 1e-9, "computed in another precision"
     assert rough.identity == embedder.identity
+
+
+def large(tiny_clip, directory, factor):
+    """A copy whose vectors are those of the original and longer by a factor, before they are normalised."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_clip, directory)
+    weights = load_file(directory / "model.safetensors")
+    for name in ("text_projection.weight", "visual_projection.weight"):
+        weights[name] *= factor
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+    return locate(str(directory))
+
+
+@pytest.mark.parametrize("factor", [1e5, 1e8])
+def test_a_model_that_overflows_in_float16_says_so_and_runs_in_the_others(
+    tiny_clip, embedder, tmp_path, monkeypatch, factor
+):
+    """At 1e5 the sums overflow or the weights do, at 1e8 the weights; float16 ends at 65,504."""
+    files = large(tiny_clip, tmp_path / "m", factor)
+    for dtype in ("float32", "bfloat16"):
+        with ClipEmbedder(files, device="cpu", dtype=dtype) as made:
+            assert (made.embed_texts(TEXTS) * embedder.embed_texts(TEXTS)).sum(axis=1).min() > 0.999
+    monkeypatch.setattr(torch_clip, "choose_dtype", lambda *_: torch.float16)  # as on a GPU
+    with ClipEmbedder(files, device="cpu", dtype="float16") as made:
+        for embed, items in ((made.embed_texts, TEXTS), (made.embed_images, pictures())):
+            with pytest.raises(BackendError, match=r"overflows in float16.*dtype='float32'"):
+                embed(items)
+
+
+def test_in_bfloat16_it_is_as_loud_and_in_float32_every_batch_refuses_such_vectors(tiny_clip, tmp_path):
+    files = large(tiny_clip, tmp_path / "m", np.inf)
+    with (
+        ClipEmbedder(files, device="cpu", dtype="bfloat16") as made,
+        pytest.raises(BackendError, match=r"overflows in bfloat16.*dtype='float32'"),
+    ):
+        made.embed_images(pictures())
+    with ClipEmbedder(files, device="cpu", dtype="float32") as made:
+        found = made.embed_images(pictures())
+    assert np.isnan(found).any()
+    spec = CollectionSpec.single("c", dim=16)
+    with pytest.raises(InvalidRecordError):
+        batch(spec, id=list("abcde"), vector=found)
 
 
 def test_weights_saved_as_float16_are_not_run_as_float16(tiny_clip, tmp_path):

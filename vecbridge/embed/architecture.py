@@ -11,10 +11,10 @@ from typing import Any, Final
 from vecbridge.embed.families import Family, family_of
 from vecbridge.embed.values import Values
 
-_DIM: Final = 512
 # Configurations from before transformers 4.31 have this eos_token_id, which transformers reads as the highest
 # id of the text: the last of the vocabulary, where CLIP has its end-of-text token.
 _HIGHEST: Final = 2
+_IDS: Final = frozenset({"bos_token_id", "eos_token_id", "pad_token_id"})  # these may be 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,25 @@ class Architecture:
         family = family_of(config)
         text = _tower(config, "text_config", family.text)
         vision = _tower(config, "vision_config", family.vision)
-        dim = _siglip_dim(config, text, vision) if family.squares else config.whole("projection_dim", _DIM)
-        return cls(config.file, family, dim, text, vision)
+        dim = config.whole("projection_dim", family.dim) if family.dim else _siglip_dim(config, text, vision)
+        found = cls(config.file, family, dim, text, vision)
+        if found.longest_text < 1:
+            raise config.section("text_config").error(
+                "max_position_embeddings", f"above {text['max_position_embeddings'] - found.longest_text}"
+            )
+        return found
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens that the text tower has places for; AltCLIP's are counted from the padding token's id on."""
+        positions: int = self.text["max_position_embeddings"]
+        return positions - self.text["pad_token_id"] - 1 if "pad_token_id" in self.text else positions
+
+    @property
+    def start_token(self) -> int | None:
+        """Id of the first token of a text, where its vector is read there; else None."""
+        start: int | None = self.text.get("bos_token_id")
+        return start
 
     @property
     def end_token(self) -> int | None:
@@ -99,4 +116,4 @@ def _value(section: Values, key: str, default: Any) -> Any:
         return section.text(key, default)
     if isinstance(default, float):
         return section.number(key, default)
-    return section.whole(key, default, least=0 if key == "eos_token_id" else 1)
+    return section.whole(key, default, least=0 if key in _IDS else 1)

@@ -33,7 +33,7 @@ def embedder(
     revision: str | None = None,
     lazy: bool = False,
 ) -> Embedder:
-    """Loads a CLIP, SigLIP 2 or MetaCLIP 2 model.
+    """Loads a CLIP, SigLIP 2, MetaCLIP 2 or AltCLIP model.
 
     Args:
         model: "bundled" (small, needs no network), a hub id such as ``openai/clip-vit-base-patch32``, or a

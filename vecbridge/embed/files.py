@@ -115,7 +115,7 @@ class ModelFiles:
                 "tokenizer_class", "another: SentencePiece tokenizers of SigLIP 1 are not read"
             )
         lower = kind in ("Siglip2Tokenizer", "Siglip2TokenizerFast")
-        if self.config().family.reads_at_end:
+        if not self.config().family.full_length:
             return TextRules(self.max_length(), lower=lower)
         token = values.values.get("pad_token")
         token = token.get("content") if isinstance(token, Mapping) else token
@@ -132,7 +132,7 @@ class ModelFiles:
         Raises:
             ConfigError: A file cannot be read, or a length is none.
         """
-        longest: int = self.config().text["max_position_embeddings"]
+        longest = self.config().longest_text
         path = self.find("tokenizer_config.json")
         if path is None:
             return longest

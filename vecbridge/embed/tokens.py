@@ -28,7 +28,7 @@ class TextRules:
         max_length: Tokens of a text at most, special ones included.
         lower: Whether texts are in lower case first.
         pad_token: What fills each text to the full length; None pads to the longest of a batch, which
-            changes no vector of a model that reads at the end-of-text token.
+            changes no vector of a model that masks the padding or reads before it.
         pad_left: Whether it is put before the text.
     """
 
@@ -120,11 +120,17 @@ class Tokens:
                 f"{self._file} has ids up to {highest}, and the model knows {known}: "
                 f"{config.file}: text_config.vocab_size"
             )
-        last = self._tokenizer.encode("a").ids[-1]
+        ids = self._tokenizer.encode("a").ids
+        first, last = ids[0], ids[-1]
         if config.end_token is not None and last != config.end_token:
             raise ConfigError(
                 f"{self._file} ends texts with id {last}, and the model looks for {config.end_token}: "
                 f"{config.file}: text_config.eos_token_id"
+            )
+        if config.start_token is not None and first != config.start_token:
+            raise ConfigError(
+                f"{self._file} begins texts with id {first}, and the model is read at {config.start_token}: "
+                f"{config.file}: text_config.bos_token_id"
             )
 
     def encode(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:

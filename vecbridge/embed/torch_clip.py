@@ -16,7 +16,7 @@ from vecbridge.embed.files import NO_HUB, ModelFiles
 from vecbridge.embed.logits import Logits, read_logits
 from vecbridge.embed.tokens import IntArray, Tokens
 from vecbridge.embed.torch_device import BATCH_SIZE, choose_device, choose_dtype, is_out_of_memory, place
-from vecbridge.errors import ConfigError, MissingDependencyError, UnavailableError
+from vecbridge.errors import BackendError, ConfigError, MissingDependencyError, UnavailableError
 
 try:
     import torch
@@ -64,7 +64,7 @@ class ClipEmbedder(Encoder):
             note=note,
         )
         self.architecture = files.config()
-        self._masks = self.architecture.family.reads_at_end
+        self._masks = not self.architecture.family.full_length
         self._model: Any = _load(files, self.dtype, self.device)
         # from the files where they tell, because the model may have been rounded to bfloat16
         in_files = read_logits(files.directory)
@@ -82,12 +82,24 @@ class ClipEmbedder(Encoder):
             inputs["attention_mask"] = place(mask, self.device)
         with torch.inference_mode():
             found = self._loaded().get_text_features(**inputs)
-        return _projected(found)
+        return self._projected(found)
 
     def _image_features(self, pixels: FloatArray) -> FloatArray:
         with torch.inference_mode():
             found = self._loaded().get_image_features(pixel_values=place(pixels, self.device, self.dtype))
-        return _projected(found)
+        return self._projected(found)
+
+    def _projected(self, found: Any) -> FloatArray:
+        """Transformers 4 gives the tensor, 5 an output that has it as ``pooler_output``."""
+        tensor = getattr(found, "pooler_output", found)
+        features: FloatArray = tensor.float().cpu().numpy().astype(np.float32, copy=False)
+        if self.dtype != torch.float32 and not np.isfinite(features).all():
+            dtype = str(self.dtype).removeprefix("torch.")
+            raise BackendError(
+                f"model {self.identity.model!r} overflows in {dtype}: its vectors are not finite; "
+                "use dtype='float32'"
+            )
+        return features
 
     def _out_of_memory(self, error: BaseException) -> bool:
         return is_out_of_memory(error)
@@ -130,7 +142,8 @@ def _load(files: ModelFiles, dtype: Any, device: Any) -> Any:
         raise ConfigError(f"model {files.model!r}: the weights cannot be loaded: {exc}") from exc
     if report["missing_keys"]:  # transformers would fill them with random numbers
         raise ConfigError(f"model {files.model!r}: the weights lack {min(report['missing_keys'])}")
-    unread = [key for key in report["unexpected_keys"] if ".layers." in key]  # others are of other uses
+    # others are of other uses; AltCLIP's text tower had `layer.` before transformers 5
+    unread = [key for key in report["unexpected_keys"] if ".layers." in key or ".layer." in key]
     if unread:
         raise ConfigError(
             f"model {files.model!r}: the weights have {min(unread)}, a layer beyond those of config.json: "
@@ -192,10 +205,3 @@ def _logits(model: Any) -> Logits:
     return Logits.of_weights(
         None if scale is None else float(scale.detach()), None if bias is None else float(bias.detach())
     )
-
-
-def _projected(found: Any) -> FloatArray:
-    """Transformers 4 gives the tensor, 5 an output that has it as ``pooler_output``."""
-    tensor = getattr(found, "pooler_output", found)
-    features: FloatArray = tensor.float().cpu().numpy().astype(np.float32, copy=False)
-    return features

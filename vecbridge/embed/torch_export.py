@@ -150,8 +150,8 @@ def _write_graphs(reference: ClipEmbedder, directory: Path) -> None:
         _Pictures(model), {"pixel_values": torch.zeros(2, 3, size, size)}, {"pixel_values": {0: batch}},
         "image_embeds", directory / "onnx" / "vision_model.onnx",
     )  # fmt: skip
-    longest = config.text["max_position_embeddings"]
-    if config.family.reads_at_end:
+    longest = config.longest_text
+    if not config.family.full_length:
         ids = torch.full((2, 5), config.end_token or config.text["vocab_size"] - 1, dtype=torch.int64)
         shape: dict[int, Any] = {0: batch, 1: torch.export.Dim("sequence", min=2, max=longest)}
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -114,8 +114,7 @@ def built(field: VectorField, opened: Sequence[Loaded]) -> IndexParams | None:
         return field.index
     if not opened:
         return None
-    found = described(opened[0].index)
-    return plan(field) if isinstance(found, Auto) else found  # on the GPU it has another class
+    return described(opened[0].index)
 
 
 def write(index: Any, path: Path) -> None:
@@ -171,6 +170,7 @@ class Loaded:
         rows: How many.
         storage: What a graph reads its vectors from; held so that the mapped memory stays.
         lists: Where its rows are in the space; None of a small index, and where the file is lost.
+        on_gpu: The same index on a GPU, which answers instead.
     """
 
     index: Any
@@ -178,6 +178,7 @@ class Loaded:
     rows: int
     storage: tuple[Any, ...] = ()
     lists: Lists | None = None
+    on_gpu: gpu.GpuLists | None = None
     _params: dict[int, Any] = dataclasses.field(default_factory=dict)
 
     def search(
@@ -195,13 +196,13 @@ class Loaded:
         known = self._params if selector is None else selector.params
         if (params := known.get(breadth)) is None:
             params = known[breadth] = self._parameters(breadth, selector)
-        index = self.index
+        index = self.index if self.on_gpu is None else self.on_gpu
         distances, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         pointers = (faiss.swig_ptr(distances), faiss.swig_ptr(rows))
         index.search_c(
             len(queries), faiss.swig_ptr(queries), k, *pointers, params
         )  # search() checks all again
-        if index.metric_type != faiss.METRIC_L2:
+        if self.index.metric_type != faiss.METRIC_L2:
             np.negative(distances, out=distances)
         if self.first:
             rows[rows >= 0] += self.first
@@ -254,9 +255,9 @@ def load_graph(path: Path, first: int, vectors: FloatArray) -> Loaded:
 
 
 def load_lists(path: Path, first: int, rows: int, device: str) -> Loaded:
-    """Opens an IVF index, mapped into memory, or on the GPU."""
+    """Opens an IVF index, mapped into memory, and on the GPU where that is asked for."""
     index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    return Loaded(gpu.for_search(index, device), first, rows)
+    return Loaded(index, first, rows, on_gpu=gpu.for_search(index, device))
 
 
 def load_for_adding(path: Path, vectors: FloatArray) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -253,9 +253,10 @@ class IdIndex:
 
     def find(self, ids: pa.Array, snapshot: Snapshot) -> Rows:
         """The live row of each id, -1 where there is none; int64 (len(ids),)."""
+        if not (self._delta or len(self._rows)):  # as of a new collection
+            return np.full(len(ids), -1, np.int64)
         texts = ids.to_pylist()
-        delta = self._delta.get
-        found = np.fromiter((delta(text, -1) for text in texts), np.int64, len(texts))
+        found = np.fromiter(map(self._delta.get, texts, repeat(-1)), np.int64, len(texts))
         if len(self._rows):
             missing = np.flatnonzero(found < 0)
             found[missing] = self._find_sorted(

@@ -17,7 +17,8 @@ whole misses nothing. Among growing rows that is a *range search* without bounds
 lists. It has a limit, too: it stops at lists that deletions have emptied. So its answer is not believed if
 it lacks a hit of the usual search. What is still missing is read and compared by the front, if it is little.
 
-milvus-lite walks as if there were no filter and leaves out what does not match: a longer walk helps.
+milvus-lite walks as if there were no filter and leaves out what does not match: a longer walk helps, the longer the
+fewer rows match.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _GROWTH: Final = 8
 _PLENTY: Final = 100  # on milvus-lite: a walk has met enough if it met so many, or one row in so many
 _LITE_SHARE: Final = 5  # on milvus-lite: a walk visits one row in so many
 _LITE_LEAST_EF: Final = 1_024
+_LITE_FEW: Final = 20  # on milvus-lite: a walk under a filter that keeps one row in so many visits all rows
 _TOLERANCE: Final = 1e-5
 _LISTED: Final = IVFFlat | IVFSQ8 | IVFPQ | SCANN
 _RANGED: Final = Auto | HNSW | IVFFlat | IVFSQ8 | IVFPQ
@@ -223,19 +225,23 @@ class Searcher:
         nearest ones. Where it met few, all are read if that is little; else the walk is through all rows.
         """
         k, rows = request.k, self._readiness.rows(request.deadline)
+        matches = self._asker.count(expression, request.deadline)
         plenty = min(max(_PLENTY, rows // _PLENTY, 4 * k), _MOST_HITS)
-        breadth = max(request.ef or 0, rows // _LITE_SHARE, _LITE_LEAST_EF, plenty)
+        longest = max(min(rows, 2 * _MOST_HITS), plenty)
+        # the nearest of few matches are far from the query, and not every cluster on the way there is met
+        wanted = max(rows // _LITE_SHARE, rows * rows // (_LITE_FEW * max(matches, 1)), _LITE_LEAST_EF)
+        breadth = max(request.ef or 0, min(wanted, longest), plenty)
         hits = self._asker.hits(replace(request, k=plenty), expression, {"ef": breadth})
         met = list(map(len, hits))
         doubtful = _shorter(hits, plenty)
         hits = [_first(line, k) for line in hits]
         if not doubtful:
             return SearchResult(hits)
-        matches = len(self._asker.some_keys(expression, _FEW_ROWS + 1, request.deadline))
         if matches <= _FEW_ROWS:
             return SearchResult(hits, [place for place in doubtful if met[place] < matches])
-        farther = {"ef": max(min(rows, 2 * _MOST_HITS), breadth)}
-        again = self._asker.hits(_some(request, doubtful), expression, farther)
+        if breadth >= longest:
+            return SearchResult(hits)
+        again = self._asker.hits(_some(request, doubtful), expression, {"ef": longest})
         for place, line in zip(doubtful, again, strict=True):
             hits[place] = line
         return SearchResult(hits)

@@ -45,6 +45,9 @@ _OPTIONS: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
     (r"\bmax_rate=", "--max-rate "),
     (r"\bmax_bytes= ", "--max-bytes "),
     (r"\bformat= ", "--format "),
+    (r"\bfusion='([^']+)'", r"--fusion \1"),
+    (r"\bnone_below=", "--none-below "),
+    (r"\blanguage='([^']+)'", r"--language \1"),
 )
 _debug = False
 _live: Console | None = None  # on which a progress bar is shown: what is printed meanwhile goes above it

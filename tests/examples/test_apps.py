@@ -20,8 +20,8 @@ def _needed() -> None:
 
 def printed(directory: Path, example: str, *arguments: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / example), *arguments], cwd=directory, check=False, timeout=170,
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        [sys.executable, str(ROOT / "examples" / example), *arguments], cwd=directory, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=170,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

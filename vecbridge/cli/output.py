@@ -47,6 +47,8 @@ _OPTIONS: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
     (r"\bformat= ", "--format "),
     (r"\bfusion='([^']+)'", r"--fusion \1"),
     (r"\bnone_below=", "--none-below "),
+    (r"\blabels=\['([^\]]+)'\]", lambda match: "--labels " + match[1].replace("', '", ",")),
+    (r"\bothers=(?![\w'\[])", "--others"),
     (r"\blanguage='([^']+)'", r"--language \1"),
 )
 _debug = False

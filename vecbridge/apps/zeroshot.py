@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,9 @@ from vecbridge.embed.base import Embedder, FloatArray, ImageLike
 from vecbridge.errors import ConfigError, DimensionMismatchError
 from vecbridge.front.arguments import require_count
 from vecbridge.texts import shown
+
+_LARGEST_LOGIT: Final = 700.0  # the exponential of a larger one overflows
+_BLOCK: Final = 4_096  # vectors that are compared at a time, so that many of them need no more memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,23 +147,9 @@ class ZeroShotClassifier:
             ConfigError: A k below 1.
         """
         require_count("k", k)
-        cosines = self.cosines(vectors)
-        probabilities = self.probabilities(cosines)
-        known = cosines[:, : len(self.labels)]
-        order = np.argsort(-known, axis=1, kind="stable")[:, :k]
-        rejected = self._rejected(cosines)
-        predictions = []
-        for row, places in enumerate(order):
-            candidates = tuple(
-                Candidate(
-                    self.labels[place],
-                    float(known[row, place]),
-                    None if probabilities is None else float(probabilities[row, place]),
-                )
-                for place in places
-            )
-            predictions.append(Prediction(None if rejected[row] else candidates[0].label, candidates))
-        return predictions
+        rows = self._rows(vectors)
+        blocks = (rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK))
+        return [prediction for block in blocks for prediction in self._predictions(self.cosines(block), k)]
 
     def cosines(self, vectors: ArrayLike) -> FloatArray:
         """Similarities of vectors to every label and, after these, to every text of ``others``.
@@ -171,10 +160,7 @@ class ZeroShotClassifier:
         Raises:
             DimensionMismatchError: The vectors have another shape than (n, dim).
         """
-        rows = np.asarray(vectors, np.float32)
-        dim = self._prototypes.shape[1]
-        if rows.ndim != 2 or rows.shape[1] != dim:
-            raise DimensionMismatchError(f"vectors of shape (n, {dim}) are wanted, not {rows.shape}")
+        rows = self._rows(vectors)
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         found: FloatArray = (rows / np.where(lengths > 0, lengths, 1)) @ self._prototypes.T
         return found
@@ -193,9 +179,39 @@ class ZeroShotClassifier:
             return None
         logits = self.logit_scale * cosines.astype(np.float64)
         if self.logit_bias is not None:
-            return cast(NDArray[np.float64], 0.5 * (1 + np.tanh(0.5 * (logits + self.logit_bias))))
+            bounded = np.clip(logits + self.logit_bias, -_LARGEST_LOGIT, _LARGEST_LOGIT)
+            return cast(NDArray[np.float64], 1 / (1 + np.exp(-bounded)))
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return cast(NDArray[np.float64], powers / powers.sum(axis=1, keepdims=True))
+
+    def _predictions(self, cosines: FloatArray, k: int) -> list[Prediction]:
+        probabilities = self.probabilities(cosines)
+        known = cosines[:, : len(self.labels)]
+        order = np.argsort(-known, axis=1, kind="stable")[:, :k]
+        predictions = []
+        for row, rejected in enumerate(self._rejected(cosines)):
+            candidates = tuple(
+                Candidate(
+                    self.labels[place],
+                    float(known[row, place]),
+                    None if probabilities is None else float(probabilities[row, place]),
+                )
+                for place in order[row]
+            )
+            predictions.append(Prediction(None if rejected else candidates[0].label, candidates))
+        return predictions
+
+    def _rows(self, vectors: ArrayLike) -> FloatArray:
+        """Vectors as float32 of shape (n, dim).
+
+        Raises:
+            DimensionMismatchError: They have another shape.
+        """
+        rows = np.asarray(vectors, np.float32)
+        dim = self._prototypes.shape[1]
+        if rows.ndim != 2 or rows.shape[1] != dim:
+            raise DimensionMismatchError(f"vectors of shape (n, {dim}) are wanted, not {rows.shape}")
+        return rows
 
     def _rejected(self, cosines: FloatArray) -> NDArray[np.bool_]:
         """Which pictures are none of the labels."""

@@ -53,7 +53,11 @@ SPLITS = 200
 def percent(share: Share) -> dict[str, float]:
     """A share with its interval."""
     value = share.value or 0.0
-    return {"R@1 %": round(100 * value, 1), "low": 100 * share.low, "high": 100 * share.high}
+    return {
+        "R@1 %": round(100 * value, 1),
+        "low": round(100 * share.low, 1),
+        "high": round(100 * share.high, 1),
+    }
 
 
 def difference(one: np.ndarray, two: np.ndarray) -> str:
@@ -78,7 +82,9 @@ def recall(
             [each.label == truth for each, truth in zip(predictions, truths, strict=True)]
         )
         line = {"labels": what, "language": language, "method": sentences, **percent(report.right)}
-        lines.append(line | {f"R@{K} %": round(100 * (report.in_candidates.value or 0), 1)})
+        if len(classifier.labels) > K:
+            line[f"R@{K} %"] = round(100 * (report.in_candidates.value or 0), 1)
+        lines.append(line)
         if sentences == "templates":
             lines[-1]["beside no sentence"] = difference(right["templates"], right["no sentence"])
     always = {"labels": what, "language": language, "method": "commonest label"} | percent(report.largest)

@@ -61,7 +61,7 @@ def test_the_table_fits_80_columns(run: Run, folder: Path, monkeypatch: pytest.M
     assert lines[0].split()[:2] == ["a.png", "pizza"]
     assert max(map(len, ran.out.splitlines())) <= 80
     assert "right" in ran.out
-    assert "100.0 % (43.8 to 100.0 %, n=3)" in ran.out
+    assert "100.0 % (43.9 to 100.0 %, n=3)" in ran.out
     assert "3 pictures by bundled." in ran.err
 
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -161,9 +161,10 @@ class ZeroShotClassifier:
             DimensionMismatchError: The vectors have another shape than (n, dim).
         """
         rows = self._rows(vectors)
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        found: FloatArray = (rows / np.where(lengths > 0, lengths, 1)) @ self._prototypes.T
-        return found
+        lengths: FloatArray = np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32)
+        lengths[lengths == 0] = 1
+        unit: FloatArray = np.divide(rows, lengths)
+        return unit @ self._prototypes.T
 
     def probabilities(self, cosines: FloatArray) -> NDArray[np.float64] | None:
         """What the model makes of cosines.
@@ -177,12 +178,14 @@ class ZeroShotClassifier:
         """
         if self.logit_scale is None:
             return None
-        logits = self.logit_scale * cosines.astype(np.float64)
+        logits: NDArray[np.float64] = self.logit_scale * cosines.astype(np.float64)
         if self.logit_bias is not None:
             bounded = np.clip(logits + self.logit_bias, -_LARGEST_LOGIT, _LARGEST_LOGIT)
-            return cast(NDArray[np.float64], 1 / (1 + np.exp(-bounded)))
+            each: NDArray[np.float64] = 1 / (1 + np.exp(-bounded))
+            return each
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return cast(NDArray[np.float64], powers / powers.sum(axis=1, keepdims=True))
+        shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+        return shares
 
     def _predictions(self, cosines: FloatArray, k: int) -> list[Prediction]:
         probabilities = self.probabilities(cosines)
@@ -207,7 +210,7 @@ class ZeroShotClassifier:
         Raises:
             DimensionMismatchError: They have another shape.
         """
-        rows = np.asarray(vectors, np.float32)
+        rows: FloatArray = np.asarray(vectors, np.float32)
         dim = self._prototypes.shape[1]
         if rows.ndim != 2 or rows.shape[1] != dim:
             raise DimensionMismatchError(f"vectors of shape (n, {dim}) are wanted, not {rows.shape}")

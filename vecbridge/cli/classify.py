@@ -126,10 +126,10 @@ def classify(
     dtype: common.DtypeOption = None,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Sort pictures by labels that are given as text, without training.
+    """Sort pictures by labels that are given as text.
 
-    Labels are put into sentences of one language, or into your own. With --store, the vectors
-    of a collection are classified, and no picture is opened.
+    Nothing is trained. Labels are put into sentences of one language, or into your own.
+    With --store, the vectors of a collection are classified, and no picture is opened.
 
     Files that cannot be read are listed, and the exit status is 1.
     """

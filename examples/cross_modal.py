@@ -61,7 +61,7 @@ def main(url: str) -> None:
             "picture to picture": looks.search(house, k=3, include=["name"]),
             "picture to text": says.search(house, k=3, include=["name"]),
             "like a stored record": looks.search(Record("1F34E"), k=3, include=["name"]),
-            "this picture, but with a tree": looks.search([house, Text("a tree")], k=3, include=["name"]),
+            "this picture, but in snow": looks.search([house, Text("snow", weight=2)], k=3, include=["name"]),
         }.items():
             print(f"{title}: {names(hits)}")
 

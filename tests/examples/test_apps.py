@@ -32,7 +32,8 @@ def test_cross_modal_finds_by_text_by_picture_and_by_both(tmp_path: Path) -> Non
     assert lines["text to picture"].startswith("dog")
     assert lines["picture to picture"].split(", ")[0] == lines["picture to text"].split(", ")[0] == "house"
     assert "red apple" not in lines["like a stored record"], "the record itself is left out"
-    assert lines["this picture, but with a tree"] != lines["picture to picture"]
+    assert lines["this picture, but in snow"].startswith("house, ")
+    assert lines["this picture, but in snow"] != lines["picture to picture"]
     for fusion in ("weighted", "rrf"):
         assert re.fullmatch(r"red apple \(picture 0\.\d\d, caption 0\.9\d\)", lines[fusion]), lines[fusion]
 

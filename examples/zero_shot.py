@@ -23,9 +23,8 @@ def main() -> None:
         vectors = clip.embed_images([GALLERY / picture["file"] for picture in pictures])
 
         # A label may be described by several texts. Each is put into several sentences.
-        classifier = ZeroShotClassifier(
-            clip, {"food": ["food", "drink"], "animal": ["animal", "bird"], "vehicle": "vehicle"}
-        )
+        labels = {"food": ["food", "hamburger"], "animal": ["animal", "bird"], "vehicle": ["car", "train"]}
+        classifier = ZeroShotClassifier(clip, labels)
         [pizza] = classifier.classify([GALLERY / "1f355.png"], k=3)
         print("a pizza:", ", ".join(f"{each.label} {each.probability:.2f}" for each in pizza.candidates))
 

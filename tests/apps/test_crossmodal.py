@@ -296,6 +296,7 @@ def test_an_empty_collection_is_an_error_and_a_filter_without_matches_is_none(
     empty = store.create(vb.CollectionSpec.single("empty", dim=DIM))
     with pytest.raises(vb.NotFoundError, match="no records"):
         CrossModalSearch(empty, model).search("dog")
+    assert CrossModalSearch(empty, model).search("dog", allow_empty=True) == []
     assert CrossModalSearch(Target(photos, "picture"), model).search("dog", filter=vb.field("year") < 0) == []
     both = CrossModalSearch([empty, Target(photos, "picture")], model).search("dog", k=3)
     assert [hit.collection for hit in both] == ["photos"] * 3

@@ -151,6 +151,7 @@ def none_threshold(known: ArrayLike, unknown: ArrayLike) -> float:
     values = np.unique(np.concatenate([one, two]))
     middles = (values[1:] + values[:-1]) / 2
     bounds = np.concatenate([values[:1], middles, [np.nextafter(values[-1], np.inf)]])
-    rejected = np.searchsorted(one, bounds, "left") / len(one)
-    accepted = 1 - np.searchsorted(two, bounds, "left") / len(two)
-    return float(bounds[np.argmin(rejected + accepted)])
+    rejected = np.searchsorted(one, bounds, "left")
+    accepted = len(two) - np.searchsorted(two, bounds, "left")
+    # both shares times len(one) len(two): whole numbers, so that a tie is one and the lowest bound wins
+    return float(bounds[np.argmin(rejected * len(two) + accepted * len(one))])

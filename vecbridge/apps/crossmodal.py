@@ -119,6 +119,7 @@ class CrossModalSearch:
         depth: int | None = None,
         ef: int | None = None,
         nprobe: int | None = None,
+        allow_empty: bool = False,
     ) -> list[CrossModalHit]:
         """The best rows of all targets.
 
@@ -134,6 +135,7 @@ class CrossModalSearch:
                 can give.
             ef: Breadth of an HNSW search.
             nprobe: Lists that an IVF search visits.
+            allow_empty: Whether collections that hold no records at all give no hits, instead of an error.
 
         Returns:
             At most k hits, best first.
@@ -152,7 +154,7 @@ class CrossModalSearch:
         if depth is not None and depth < k:
             raise ConfigError(f"depth={shown(depth)}: at least k={k}")
         lists = self._lists(asked, parts, self._groups(parts, mix), depth)
-        if filter is None and not any(len(each.hits) for each in lists):
+        if filter is None and not allow_empty and not any(len(each.hits) for each in lists):
             self._require_records()
         if len(lists) > 1:
             best = list(fuse([each.ranking for each in lists], fusion).items())[:k]

@@ -30,6 +30,7 @@ class Found:
         fusion: How several lists of hits became one; None of one list.
         picture: The file of the picture that was searched for.
         condition: The filter, as it was typed.
+        is_empty: Whether the collection holds no records at all.
     """
 
     hits: Sequence[CrossModalHit]
@@ -39,6 +40,7 @@ class Found:
     fusion: str | None
     picture: Path | None
     condition: str
+    is_empty: bool
 
     @property
     def lists(self) -> list[str]:
@@ -83,7 +85,8 @@ def print_table(found: Found, *, all_fields: bool) -> None:
     from vecbridge.cli.hits import hits_table
 
     if not found.hits:
-        output.note("No hits.")
+        name = found.about["collection"]
+        output.note(f"No hits: {name!r} holds no records." if found.is_empty else "No hits.")
         return
     console = output.stdout()
     names = [f"by {name}" for name in found.lists]

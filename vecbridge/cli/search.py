@@ -148,7 +148,9 @@ def search(
             fusion=way,
             ef=ef,
             nprobe=nprobe,
+            allow_empty=True,
         )
+        is_empty = not hits and collection.count() == 0
     query = {"text": text, "image": None if image is None else str(image), "like": like, "weight": weight}
     result = found.Found(
         hits=hits,
@@ -167,6 +169,7 @@ def search(
         fusion=way if len(fields) > 1 or fusion else None,
         picture=picture,
         condition=" and ".join(part for part in (where, filter_json) if part),
+        is_empty=is_empty,
     )
     if html is not None:
         found.write_page(html, result, all_fields=bool(include))

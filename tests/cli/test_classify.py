@@ -63,6 +63,7 @@ def test_the_table_fits_80_columns(run: Run, folder: Path, monkeypatch: pytest.M
     assert "right" in ran.out
     assert "100.0 % (43.9 to 100.0 %, n=3)" in ran.out
     assert "3 pictures by bundled." in ran.err
+    assert "Model: the bundled demonstration model" in ran.err
 
 
 def test_csv_has_a_line_a_picture(run: Run, folder: Path) -> None:
@@ -106,6 +107,8 @@ def test_none_of_these_by_a_bound_and_by_other_texts(run: Run, folder: Path) -> 
     ).json
     assert report["report"]["false_accept"] == {"share": 0.0, "count": 0, "of": 1, "low": 0.0, "high": 0.793}
     assert report["report"]["right"]["count"] == 2
+    other = run("classify", folder, "-l", "cat,bird", "--truth", "shows")
+    assert "no value of 'shows' is one of the labels" in other.err
 
 
 def test_labels_from_files_and_in_spanish(run: Run, folder: Path) -> None:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from rich.text import Text
 
-from vecbridge.cli import output
+from vecbridge.cli import common, output
 from vecbridge.errors import ConfigError
 
 if TYPE_CHECKING:
     from vecbridge.apps.accuracy import ClassificationReport
     from vecbridge.apps.labels import Labels
     from vecbridge.apps.zeroshot import Candidate, Prediction, ZeroShotClassifier
-    from vecbridge.embed.base import FloatArray
+    from vecbridge.embed.base import Embedder, FloatArray
 
 NONE: Final = "(none of these)"
 _STDOUT: Final = "-"
@@ -63,6 +63,12 @@ class Classified:
     classifier: ZeroShotClassifier | None = None
     rows: list[Row] = field(default_factory=list)
     failures: list[tuple[str | int | None, str]] = field(default_factory=list)
+
+    def begin(self, clip: Embedder, classifier: ZeroShotClassifier) -> None:
+        """Notes the model, and says what users should know about it."""
+        self.classifier, self.model = classifier, clip.identity.model
+        if clip.note:
+            common.report_model(clip)
 
     def add(self, ids: Sequence[str | int], vectors: FloatArray, truths: Sequence[Any]) -> None:
         """Classifies some vectors."""
@@ -148,6 +154,10 @@ def _notes(result: Classified, csv: Path | None) -> None:
     output.note(f"{count} by {result.model}{f', {none:,} of them none of these' if none else ''}.")
     if result.classifier is not None and result.classifier.logit_scale is None:
         output.note("The files of this model have no logit scale: there are cosines, and no probabilities.")
+    if (report := result.report) is not None and not report.right.of:
+        output.warn(
+            f"no value of {result.truth!r} is one of the labels, so that each counts as none of these"
+        )
     if csv is not None and str(csv) != _STDOUT:
         output.note(f"CSV: {csv}")
     for key, error in result.failures[:_MOST_FAILURES]:

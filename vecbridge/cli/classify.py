@@ -185,7 +185,7 @@ def _classify_files(paths: list[str], load: Load, classifier: Make, result: clas
     if next(iter(source), None) is None:
         raise ConfigError(f"there are no pictures in {' '.join(paths)}")
     with load(None) as clip, output.busy("Classifying"):
-        result.classifier, result.model = classifier(clip), clip.identity.model
+        result.begin(clip, classifier(clip))
         for items in _batches(source, result):
             kept, vectors = _embed(clip, items, result)
             truths = [item.metadata.get(result.truth) if result.truth else None for item in kept]
@@ -256,7 +256,7 @@ def _classify_collection(
             condition = fitting(condition, spec)
             collection.capabilities.resolve_filter(condition, spec)
         with load(field) as clip, output.busy("Classifying"):
-            result.classifier, result.model = classifier(clip), clip.identity.model
+            result.begin(clip, classifier(clip))
             pages = collection.scan(
                 include=names,
                 filter=condition,

@@ -94,6 +94,7 @@ TITLES = {
     "scale_model-decode-embed-index": "What a picture costs, stage by stage",
     "weaviate_recall": "Recall, over `ef`",
     "weaviate_store": "A genuine server beside weaviate-client",
+    "zero_shot": "Zero-shot classification of the gallery",
 }
 LEAST_RECALL = 0.95
 COLUMNS = ("measured", "vecbridge", "baseline", "ratio", "target")

@@ -55,8 +55,23 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             'vecbridge search "a red car" -s faiss:./vectors#photos --where "year >= 2020"',
         ),
         (
+            "A picture, but in snow",
+            'vecbridge search "in snow" -i car.jpg --weight 0.4 -s faiss:./vectors#photos',
+        ),
+        (
             "For another program",
             'vecbridge search "a red car" -s faiss:./vectors#photos --json > found.json',
+        ),
+    ),
+    "classify": (
+        ("Pictures, by labels of your own", "vecbridge classify ~/Pictures --labels dog,cat,bird"),
+        (
+            "The three best of many labels, as a file",
+            "vecbridge classify ~/Pictures --labels-file labels.txt -k 3 --csv labels.csv",
+        ),
+        (
+            "A collection, with labels in Spanish",
+            "vecbridge classify -s faiss:./vectors#photos -l perro,gato --language es",
         ),
     ),
     "plan": (

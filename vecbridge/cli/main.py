@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, str]] = {
     "index": "vecbridge.cli.index:index",
     "load": "vecbridge.cli.load:load",
     "search": "vecbridge.cli.search:search",
+    "classify": "vecbridge.cli.classify:classify",
     "plan": "vecbridge.cli.plan:plan",
     "migrate": "vecbridge.cli.migrate:migrate",
     "sync": "vecbridge.cli.sync:sync",

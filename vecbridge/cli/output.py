@@ -45,6 +45,11 @@ _OPTIONS: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
     (r"\bmax_rate=", "--max-rate "),
     (r"\bmax_bytes= ", "--max-bytes "),
     (r"\bformat= ", "--format "),
+    (r"\bfusion='([^']+)'", r"--fusion \1"),
+    (r"\bnone_below=", "--none-below "),
+    (r"\blabels=\['([^\]]+)'\]", lambda match: "--labels " + match[1].replace("', '", ",")),
+    (r"\bothers=(?![\w'\[])", "--others"),
+    (r"\blanguage='([^']+)'", r"--language \1"),
 )
 _debug = False
 _live: Console | None = None  # on which a progress bar is shown: what is printed meanwhile goes above it

@@ -169,15 +169,23 @@ class Calibration(BaseModel):
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def require_fit(self, policy: Policy, model: str) -> None:
-        """Refuses a policy or a model that it was not fitted on; thresholds may have changed since.
+    def require_use(self, policy: Policy, model: str, kind: Kind) -> None:
+        """Refuses what it was not fitted on; the thresholds of the policy may have changed since.
+
+        Args:
+            policy: Whose scores are to be calibrated.
+            model: What gives the scores, with its revision.
+            kind: What is scored.
 
         Raises:
-            ConfigError: Another model, a category that it does not know, or one with other texts.
+            ConfigError: Another model, the other kind of items, a category that it does not know, or one with
+                other texts.
         """
+        if kind != self.kind:
+            raise ConfigError(f"the calibration is of {self.kind}s, not of {kind}s")
         if model != self.model:
             raise ConfigError(f"the calibration is of {self.model}, not of {model}: calibrate again")
-        for category in policy.applying(self.kind):
+        for category in policy.applying(kind):
             known = self.categories.get(category.name)
             if known is None:
                 raise ConfigError(

@@ -59,6 +59,24 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             'vecbridge search "a red car" -s faiss:./vectors#photos --json > found.json',
         ),
     ),
+    "moderate": (
+        ("Verdicts of a folder of pictures", "vecbridge moderate ~/uploads --policy policy.yaml"),
+        (
+            "With calibrated scores and a log, as a check",
+            "vecbridge moderate ~/uploads --policy policy.yaml \\\n"
+            "    --calibration calibration.json --audit verdicts.log --fail-on block",
+        ),
+    ),
+    "calibrate": (
+        (
+            "What the scores of a model are worth",
+            "vecbridge calibrate labels.jsonl --policy policy.yaml --html figures.html",
+        ),
+        (
+            "Calibrated scores",
+            "vecbridge calibrate labels.jsonl --policy policy.yaml --output calibration.json",
+        ),
+    ),
     "plan": (
         (
             "What a move to Milvus would change",

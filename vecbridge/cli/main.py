@@ -34,6 +34,8 @@ COMMANDS: Final[dict[str, str]] = {
     "index": "vecbridge.cli.index:index",
     "load": "vecbridge.cli.load:load",
     "search": "vecbridge.cli.search:search",
+    "moderate": "vecbridge.cli.moderate:moderate",
+    "calibrate": "vecbridge.cli.moderate:calibrate",
     "plan": "vecbridge.cli.plan:plan",
     "migrate": "vecbridge.cli.migrate:migrate",
     "sync": "vecbridge.cli.sync:sync",

@@ -218,18 +218,24 @@ def out_of_fold(
         ConfigError: As :func:`fit_platt`.
     """
     found = np.empty_like(scores)
-    random = np.random.default_rng(seed)
     for column, name in enumerate(names):
         values, applies = scores[:, column], labels[:, column]
         fit_platt(values, applies, name=name)  # refuses what is too little as a whole
-        part = np.empty(len(values), np.int64)
-        for label in (False, True):
-            rows = random.permutation(np.flatnonzero(applies == label))
-            part[rows] = np.arange(len(rows)) % folds
+        part = parts(applies, folds, seed)
         for fold in range(folds):
-            slope, intercept = _newton(_log_odds(values[part != fold]), applies[part != fold])
             here = part == fold
+            slope, intercept = _newton(_log_odds(values[~here]), applies[~here])
             found[here, column] = _sigmoid(slope * _log_odds(values[here]) + intercept)
+    return found
+
+
+def parts(labels: Labels, folds: int, seed: int) -> NDArray[np.int64]:
+    """Draws the fold of each item, from 0; both labels are spread evenly over all folds."""
+    random = np.random.default_rng(seed)
+    found = np.empty(len(labels), np.int64)
+    for label in (False, True):
+        rows = random.permutation(np.flatnonzero(labels == label))
+        found[rows] = np.arange(len(rows)) % folds
     return found
 
 

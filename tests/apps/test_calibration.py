@@ -157,12 +157,7 @@ def test_thresholds_may_change_after_calibrating_and_nothing_else() -> None:
         (POLICY, "m@2", "image", "of m@1, not of m@2"),
         (POLICY, "m@1", "text", "of images, not of texts"),
         (Policy.of(model="x", categories=[WEAPONS | {"texts": ["gun"]}]), "m@1", "image", "other texts"),
-        (
-            Policy.of(model="x", categories=[WEAPONS | {"name": "arms"}]),
-            "m@1",
-            "image",
-            "lacks category 'arms'",
-        ),
+        (renamed, "m@1", "image", "does not know category 'arms'"),
     ):
         with pytest.raises(ConfigError, match=error):
             calibration.require_use(policy, model, kind)

@@ -96,9 +96,9 @@ def test_categories_apply_to_what_they_say() -> None:
 
 
 def test_items_of_a_kind_that_no_category_applies_to_are_refused_and_not_allowed() -> None:
-    with Moderator(policy({"applies_to": ["image"]}), Fixed()) as moderator:
-        with pytest.raises(ConfigError, match="no category of the policy applies to texts"):
-            moderator.moderate_texts(["0.1"])
+    moderator = Moderator(policy({"applies_to": ["image"]}), Fixed())
+    with pytest.raises(ConfigError, match="no category of the policy applies to texts"):
+        moderator.moderate_texts(["0.1"])
 
 
 # --------------------------------------------------------------------------------------------- errors
@@ -139,8 +139,8 @@ def test_what_cannot_be_read_is_review(tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     with Moderator(policy({}), Fixed()) as moderator:
-        pictures = moderator.moderate_images([broken, tmp_path / "none.png", b"x", b"", 3, np.zeros(4)])  # type: ignore[list-item]
-        texts = moderator.moderate_texts([3, "\ud800"])  # type: ignore[list-item]
+        pictures = moderator.moderate_images([broken, tmp_path / "none.png", b"x", b"", 3, np.zeros(4)])
+        texts = moderator.moderate_texts([3, "\ud800"])
         unread = moderator.unreadable("image", "not supported")
     assert {each.verdict for each in [*pictures, *texts, unread]} == {"review"}
     assert all(each.error for each in [*pictures, *texts, unread])
@@ -257,17 +257,21 @@ def test_the_log_goes_on_and_one_writer_has_it_at_a_time(tmp_path: Path) -> None
     assert len(entries(path)) == 2
 
 
-@pytest.mark.parametrize("content", [b"a diary\n", b"a diary", b'{"a": 1}\n', b"{"])
+@pytest.mark.parametrize("content", [b"a diary\n", b"a diary", b'{"a": 1}\n', b'{"vecbridge_audit": 2}\n'])
 def test_a_file_of_another_kind_is_not_touched(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "notes"
     path.write_bytes(content)
-    if content == b"{":  # as a crash in the first append leaves it
-        AuditLog(path).close()
-        assert entries(path) == []
-        return
     with pytest.raises(JournalError, match="is no audit log"):
         AuditLog(path)
     assert path.read_bytes() == content
+
+
+def test_a_log_that_a_crash_cut_short_in_its_first_line_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.log"
+    path.write_bytes(b'{"vec')
+    with Moderator(policy({}), Fixed(), audit=path) as moderator:
+        moderator.moderate_texts(["0.1"])
+    assert len(entries(path)) == 1
 
 
 def test_what_a_crash_cut_short_is_removed_by_the_next_entry(tmp_path: Path) -> None:
@@ -305,14 +309,14 @@ class Angles:
 
 def test_a_softmax_adds_up_the_shares_of_the_texts() -> None:
     rules = policy({"texts": ["0", "10"], "negatives": ["90"]})
-    [[score]] = ZeroShotScorer(Angles()).score("text", ["20"], rules.categories)  # type: ignore[arg-type]
+    [[score]] = ZeroShotScorer(Angles()).score("text", ["20"], rules.categories)
     logits = np.exp(10 * np.cos(np.radians([20, 10, 70])))
     assert score == pytest.approx(logits[:2].sum() / logits.sum(), abs=1e-5)
 
 
 def test_a_model_with_a_bias_takes_the_sigmoid_of_the_nearest_text() -> None:
     rules = policy({"texts": ["0", "10"], "negatives": []})
-    scorer = ZeroShotScorer(Angles(bias=-5.0))  # type: ignore[arg-type]
+    scorer = ZeroShotScorer(Angles(bias=-5.0))
     scorer.require(rules)
     [[score]] = scorer.score("text", ["20"], rules.categories)
     assert score == pytest.approx(1 / (1 + np.exp(5 - 10 * np.cos(np.radians(10)))), abs=1e-5)
@@ -320,24 +324,24 @@ def test_a_model_with_a_bias_takes_the_sigmoid_of_the_nearest_text() -> None:
 
 def test_an_embedder_without_a_logit_scale_is_refused() -> None:
     with pytest.raises(ConfigError, match="angles does not tell its logit scale"):
-        ZeroShotScorer(Angles(scale=None))  # type: ignore[arg-type]
+        ZeroShotScorer(Angles(scale=None))
     bare = SimpleNamespace(
         identity=EmbedderIdentity("bare", "1", 2, "x")
     )  # as an embedder of your own may be
     with pytest.raises(ConfigError, match="bare does not tell its logit scale"):
-        ZeroShotScorer(bare)  # type: ignore[arg-type]
+        ZeroShotScorer(bare)
 
 
 @pytest.mark.parametrize("part", ["texts", "negatives"])
 def test_a_category_without_texts_or_negatives_is_refused(part: str) -> None:
     with pytest.raises(ConfigError, match=f"category 'c0' has no {part}"):
-        ZeroShotScorer(Angles()).require(policy({part: []}))  # type: ignore[arg-type]
+        ZeroShotScorer(Angles()).require(policy({part: []}))
 
 
 @pytest.mark.parametrize("owned", [True, False])
 def test_an_embedder_is_closed_by_its_owner(owned: bool) -> None:
     embedder = Angles()
-    ZeroShotScorer(embedder, owned=owned).close()  # type: ignore[arg-type]
+    ZeroShotScorer(embedder, owned=owned).close()
     assert embedder.closed is owned
 
 

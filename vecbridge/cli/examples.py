@@ -59,6 +59,17 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             'vecbridge search "a red car" -s faiss:./vectors#photos --json > found.json',
         ),
     ),
+    "fair": (
+        (
+            "The first hits as mixed as all that was found",
+            'vecbridge fair "a pet" -s faiss:./vectors#photos --by country',
+        ),
+        (
+            "Half of them of each group, from 500 candidates",
+            'vecbridge fair "a pet" -s faiss:./vectors#photos --by country \\\n'
+            "    --target ES=1/2 --target PT=1/2 --candidates 500",
+        ),
+    ),
     "moderate": (
         ("Verdicts of a folder of pictures", "vecbridge moderate ~/uploads --policy policy.yaml"),
         (

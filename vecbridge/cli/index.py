@@ -100,7 +100,7 @@ def index(
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
-    """Embed pictures (and .txt files) and write them into a collection.
+    """Embed pictures and .txt files, and write them to a collection.
 
     Creates the collection if it does not exist, with fields from the files and from
     metadata.jsonl beside them. An id is the path below the folder, so that a second

@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, str]] = {
     "index": "vecbridge.cli.index:index",
     "load": "vecbridge.cli.load:load",
     "search": "vecbridge.cli.search:search",
+    "fair": "vecbridge.cli.fair:fair",
     "moderate": "vecbridge.cli.moderate:moderate",
     "calibrate": "vecbridge.cli.moderate:calibrate",
     "plan": "vecbridge.cli.plan:plan",

@@ -102,7 +102,7 @@ def test_the_field_of_the_groups_is_returned_only_where_it_was_asked_for(
 
 def test_candidates_are_ten_a_hit_as_far_as_the_backend_goes() -> None:
     def most(k: int, limit: int | None) -> int:
-        return _candidates(query(k=k), None, SimpleNamespace(max_top_k=limit))  # type: ignore[arg-type]
+        return _candidates(query(k=k), None, SimpleNamespace(max_top_k=limit))
 
     assert (most(8, None), most(8, 1_000), most(8, 50), most(80, 50)) == (80, 80, 50, 80)
 

@@ -169,14 +169,6 @@ def test_ndkl_is_infinite_with_a_group_that_should_not_be_there() -> None:
     assert ndkl(["a", "b"], {"a": Fraction(1), "b": Fraction(0)}) == math.inf
 
 
-@given(st.lists(st.sampled_from("ab"), min_size=2, max_size=20).filter(lambda each: len(set(each)) == 2))
-def test_a_ranking_diverges_no_more_than_one_that_has_all_of_a_group_first(groups: list[str]) -> None:
-    wanted = shares(groups)
-    order = det_const_sort(groups, wanted, len(groups))
-    assert ndkl([groups[each] for each in order], wanted) <= ndkl(sorted(groups), wanted) + 1e-12
-    assert ndkl([groups[each] for each in order], wanted) <= ndkl(sorted(groups)[::-1], wanted) + 1e-12
-
-
 def test_ndcg_is_1_for_the_best_order_and_loses_by_discounted_gain() -> None:
     gains = [3.0, 2.0, 1.0]
     assert ndcg([0, 1, 2], gains) == pytest.approx(1)

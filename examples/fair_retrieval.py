@@ -80,9 +80,8 @@ def main(url: str) -> None:
         )
         print("recall@10 by name:")
         for each in report.groups:
-            print(
-                f"  {each.group}: {each.recall:.2f} ({each.low:.2f} to {each.high:.2f}), {each.queries} queries"
-            )
+            interval = f"{each.low:.2f} to {each.high:.2f}"
+            print(f"  {each.group}: {each.recall:.2f} ({interval}), {each.queries} queries")
         print(f"  largest difference: {report.gap:.2f}")
         store.drop(spec.name)
 

@@ -21,7 +21,6 @@ from vecbridge.apps.fairness import (
     ndcg,
     ndkl,
     rerank,
-    shares,
 )
 from vecbridge.errors import ConfigError
 

@@ -21,7 +21,7 @@ from vecbridge.apps.labelled import Labelled, score_labelled
 from vecbridge.apps.moderation import Moderator
 from vecbridge.apps.policy import Policy
 from vecbridge.apps.policy_file import load_policy
-from vecbridge.apps.scorers import open_scorer
+from vecbridge.apps.scorer_loading import open_scorer
 from vecbridge.errors import ConfigError
 
 GALLERY = Path(str(files("vecbridge"))) / "embed" / "bundled" / "gallery"

@@ -84,7 +84,7 @@ def test_the_places_of_a_group_without_candidates_go_to_the_best_of_the_others()
     ranking = rerank(["a"] * 6 + ["b"], [1.0] * 7, 6, {"a": 0.5, "b": 0.5})
     assert ranking.order == (0, 6, 1, 2, 3, 4)
     assert [(each.group, each.missing) for each in ranking.groups] == [("a", 0), ("b", 2)]
-    assert ranking.warnings == ["2 of the places of 'b' went to other groups: it has 1 candidates"]
+    assert ranking.warnings == ["'b' lacks 2 of its places, which others took: only 1 found"]
 
 
 def test_a_group_without_a_target_only_fills() -> None:

@@ -11,7 +11,7 @@ transformers = pytest.importorskip("transformers")
 
 from vecbridge.apps.moderation import Moderator  # noqa: E402
 from vecbridge.apps.policy import Policy  # noqa: E402
-from vecbridge.apps.scorers import open_scorer  # noqa: E402
+from vecbridge.apps.scorer_loading import open_scorer  # noqa: E402
 from vecbridge.apps.torch_scorers import ClassifierScorer, ShieldGemma2Scorer  # noqa: E402
 from vecbridge.embed.files import locate  # noqa: E402
 from vecbridge.errors import ConfigError  # noqa: E402

@@ -36,7 +36,7 @@ def test_the_tables_fit_80_columns(run: Run, photos: str, monkeypatch: pytest.Mo
     assert ran.out.splitlines()[0].split() == ["#", "was", "score", "group", "id"]
     assert "animals-nature" in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80
-    assert "2 of the places of 'sea' went to other groups" in ran.err
+    assert "'sea' lacks 2 of its places, which others took: only 0 found" in ran.err
     assert "NDKL" in ran.err
 
 

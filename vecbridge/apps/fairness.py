@@ -233,8 +233,8 @@ class Ranking:
     def warnings(self) -> list[str]:
         """Which groups have too few candidates."""
         return [
-            f"{each.missing} of the places of {shown(each.group)} went to other groups: it has "
-            f"{each.candidates} candidates"
+            f"{shown(each.group)} lacks {each.missing} of its places, which others took: only "
+            f"{each.candidates} found"
             for each in self.groups
             if each.missing
         ]

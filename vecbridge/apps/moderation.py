@@ -14,7 +14,8 @@ from vecbridge.apps.audit import AuditEntry, AuditLog
 from vecbridge.apps.calibration import Calibration
 from vecbridge.apps.moderated import Content, read_item, scored
 from vecbridge.apps.policy import VERDICTS, Category, Kind, Policy, Verdict
-from vecbridge.apps.scorers import Scorer, Scores, open_scorer
+from vecbridge.apps.scorer_loading import open_scorer
+from vecbridge.apps.scorers import Scorer, Scores
 from vecbridge.closing import Closing
 from vecbridge.embed.base import ImageLike
 from vecbridge.errors import ConfigError, InvalidRecordError

@@ -162,7 +162,7 @@ def calibrate(
 def _scorer(
     policy: Policy, settings: Settings, runtime: str | None, device: str | None, dtype: str | None
 ) -> Scorer:
-    from vecbridge.apps.scorers import open_scorer
+    from vecbridge.apps.scorer_loading import open_scorer
 
     chosen: Any = runtime or settings.runtime
     with output.busy(f"Loading {policy.model}"):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import vecbridge as vb
 from vecbridge.apps.fair_search import FairHits, fair_search
-from vecbridge.apps.group_recall import recall_by_group
+from vecbridge.apps.group_recall import recall_by_field
 
 GALLERY = Path(str(files("vecbridge"))) / "embed" / "bundled" / "gallery"
 
@@ -71,13 +71,8 @@ def main(url: str) -> None:
 
         # Is each group found equally well by the names of its pictures?
         names = vb.Query(embedder.embed_texts([picture["name"] for picture in pictures]), k=10)
-        hits = [each.ids for each in collection.search(names)]
-        report = recall_by_group(
-            [list(map(str, each)) for each in hits],
-            [[picture["codepoint"]] for picture in pictures],
-            [picture["group"] for picture in pictures],
-            k=10,
-        )
+        wanted = [[picture["codepoint"]] for picture in pictures]
+        report = recall_by_field(collection, names, wanted, by="group")
         print("recall@10 by name:")
         for each in report.groups:
             interval = f"{each.low:.2f} to {each.high:.2f}"

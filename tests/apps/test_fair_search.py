@@ -11,7 +11,7 @@ import pytest
 
 import vecbridge as vb
 from vecbridge.apps.fair_search import _candidates, fair_search, group_values
-from vecbridge.apps.group_recall import recall_by_group
+from vecbridge.apps.group_recall import recall_by_field, recall_by_group
 from vecbridge.errors import ConfigError, SchemaError
 
 FIELDS = {"lives": "string", "year": "int64", "wild": "bool", "tags": "list<string>", "about": "json"}
@@ -209,6 +209,32 @@ def test_a_group_of_fewer_than_thirty_queries_is_warned_of() -> None:
 def test_queries_that_give_no_recall_are_refused(arguments: Any, error: str) -> None:
     with pytest.raises(ConfigError, match=error):
         recall_by_group(*arguments)
+
+
+def test_the_group_of_a_query_is_that_of_the_record_that_it_should_find(animals: Any) -> None:
+    angles = np.linspace(0, 1, COUNT)
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    wanted = [[f"{row:02}"] for row in range(COUNT)]
+    wanted[7] = ["39", "39"]  # which is far from query 7, and lives nowhere
+    with pytest.warns(UserWarning, match="fewer than 30 queries"):
+        report = recall_by_field(animals, query(vectors=vectors, k=1, include="all"), wanted, by="lives")
+    figures = {each.group: (each.queries, each.recall) for each in report.groups}
+    assert figures == {"land": (35, 1.0), None: (2, 0.5), "sea": (3, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "by", "error"),
+    [
+        ([["00"]], "live", "no field 'live'"),
+        ([["99"]], "lives", "query 0 should find '99', which is not in the collection"),
+        ([["00", "07"]], "lives", "several values of 'lives'"),
+        ([[]], "lives", "nothing to find"),
+        ([["00"]] * 2, "lives", "as many of each"),
+    ],
+)
+def test_what_gives_no_group_is_refused(animals: Any, wanted: Any, by: str, error: str) -> None:
+    with pytest.raises(ConfigError, match=error):
+        recall_by_field(animals, query(), wanted, by=by)
 
 
 @pytest.mark.parametrize("name", ["k", "resamples"])

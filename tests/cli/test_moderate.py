@@ -84,6 +84,18 @@ def test_what_cannot_be_read_is_review_and_the_exit_status_1(run: Run, folder: P
     assert "photo" not in log
 
 
+def test_items_that_no_category_applies_to_are_left_out_and_said_to_be(run: Run, folder: Path) -> None:
+    (folder / "in" / "notes.txt").write_text("a dessert\n\0\n", "utf-8")
+    (folder / "policy.yaml").write_text(POLICY + "    applies_to: [text]\n", "utf-8")
+    ran = run("moderate", "in", "-p", "policy.yaml", "--json", "--audit", "log")
+    assert [(each["id"], each["verdict"]) for each in ran.json["items"]] == [
+        ("notes.txt#1", "block"),
+        ("notes.txt#2", "review"),  # a line that is no text
+    ]
+    assert "Left out: 2 images, which no category applies to." in ran.err
+    assert (folder / "log").read_text("utf-8").count('"kind": "text"') == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Hashable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection as Ids
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
+from vecbridge.apps.fair_search import require_group_field
 from vecbridge.errors import ConfigError
+from vecbridge.query import Query
+from vecbridge.store import Collection
 from vecbridge.texts import shown
 
 #: Queries of a group below which its figures say little.
@@ -70,7 +74,7 @@ class RecallByGroup:
 
 def recall_by_group(
     found: Sequence[Sequence[Hashable]],
-    relevant: Sequence[Collection[Hashable]],
+    relevant: Sequence[Ids[Hashable]],
     groups: Sequence[Hashable],
     *,
     k: int = 10,
@@ -106,8 +110,8 @@ def recall_by_group(
     """
     if not len(found) == len(relevant) == len(groups):
         raise ConfigError(
-            f"{len(found)} lists of hits, {len(relevant)} of relevant ids and {len(groups)} groups: as many "
-            "of each are wanted"
+            f"{len(found)} lists of hits, {len(relevant)} of relevant ids and {len(groups)} groups: as many of each"
+            " are wanted"
         )
     if not found:
         raise ConfigError("no queries: there is no recall")
@@ -134,6 +138,53 @@ def recall_by_group(
             f"figures of fewer than {FEW} queries say little: {', '.join(few)}", UserWarning, stacklevel=2
         )
     return RecallByGroup(k, tuple(figures), _figures("all", recall, resamples, random), seed)
+
+
+def recall_by_field(
+    collection: Collection,
+    query: Query,
+    relevant: Sequence[Ids[str | int]],
+    *,
+    by: str,
+    resamples: int = 2_000,
+    seed: int = 0,
+) -> RecallByGroup:
+    """Searches a collection, and compares the groups of a field: does each find what it should?
+
+    Args:
+        collection: Any.
+        query: Its vectors are the queries; ``query.k`` hits of each count.
+        relevant: Ids that each query vector should find; at least one.
+        by: The field whose value, in the records that a query should find, is its group.
+        resamples: As of :func:`recall_by_group`.
+        seed: As of :func:`recall_by_group`.
+
+    Raises:
+        ConfigError: No such field, or one whose values are no groups; a record that is not there; records of
+            several groups for one query; what :func:`recall_by_group` refuses.
+        SchemaError: A query that does not fit the collection.
+
+    Warns:
+        UserWarning: A group has fewer than 30 queries.
+    """
+    require_group_field(collection.spec, by)
+    wanted = list(dict.fromkeys(key for ids in relevant for key in ids))
+    there = collection.fetch(wanted, include=[by])
+    known = dict(zip(there.column("id").to_pylist(), there.column(by).to_pylist(), strict=True))
+    groups: list[Hashable] = []
+    for row, ids in enumerate(relevant):
+        absent = [key for key in ids if key not in known]
+        if absent:
+            raise ConfigError(f"query {row} should find {shown(absent[0])}, which is not in the collection")
+        found = {known[key] for key in ids}
+        if len(found) > 1:
+            raise ConfigError(f"query {row} should find records of several values of {by!r}: divide it")
+        groups += found or {None}
+    vectors = None if query.id is not None else query.vectors
+    hits = collection.search(replace(query, vectors=vectors, include=()))
+    return recall_by_group(
+        [list(each.ids) for each in hits], relevant, groups, k=query.k, resamples=resamples, seed=seed
+    )
 
 
 def _figures(group: Any, recall: Any, resamples: int, random: np.random.Generator) -> GroupRecall:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby, islice
 from pathlib import Path
@@ -11,14 +12,14 @@ import typer
 
 from vecbridge.cli import common, output, reading
 from vecbridge.errors import ConfigError
+from vecbridge.sources.deadletters import DeadLetter
 
 if TYPE_CHECKING:
     from vecbridge.apps.evaluation import Evaluation
     from vecbridge.apps.moderation import Decision, Moderator
-    from vecbridge.apps.policy import Policy
+    from vecbridge.apps.policy import Kind, Policy
     from vecbridge.apps.scorers import Scorer
     from vecbridge.settings import Settings
-    from vecbridge.sources.deadletters import DeadLetter
     from vecbridge.sources.images import ImageSource, Item
 
 _BATCH: Final = 32
@@ -74,13 +75,15 @@ def moderate(
     reading.ignore_pillow_warnings()
     rules = load_policy(policy)
     fitted = None if calibration is None else Calibration.load(calibration)
-    source = ImageSource(paths, texts=bool(rules.applying("text")))
+    source, left_out = ImageSource(paths), Counter[str]()
     scorer = _scorer(rules, settings, runtime, device, dtype)
     try:
         with Moderator(rules, scorer, calibration=fitted, audit=audit, max_pixels=max_pixels) as moderator:
-            found = list(_decisions(moderator, source))
+            found = list(_decisions(moderator, source, left_out))  # and all of them are in the log
     finally:
         scorer.close()
+    for kind, count in left_out.items():
+        output.note(f"Left out: {output.number(count, kind)}, which no category applies to.")
     if not found:
         raise ConfigError("there are no pictures and no texts that the policy applies to")
     counts = _counts(found)
@@ -171,21 +174,43 @@ def _scorer(
         )
 
 
-def _decisions(moderator: Moderator, source: ImageSource) -> Iterator[tuple[str, Decision]]:
-    """Each item's id with its verdict; neighbours of one kind are scored together."""
+def _decisions(
+    moderator: Moderator, source: ImageSource, left_out: Counter[str]
+) -> Iterator[tuple[str, Decision]]:
+    """Each item's id with its verdict; neighbours of one kind are scored together.
+
+    Args:
+        moderator: Gives the verdicts.
+        source: The items.
+        left_out: Counts those that the policy does not apply to, by kind.
+    """
     from vecbridge.sources.images import PictureItem
     from vecbridge.sources.texts import TextItem
 
     for kind, group in groupby(source, type):
         while part := list(islice(group, _BATCH)):
+            what: Kind = "image" if kind is PictureItem else "text"
+            if kind in (PictureItem, TextItem) and not moderator.policy.applying(what):
+                left_out[what] += len(part)
+                continue
             with output.busy("Scoring"):
                 if kind is PictureItem:
-                    found = moderator.moderate_images([each.path for each in part])  # type: ignore[union-attr]
+                    paths = [each.path for each in part if isinstance(each, PictureItem)]
+                    found = moderator.moderate_images(paths)
                 elif kind is TextItem:
-                    found = moderator.moderate_texts([each.text for each in part])  # type: ignore[union-attr]
+                    texts = [each.text for each in part if isinstance(each, TextItem)]
+                    found = moderator.moderate_texts(texts)
                 else:
-                    found = [moderator.unreadable("image", each.error) for each in part]  # type: ignore[union-attr]
+                    letters = [each for each in part if isinstance(each, DeadLetter)]
+                    found = [moderator.unreadable(_kind(each), each.error) for each in letters]
             yield from zip(map(_id, part), found, strict=True)
+
+
+def _kind(letter: DeadLetter) -> Kind:
+    """What could not be read: of a line of a text, the source is the file, a colon and its number."""
+    source = letter.source or ""
+    file = source.rpartition(":")[0] if source.rpartition(":")[2].isdecimal() else source
+    return "text" if Path(file).suffix.lower() == ".txt" else "image"
 
 
 def _id(item: Item | DeadLetter) -> str:

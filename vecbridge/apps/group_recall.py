@@ -110,7 +110,7 @@ def recall_by_group(
     """
     if not len(found) == len(relevant) == len(groups):
         raise ConfigError(
-            f"{len(found)} lists of hits, {len(relevant)} of relevant ids, {len(groups)} groups: as many of each"
+            f"{len(found)} lists of hits, {len(relevant)} of ids, {len(groups)} groups: as many of each"
         )
     if not found:
         raise ConfigError("no queries: there is no recall")

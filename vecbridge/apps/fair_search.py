@@ -86,7 +86,8 @@ def fair_search(
     _require_targets(collection.spec, by, targets)
     most = _candidates(query, candidates, collection.capabilities)
     include = query.include if query.include == "all" else tuple(dict.fromkeys([*query.include, by]))
-    wide = replace(query, vectors=None if query.id is not None else query.vectors, k=most, include=include)
+    vectors: Any = query.vectors if query.id is None else None  # a query has one of the two
+    wide = replace(query, vectors=vectors, k=most, include=include)
     found = collection.search(wide)
     if not any(map(len, found)) and not collection.count():
         raise ConfigError(f"{collection.spec.name!r} holds no records")

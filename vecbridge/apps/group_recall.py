@@ -179,7 +179,7 @@ def recall_by_field(
         if len(found) > 1:
             raise ConfigError(f"query {row} should find records of several values of {by!r}: divide it")
         groups += found or {None}
-    vectors = None if query.id is not None else query.vectors
+    vectors: Any = query.vectors if query.id is None else None  # a query has one of the two
     hits = collection.search(replace(query, vectors=vectors, include=()))
     return recall_by_group(
         [list(each.ids) for each in hits], relevant, groups, k=query.k, resamples=resamples, seed=seed

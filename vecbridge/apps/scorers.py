@@ -107,8 +107,9 @@ class ZeroShotScorer(Closing):
 
     def score(self, kind: Kind, items: Sequence[Any], categories: Sequence[Category]) -> Scores:
         """Scores from 0 to 1, of shape (items, categories)."""
-        embed = self._embedder.embed_images if kind == "image" else self._embedder.embed_texts
-        vectors = embed(items).astype(np.float64)
+        of_pictures = kind == "image"
+        found = self._embedder.embed_images(items) if of_pictures else self._embedder.embed_texts(items)
+        vectors = found.astype(np.float64)
         scores = np.empty((len(items), len(categories)))
         for column, category in enumerate(categories):
             scores[:, column] = self._one(vectors, category)

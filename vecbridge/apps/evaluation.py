@@ -177,8 +177,8 @@ def evaluate(
     if not len(scores):
         raise ConfigError("no labelled items: there is nothing to compare")
     unwanted, wanted = (dict.fromkeys(map(str, VERDICTS), 0) for _ in range(2))
-    for row, applies in zip(scores, labels.any(axis=1), strict=True):
-        (unwanted if applies else wanted)[decide(categories, row).verdict] += 1
+    for row, applies in zip(scores, labels, strict=True):
+        (unwanted if applies.any() else wanted)[decide(categories, row).verdict] += 1
     figures = [_figures(each, scores[:, row], labels[:, row]) for row, each in enumerate(categories)]
     return Evaluation(kind, len(scores), calibrated, tuple(figures), unwanted, wanted)
 

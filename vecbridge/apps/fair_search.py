@@ -112,14 +112,14 @@ def require_group_field(spec: CollectionSpec, name: str) -> None:
     )
 
 
-def group_values(spec: CollectionSpec, by: str, given: Mapping[str, float]) -> dict[Group, float]:
+def group_values(spec: CollectionSpec, by: str, given: Mapping[str, Fraction]) -> dict[Group, Fraction]:
     """Targets whose groups are written as text, such as on a command line, with values of the field's type.
 
     Raises:
         ConfigError: A text that is no value of the field.
     """
     [kind] = [field.type for field in spec.fields if field.name == by]
-    found: dict[Group, float] = {}
+    found: dict[Group, Fraction] = {}
     for text, share in given.items():
         value: Group = text
         if kind == "bool":

@@ -48,11 +48,13 @@ def checked_targets(targets: Mapping[Group, float | Fraction]) -> dict[Group, Fr
     if not targets:
         raise ConfigError("no targets: give each group a share")
     for group, share in targets.items():
-        if isinstance(share, bool) or not isinstance(share, int | float | Fraction) or not 0 <= share <= 1:
+        number: Any = share  # whatever the caller gave
+        known = isinstance(number, int | float | Fraction) and not isinstance(number, bool)
+        if not known or not 0 <= number <= 1:
             raise ConfigError(f"target of {shown(group)}: {shown(share)} is no share from 0 to 1")
-    total = sum(targets.values())
+    total = math.fsum(float(share) for share in targets.values())
     if abs(total - 1) > _TOLERANCE:
-        raise ConfigError(f"the targets add up to {float(total):g}, and must add up to 1")
+        raise ConfigError(f"the targets add up to {total:g}, and must add up to 1")
     exact = {
         group: Fraction(share).limit_denominator(_LARGEST_DENOMINATOR) for group, share in targets.items()
     }

@@ -177,8 +177,10 @@ class Moderator(Closing):
                 log.warning("the scorer failed: %s", type(result).__name__)
             return Decision("review", sha256=content.sha256, error=_sentence(result))
         if self._calibration is not None:
-            result = self._calibration(result[None, :], categories)[0]
-        return decide(categories, result, sha256=content.sha256)
+            scores: Scores = self._calibration(result[None, :], categories)[0]
+        else:
+            scores = result
+        return decide(categories, scores, sha256=content.sha256)
 
     def _entry(self, kind: Kind, decision: Decision, error: str | None) -> AuditEntry:
         return AuditEntry(

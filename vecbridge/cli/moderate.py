@@ -75,7 +75,7 @@ def moderate(
     reading.ignore_pillow_warnings()
     rules = load_policy(policy)
     fitted = None if calibration is None else Calibration.load(calibration)
-    source, left_out = ImageSource(paths), Counter[str]()
+    source, left_out = ImageSource(paths, texts=True), Counter[str]()
     scorer = _scorer(rules, settings, runtime, device, dtype)
     try:
         with Moderator(rules, scorer, calibration=fitted, audit=audit, max_pixels=max_pixels) as moderator:

@@ -159,7 +159,7 @@ def shield(tmp_path_factory):
     """A ShieldGemma 2 of one layer, with random weights."""
     directory = tmp_path_factory.mktemp("shieldgemma")
     tokenizer, ids = write_tokenizer(directory)
-    wide = {"initializer_range": 0.5}  # so that the answers depend on the pictures
+    wide = {"initializer_range": 0.5}
     text = {"num_key_value_heads": 1, "head_dim": 8, "vocab_size": len(tokenizer), "pad_token_id": 0}
     config = transformers.ShieldGemma2Config(
         text_config=SHAPE | wide | {"model_type": "gemma3_text"} | text,
@@ -173,7 +173,11 @@ def shield(tmp_path_factory):
     )
     config.yes_token_index, config.no_token_index = ids["Yes"], ids["No"]
     torch.manual_seed(0)
-    transformers.ShieldGemma2ForImageClassification(config).eval().save_pretrained(directory)
+    model = transformers.ShieldGemma2ForImageClassification(config).eval()
+    for name, weights in model.named_parameters():
+        if name.endswith("mm_input_projection_weight"):  # which begins as 0, so that pictures have no effect
+            torch.nn.init.normal_(weights)
+    model.save_pretrained(directory)
     images = transformers.Gemma3ImageProcessor(size={"height": 32, "width": 32})
     processor = transformers.ShieldGemma2Processor(
         images, tokenizer, chat_template=TEMPLATE, image_seq_length=TOKENS

@@ -10,7 +10,7 @@ from vecbridge.apps.evaluation import AtThreshold, CategoryFigures, Curve, Evalu
 from vecbridge.apps.policy import VERDICTS
 from vecbridge.pages import render
 
-#: Headings of a table of categories, and what :func:`row` gives for each.
+#: Headings of a table of categories, whose rows :func:`rows` gives.
 HEADINGS: Final = (
     "category",
     "with",

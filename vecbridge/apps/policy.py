@@ -10,7 +10,6 @@ import json
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
 from vecbridge.errors import ConfigError, suggestion
 from vecbridge.texts import is_visible, shown
@@ -41,6 +40,19 @@ _TYPES: Final = {
 }
 
 
+class Wrong(ValueError):
+    """A value that cannot be right, in our words; pydantic passes it on.
+
+    Args:
+        text: What stands behind the name of the key.
+        at: The place below the key, where it is not the key's value as a whole.
+    """
+
+    def __init__(self, text: str, at: tuple[str | int, ...] = ()) -> None:
+        super().__init__(text)
+        self.at = at
+
+
 class Category(BaseModel):
     """One sort of content that is not wanted.
 
@@ -66,7 +78,7 @@ class Category(BaseModel):
     @classmethod
     def _names_something(cls, name: str) -> str:
         if not is_visible(name) or len(name) > _LONGEST_NAME:
-            raise PydanticCustomError("name", f"must be visible text of at most {_LONGEST_NAME} characters")
+            raise Wrong(f"must be visible text of at most {_LONGEST_NAME} characters")
         return name
 
     @field_validator("texts", "negatives")
@@ -74,16 +86,16 @@ class Category(BaseModel):
     def _describes(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         for text in texts:
             if not is_visible(text):
-                raise PydanticCustomError("blank", ": one of the texts is blank")
+                raise Wrong(": one of the texts is blank")
             if texts.count(text) > 1:
-                raise PydanticCustomError("repeated", f": {shown(text)} is there twice")
+                raise Wrong(f": {shown(text)} is there twice")
         return texts
 
     @field_validator("applies_to")
     @classmethod
     def _applies_to_something(cls, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
         if not kinds:
-            raise PydanticCustomError("empty", "must name image, text or both")
+            raise Wrong("must name image, text or both")
         return kinds
 
     @field_validator("block")
@@ -91,7 +103,7 @@ class Category(BaseModel):
     def _above_review(cls, block: float, info: ValidationInfo) -> float:
         review = info.data.get("review", 0.0)
         if block < review:
-            raise PydanticCustomError("order", f"must be at least review, which is {review:g}")
+            raise Wrong(f"must be at least review, which is {review:g}")
         return block
 
     def verdict(self, score: float) -> Verdict:
@@ -134,27 +146,27 @@ class Policy(BaseModel):
     @classmethod
     def _is_read(cls, version: int) -> int:
         if version != VERSION:
-            raise PydanticCustomError("version", f"must be {VERSION}, the one version of the format")
+            raise Wrong(f"must be {VERSION}, the one version of the format")
         return version
 
     @field_validator("model")
     @classmethod
     def _names_a_model(cls, model: str) -> str:
         if not is_visible(model):
-            raise PydanticCustomError("model", "must name a model")
+            raise Wrong("must name a model")
         return model
 
     @field_validator("categories")
     @classmethod
     def _are_different(cls, categories: tuple[Category, ...]) -> tuple[Category, ...]:
         if not categories:
-            raise PydanticCustomError("empty", ": at least one is needed")
+            raise Wrong(": at least one is needed")
         names = [category.name for category in categories]
         for row, name in enumerate(names):
             if name in names[:row]:
                 # "at" lets whoever has the file's lines say where
                 text = f": two categories are called {shown(name)}"
-                raise PydanticCustomError("repeated", text, {"at": (row, "name")})
+                raise Wrong(text, at=(row, "name"))
         return categories
 
     @classmethod
@@ -204,11 +216,15 @@ def _problem(each: dict[str, Any]) -> tuple[tuple[str | int, ...], str]:
         return place, f"unknown key {shown(place[-1])}{suggestion(str(place[-1]), known)}"
     if each["type"] == "missing":
         return place, f"{_name(place)} is missing"
-    place += tuple(each.get("ctx", {}).get("at", ()))
     if each["type"] in _TYPES:
         quote = ": quote it" if each["type"] == "string_type" and isinstance(each["input"], bool) else ""
         return place, f"{_name(place)} must be {_TYPES[each['type']]}, not {shown(each['input'])}{quote}"
-    message = str(each["msg"]).replace("Input should be", "must be")
+    error = each.get("ctx", {}).get("error")
+    message = (
+        str(error) if isinstance(error, Wrong) else str(each["msg"]).replace("Input should be", "must be")
+    )
+    if isinstance(error, Wrong):
+        place += error.at
     if message.startswith(":"):
         return place, f"{_name(place)}{message}"
     given = "" if isinstance(each["input"], dict | list | tuple) else f", not {shown(each['input'])}"

@@ -85,7 +85,7 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ),
         (
             "Calibrated scores",
-            "vecbridge calibrate labels.jsonl --policy policy.yaml --output calibration.json",
+            "vecbridge calibrate labels.jsonl -p policy.yaml --output calibration.json",
         ),
     ),
     "plan": (

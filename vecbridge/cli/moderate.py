@@ -12,7 +12,6 @@ import typer
 
 from vecbridge.cli import common, output, reading
 from vecbridge.errors import ConfigError
-from vecbridge.sources.deadletters import DeadLetter
 
 if TYPE_CHECKING:
     from vecbridge.apps.evaluation import Evaluation
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from vecbridge.apps.policy import Kind, Policy
     from vecbridge.apps.scorers import Scorer
     from vecbridge.settings import Settings
+    from vecbridge.sources.deadletters import DeadLetter
     from vecbridge.sources.images import ImageSource, Item
 
 _BATCH: Final = 32
@@ -184,6 +184,7 @@ def _decisions(
         source: The items.
         left_out: Counts those that the policy does not apply to, by kind.
     """
+    from vecbridge.sources.deadletters import DeadLetter
     from vecbridge.sources.images import PictureItem
     from vecbridge.sources.texts import TextItem
 

@@ -164,9 +164,7 @@ class Policy(BaseModel):
         names = [category.name for category in categories]
         for row, name in enumerate(names):
             if name in names[:row]:
-                # "at" lets whoever has the file's lines say where
-                text = f": two categories are called {shown(name)}"
-                raise Wrong(text, at=(row, "name"))
+                raise Wrong(f": two categories are called {shown(name)}", at=(row, "name"))
         return categories
 
     @classmethod
@@ -220,11 +218,9 @@ def _problem(each: dict[str, Any]) -> tuple[tuple[str | int, ...], str]:
         quote = ": quote it" if each["type"] == "string_type" and isinstance(each["input"], bool) else ""
         return place, f"{_name(place)} must be {_TYPES[each['type']]}, not {shown(each['input'])}{quote}"
     error = each.get("ctx", {}).get("error")
-    message = (
-        str(error) if isinstance(error, Wrong) else str(each["msg"]).replace("Input should be", "must be")
-    )
+    message = str(each["msg"]).replace("Input should be", "must be")
     if isinstance(error, Wrong):
-        place += error.at
+        message, place = str(error), place + error.at
     if message.startswith(":"):
         return place, f"{_name(place)}{message}"
     given = "" if isinstance(each["input"], dict | list | tuple) else f", not {shown(each['input'])}"

@@ -67,7 +67,7 @@ def test_fewer_than_thirty_with_or_without_the_category_are_refused(positives: i
     scores = np.linspace(0.1, 0.9, positives + negatives)
     labels = np.arange(positives + negatives) >= negatives
     with pytest.raises(
-        ConfigError, match=f"'x': {positives} items with it and {negatives} without it: at least 30"
+        ConfigError, match=f"'x': {positives} with it and {negatives} without it: at least 30"
     ):
         fit_platt(scores, labels, name="x")
 

@@ -158,7 +158,7 @@ def test_too_few_labels_are_refused_and_nothing_is_written(run: Run, folder: Pat
     few.write_text("".join(labels.read_text("utf-8").splitlines(keepends=True)[20:60]), "utf-8")
     ran = run("calibrate", few, "-p", "policy.yaml", "--output", "c.json")
     assert ran.code == 2
-    assert "20 items with it and 20 without it: at least 30 of each" in ran.err.replace("\n", " ")
+    assert "20 with it and 20 without it: at least 30 of each" in ran.err.replace("\n", " ")
     assert not (folder / "c.json").exists()
     both = run("calibrate", few, "-p", "policy.yaml", "--output", "c.json", "--calibration", "d.json")
     assert (both.code, "give one of the two" in both.err) == (2, True)

@@ -71,9 +71,7 @@ def test_moderation_gives_verdicts_figures_and_a_calibration(tmp_path: Path) -> 
     lines = done.stdout.splitlines()
     assert re.fullmatch(r"verdicts: \{'allow': \d+, 'block': \d+, 'review': \d+\}", lines[0])
     assert [line for line in lines if line.startswith("  food: 75 pictures, average precision 0.")]
-    assert (
-        "not calibrated: category 'weapons': 1 items with it and 319 without it: at least 30" in done.stdout
-    )
+    assert "not calibrated: category 'weapons': 1 with it and 319 without it: at least 30" in done.stdout
     assert len((tmp_path / "verdicts.log").read_text("utf-8").splitlines()) == 1 + 320
     assert (tmp_path / "calibration.json").is_file()
 

@@ -91,8 +91,7 @@ def fit_platt(scores: ArrayLike, labels: ArrayLike, *, name: str = "") -> Platt:
     positives, negatives = int(applies.sum()), int((~applies).sum())
     if min(positives, negatives) < FEWEST:
         raise ConfigError(
-            f"{called}{positives} items with it and {negatives} without it: at least {FEWEST} of each are "
-            "needed"
+            f"{called}{positives} with it and {negatives} without it: at least {FEWEST} of each are needed"
         )
     slope, intercept = _newton(_log_odds(values), applies)
     if slope <= 0:

@@ -140,7 +140,7 @@ class Evaluation:
     def warnings(self) -> list[str]:
         """Which categories have so few items that their figures say little."""
         return [
-            f"category {each.name!r}: {each.positives} items with it and {each.negatives} without it; "
+            f"category {each.name!r}: {each.positives} with it and {each.negatives} without it; "
             f"figures of fewer than {FEW} say little"
             for each in self.categories
             if min(each.positives, each.negatives) < FEW

@@ -24,6 +24,7 @@ HEADINGS: Final = (
 )
 _MOST_POINTS: Final = 400  # of a curve; more than a screen has
 _SIZE: Final = 320
+_NEAR_EDGE: Final = 0.8  # recall from which on a label stands to the left of its dot
 _LEFT, _BOTTOM, _TOP, _RIGHT = 52, 36, 12, 14
 
 
@@ -91,7 +92,7 @@ def _plot(figures: CategoryFigures, curve: Curve) -> dict[str, Any]:
     step = max(1, len(curve.recall) // _MOST_POINTS)
     kept = sorted({*range(0, len(curve.recall), step), len(curve.recall) - 1})
     marks = [
-        {"x": _x(at.recall), "y": _y(at.precision), "label": name}
+        {"x": _x(at.recall), "y": _y(at.precision), "label": name, "left": at.recall > _NEAR_EDGE}
         for name, at in (("review", figures.review), ("block", figures.block))
         if at.precision is not None and at.recall is not None
     ]

@@ -96,6 +96,15 @@ def test_items_that_no_category_applies_to_are_left_out_and_said_to_be(run: Run,
     assert (folder / "log").read_text("utf-8").count('"kind": "text"') == 2
 
 
+def test_a_text_that_cannot_be_read_is_left_out_by_a_policy_for_pictures(run: Run, folder: Path) -> None:
+    (folder / "in" / "notes.txt").write_text("a dessert\n\0\n", "utf-8")
+    (folder / "policy.yaml").write_text(POLICY + "    applies_to: [image]\n", "utf-8")
+    ran = run("moderate", "in", "-p", "policy.yaml", "--json")
+    assert ran.code == 0, ran.err
+    assert [each["id"] for each in ran.json["items"]] == ["1f34e.png", "1f415.png"]
+    assert "Left out: 2 texts, which no category applies to." in ran.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

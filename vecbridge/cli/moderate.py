@@ -184,34 +184,36 @@ def _decisions(
         source: The items.
         left_out: Counts those that the policy does not apply to, by kind.
     """
-    from vecbridge.sources.deadletters import DeadLetter
     from vecbridge.sources.images import PictureItem
     from vecbridge.sources.texts import TextItem
 
-    for kind, group in groupby(source, type):
+    for (form, kind), group in groupby(source, lambda item: (type(item), _kind(item))):
         while part := list(islice(group, _BATCH)):
-            what: Kind = "image" if kind is PictureItem else "text"
-            if kind in (PictureItem, TextItem) and not moderator.policy.applying(what):
-                left_out[what] += len(part)
+            if not moderator.policy.applying(kind):
+                left_out[kind] += len(part)
                 continue
             with output.busy("Scoring"):
-                if kind is PictureItem:
+                if form is PictureItem:
                     paths = [each.path for each in part if isinstance(each, PictureItem)]
                     found = moderator.moderate_images(paths)
-                elif kind is TextItem:
+                elif form is TextItem:
                     texts = [each.text for each in part if isinstance(each, TextItem)]
                     found = moderator.moderate_texts(texts)
                 else:
-                    letters = [each for each in part if isinstance(each, DeadLetter)]
-                    found = [moderator.unreadable(_kind(each), each.error) for each in letters]
+                    found = [moderator.unreadable(kind, getattr(each, "error", "")) for each in part]
             yield from zip(map(_id, part), found, strict=True)
 
 
-def _kind(letter: DeadLetter) -> Kind:
-    """What could not be read: of a line of a text, the source is the file, a colon and its number."""
-    source = letter.source or ""
-    file = source.rpartition(":")[0] if source.rpartition(":")[2].isdecimal() else source
-    return "text" if Path(file).suffix.lower() == ".txt" else "image"
+def _kind(item: Item | DeadLetter) -> Kind:
+    """What an item is, or would be if it could be read."""
+    from vecbridge.sources.deadletters import DeadLetter
+    from vecbridge.sources.texts import TextItem
+
+    if not isinstance(item, DeadLetter):
+        return "text" if isinstance(item, TextItem) else "image"
+    source = item.source or ""
+    file, _, line = source.rpartition(":")  # a line of a text is named by the file and its number
+    return "text" if Path(file if line.isdecimal() else source).suffix.lower() == ".txt" else "image"
 
 
 def _id(item: Item | DeadLetter) -> str:

@@ -27,7 +27,7 @@ check test test-ray: export PYTHONPYCACHEPREFIX := $(abspath $(VENVS))/bytecode
 # What each environment installs. Only the one for the tests has torch.
 EXTRAS_demo := faiss,onnx
 EXTRAS_check := faiss,weaviate,pinecone,onnx,dev
-EXTRAS_test := faiss,milvus,weaviate,pinecone,onnx,clip,export,dev
+EXTRAS_test := faiss,milvus,weaviate,pinecone,onnx,clip,export,apps,dev
 EXTRAS_ray := faiss,milvus,weaviate,pinecone,onnx,dev,ray
 EXTRAS_mutants := faiss,dev,mutation
 EXTRAS_bench := faiss,milvus,weaviate,pinecone,onnx,testing,bench

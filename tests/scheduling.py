@@ -20,7 +20,7 @@ SECONDS = {
     "tests/conformance/test_workers.py": 50.0,
     "tests/examples/test_sqlite_driver.py": 50.0,
     "tests/stores/weaviate/test_crash.py": 40.0,
-    "tests/examples/test_examples.py": 30.0,
+    "tests/examples/test_examples.py": 45.0,
     "tests/examples/test_faces.py": 30.0,
     "tests/examples/test_side_by_side.py": 30.0,
     "tests/stores/faiss/test_indexes.py": 30.0,

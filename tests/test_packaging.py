@@ -30,6 +30,7 @@ DISTRIBUTIONS = {
     "grpc": "grpcio",
     "opentelemetry": "opentelemetry-api",
     "weaviate": "weaviate-client",
+    "yaml": "pyyaml",
 }
 # Distributions that are installed for what they do, not to be imported by name.
 NOT_IMPORTED = {"faiss-gpu-cu12", "weaviate-client", "pinecone", "tzdata"}  # pyarrow asks zoneinfo for UTC

@@ -65,6 +65,24 @@ def test_one_line_prints_the_same_on_every_store(url: str, package: str, tmp_pat
     assert len(output.splitlines()) == 3
 
 
+def test_moderation_gives_verdicts_figures_and_a_calibration(tmp_path: Path) -> None:
+    done = run([sys.executable, str(EXAMPLES / "moderation.py")], tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(r"verdicts: \{'allow': \d+, 'block': \d+, 'review': \d+\}", lines[0])
+    assert [line for line in lines if line.startswith("  food: 75 pictures, average precision 0.")]
+    assert "not calibrated: category 'weapons': 1 with it and 319 without it: at least 30" in done.stdout
+    assert len((tmp_path / "verdicts.log").read_text("utf-8").splitlines()) == 1 + 320
+    assert (tmp_path / "calibration.json").is_file()
+
+
+def test_fair_retrieval_represents_groups_and_measures_recall(tmp_path: Path) -> None:
+    output = printed("fair_retrieval.py", "memory://", tmp_path)
+    assert "food-drink: target 50%, share" in output
+    assert "NDKL" in output
+    assert output.count(" queries") == 5
+
+
 def test_the_readme_names_every_example_and_only_those() -> None:
     readme = (EXAMPLES / "README.md").read_text("utf-8")
     named = set(re.findall(r"^\| \[`([\w/.]+)`\]\(([\w/.]+)\)", readme, re.MULTILINE))

@@ -74,6 +74,35 @@ EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             "vecbridge classify -s faiss:./vectors#photos -l perro,gato --language es",
         ),
     ),
+    "fair": (
+        (
+            "The first hits as mixed as all that was found",
+            'vecbridge fair "a pet" -s faiss:./vectors#photos --by country',
+        ),
+        (
+            "Half of them of each group, from 500 candidates",
+            'vecbridge fair "a pet" -s faiss:./vectors#photos --by country \\\n'
+            "    --target ES=1/2 --target PT=1/2 --candidates 500",
+        ),
+    ),
+    "moderate": (
+        ("Verdicts of a folder of pictures", "vecbridge moderate ~/uploads --policy policy.yaml"),
+        (
+            "With calibrated scores and a log, as a check",
+            "vecbridge moderate ~/uploads --policy policy.yaml \\\n"
+            "    --calibration calibration.json --audit verdicts.log --fail-on block",
+        ),
+    ),
+    "calibrate": (
+        (
+            "What the scores of a model are worth",
+            "vecbridge calibrate labels.jsonl --policy policy.yaml --html figures.html",
+        ),
+        (
+            "Calibrated scores",
+            "vecbridge calibrate labels.jsonl -p policy.yaml --output calibration.json",
+        ),
+    ),
     "plan": (
         (
             "What a move to Milvus would change",

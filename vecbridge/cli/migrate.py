@@ -80,7 +80,7 @@ def migrate(
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:  # fmt: skip
-    """Copy a collection, with all its namespaces, to another database.
+    """Copy a collection, with all namespaces, to another database.
 
     The source is not altered. The same command goes on where an earlier run was interrupted.
 

@@ -30,7 +30,7 @@ EXTRAS_check := faiss,weaviate,pinecone,onnx,dev
 EXTRAS_test := faiss,milvus,weaviate,pinecone,onnx,clip,export,apps,dev
 EXTRAS_ray := faiss,milvus,weaviate,pinecone,onnx,dev,ray
 EXTRAS_mutants := faiss,dev,mutation
-EXTRAS_bench := faiss,milvus,weaviate,pinecone,onnx,testing,bench
+EXTRAS_bench := faiss,milvus,weaviate,pinecone,export,testing,bench
 EXTRAS_docs := docs
 
 # uv installs several times faster than pip; where it cannot, pip does the same.

@@ -49,7 +49,7 @@ def test_a_directory_without_weights_and_a_revision_for_one_are_refused(tmp_path
 def test_an_unknown_kind_of_model_is_refused_with_the_known_ones(tiny_clip, tmp_path):
     directory = copy(tiny_clip, tmp_path / "m")
     (directory / "config.json").write_text(json.dumps({"model_type": "blip"}))
-    with pytest.raises(ConfigError, match=r"'blip'.*one of clip, metaclip_2, siglip"):
+    with pytest.raises(ConfigError, match=r"'blip'.*one of clip, metaclip_2, altclip, siglip"):
         locate(str(directory)).config()
 
 

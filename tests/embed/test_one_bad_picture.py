@@ -12,7 +12,7 @@ from vecbridge.sources.images import ImageSource
 
 pytest.importorskip("torch")
 
-COUNTS = [1_000, pytest.param(10_000, marks=pytest.mark.long)]
+COUNTS = [1_000, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
 
 
 @pytest.fixture(scope="module")

@@ -83,15 +83,21 @@ def ingest_lines(url: str, rows: str, dim: str) -> dict[str, float]:
     items = (TextItem(f"line-{n}", "/lines.txt", n + 1, f"line {n}") for n in range(int(rows)))
     model = _random_embedder(int(dim))
     with _collection(url, model) as photos:
-        return {"rows": vb.ingest(items, model, photos, batch_rows=64).written}
+        at_once = photos.capabilities.parallel_requests  # how many there are would rise for minutes
+        return {"rows": vb.ingest(items, model, photos, batch_rows=64, workers=at_once).written}
 
 
 def upsert_lines(url: str, rows: str, dim: str) -> dict[str, float]:
-    """The same rows, a batch after the other, with nothing around: what the store itself holds."""
+    """The same rows, a batch after the other, with nothing around: what the store itself holds.
+
+    In a thread, as a pipeline does: what the allocator keeps differs from thread to thread.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
     import vecbridge as vb
 
     model, written = _random_embedder(int(dim)), 0
-    with _collection(url, model) as photos:
+    with _collection(url, model) as photos, ThreadPoolExecutor(1) as pool:
         for start in range(0, int(rows), 64):
             numbers = range(start, min(start + 64, int(rows)))
             texts = [f"line {n}" for n in numbers]
@@ -102,7 +108,7 @@ def upsert_lines(url: str, rows: str, dim: str) -> dict[str, float]:
                 line=[n + 1 for n in numbers],
                 text=texts,
             )
-            written += photos.upsert(batch).written
+            written += pool.submit(photos.upsert, batch).result().written
     return {"rows": written}
 
 

@@ -86,7 +86,10 @@ def upserted(emulator: Emulator) -> int:
 
 
 class Watched(VecbridgeDatasink):
-    """A sink of which each attempt at a task leaves a file with the number of the task and its process."""
+    """A sink of which each attempt at a task leaves a file with the number of the task and its process.
+
+    The name of the file ends in ``-done`` from the end of the attempt on.
+    """
 
     def __init__(self, attempts: Path, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -94,8 +97,11 @@ class Watched(VecbridgeDatasink):
 
     def write(self, blocks: Any, ctx: Any) -> WriteReport:
         """Leaves the file, then writes."""
-        (self.attempts / f"{ctx.task_idx}-{os.getpid()}-{uuid.uuid4().hex}").touch()
-        return super().write(blocks, ctx)
+        attempt = self.attempts / f"{ctx.task_idx}-{os.getpid()}-{uuid.uuid4().hex}"
+        attempt.touch()
+        report = super().write(blocks, ctx)
+        attempt.rename(f"{attempt}-done")
+        return report
 
 
 class Failing(Watched):
@@ -114,13 +120,17 @@ def attempts_by_task(attempts: Path) -> dict[int, int]:
     """How often each task was begun."""
     found: dict[int, int] = {}
     for path in attempts.iterdir():
-        task = int(path.name.partition("-")[0])
+        task = _task(path.name)
         found[task] = found.get(task, 0) + 1
     return found
 
 
+def _task(attempt: str) -> int:
+    return int(attempt.partition("-")[0])
+
+
 class Killer:
-    """Kills the worker process that began a task last, as soon as a condition holds.
+    """Kills the process of a task that is under way, the last one, as soon as a condition holds.
 
     Args:
         attempts: Where the sink notes its processes.
@@ -135,13 +145,20 @@ class Killer:
 
     def _watch(self) -> None:
         while not self._stop.is_set():
-            begun = sorted(self._attempts.iterdir(), key=lambda path: path.stat().st_mtime)
-            if begun and self._reached():
-                pid = int(begun[-1].name.split("-")[1])
+            if self._reached() and (under_way := self._under_way()):
+                pid = int(under_way[-1].split("-")[1])
                 os.kill(pid, signal.SIGKILL)
-                self.killed = pid
-                return
+                if (
+                    under_way[-1] in self._under_way()
+                ):  # else it was done in time, and nothing was interrupted
+                    self.killed = pid
+                    return
             time.sleep(0.005)
+
+    def _under_way(self) -> list[str]:
+        """The names of the attempts that are not done, by task."""
+        names = [path.name for path in self._attempts.iterdir()]
+        return sorted((name for name in names if not name.endswith("-done")), key=_task)
 
     def __enter__(self) -> Killer:
         self._thread.start()

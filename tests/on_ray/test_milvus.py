@@ -63,7 +63,7 @@ def test_two_workers_of_which_one_is_killed_store_every_row_once(
         with Killer(attempts, lambda: ROWS // 3 < photos.count() < ROWS * 9 // 10) as killer:
             dataset.write_datasink(sink, concurrency=2)
     assert killer.killed is not None
-    assert sum(attempts_by_task(attempts).values()) == FILES + 1, "the killed task was begun again"
+    assert sum(attempts_by_task(attempts).values()) > FILES, "the killed task was begun again"
     assert sink.report == vb.WriteReport(written=ROWS)
     assert count(url) == ROWS
     assert stored(url) == expected

@@ -83,7 +83,7 @@ def bench(
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=1, help="Rounds.")] = 3,
     as_json: common.JsonOption = False,
 ) -> None:
-    """Compare the runtimes and precisions that a model has on this machine.
+    """Compare the runtimes and precisions that a model has here.
 
     Each embeds the same pictures and texts, in turns; its rate is the median of the
     rounds. The cosine is the smallest between its vectors and those of float32.
@@ -121,13 +121,17 @@ def _documents(found: list[Measured]) -> list[dict[str, Any]]:
 
 def _print(found: list[Measured]) -> None:
     rows = [
-        (each.runtime, each.dtype, _rounded(each.pictures_per_s, 1), _rounded(each.texts_per_s, 0),
-         _rounded(each.cosine, 5), each.options)
+        (
+            each.options,
+            _rounded(each.pictures_per_s, 1),
+            _rounded(each.texts_per_s, 0),
+            _rounded(each.cosine, 5),
+        )
         for each in found
         if not each.problem
-    ]  # fmt: skip
-    columns = ("runtime", "dtype", "pictures/s", "texts/s", "cosine", "options")
-    output.show(output.table(columns, rows, right=("pictures/s", "texts/s", "cosine")))
+    ]
+    columns = ("options", "pictures/s", "texts/s", "cosine")
+    output.show(output.table(columns, rows, right=columns[1:]))
     for each in found:
         if each.problem:
             output.note(f"{each.runtime}, {each.dtype}: {output.in_options(each.problem)}")

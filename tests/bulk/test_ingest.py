@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import vecbridge as vb
@@ -329,7 +330,7 @@ def test_the_progress_counts_rows_and_bytes_and_names_the_slowest_stage(folder: 
 
 def test_what_is_delivered_is_reported_while_the_next_batch_takes_long(folder: Path) -> None:
     """Otherwise a journal would lag behind the store for as long as a slow model computes."""
-    told = threading.Event()
+    told, computing = threading.Event(), threading.Event()
 
     def progress(state: Progress) -> None:
         if state.written == 8:
@@ -337,9 +338,13 @@ def test_what_is_delivered_is_reported_while_the_next_batch_takes_long(folder: P
 
     def embed(number: int) -> None:
         if number == 1:
+            computing.set()
             assert told.wait(60)
 
-    assert (
-        vb.ingest(folder, Colours(before_embed=embed), Photos(), batch_rows=8, progress=progress).written
-        == 40
-    )
+    def store(call: int, batch: pa.RecordBatch) -> None:
+        if call == 0:  # delivered when nobody looks any more because it was just sent
+            assert computing.wait(60)
+            time.sleep(2 * pipeline.IDLE_SECONDS)
+
+    report = vb.ingest(folder, Colours(before_embed=embed), Photos(store), batch_rows=8, progress=progress)
+    assert report.written == 40

@@ -339,7 +339,7 @@ def test_what_is_delivered_is_reported_while_the_next_batch_takes_long(folder: P
     def embed(number: int) -> None:
         if number == 1:
             computing.set()
-            assert told.wait(60)
+            assert told.wait(20)
 
     def store(call: int, batch: pa.RecordBatch) -> None:
         if call == 0:  # delivered when nobody looks any more because it was just sent

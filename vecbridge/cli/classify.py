@@ -239,7 +239,7 @@ def _classify_collection(
         ConfigError: A field that it does not have.
     """
     from vecbridge import records
-    from vecbridge.cli.dates import fitting
+    from vecbridge.cli.dates import resolved
     from vecbridge.registry import open as open_collection
 
     with open_collection(url) as collection:
@@ -252,9 +252,7 @@ def _classify_collection(
                 hint = suggestion(result.truth, known)
                 raise ConfigError(f"--truth: {spec.name!r} has no field {result.truth!r}{hint}")
             names.append(result.truth)
-        if condition is not None:
-            condition = fitting(condition, spec)
-            collection.capabilities.resolve_filter(condition, spec)
+        condition = resolved(condition, collection)
         with load(field) as clip, output.busy("Classifying"):
             result.begin(clip, classifier(clip))
             pages = collection.scan(

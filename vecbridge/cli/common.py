@@ -70,6 +70,10 @@ RuntimeOption = Annotated[
         rich_help_panel=MODEL_PANEL,
     ),
 ]
+FilterOption = Annotated[
+    str | None,
+    typer.Option("--filter", metavar="JSON", help="The same as JSON. With --where, both must hold."),
+]
 JsonOption = Annotated[
     bool,
     typer.Option("--json", help="Write one JSON document to stdout.", rich_help_panel=OUTPUT_PANEL),

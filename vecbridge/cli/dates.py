@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from vecbridge.errors import ConfigError, SchemaError
 from vecbridge.filters import And, Cmp, Filter, In, Not, Or, Scalar, normalize
 from vecbridge.schema import CollectionSpec
+
+if TYPE_CHECKING:
+    from vecbridge.store import Collection
 
 
 def fitting(filter: Filter, spec: CollectionSpec) -> Filter:
@@ -22,6 +26,20 @@ def fitting(filter: Filter, spec: CollectionSpec) -> Filter:
     except SchemaError as exc:
         raise ConfigError(f"the condition does not fit: {exc}") from None
     return dated
+
+
+def resolved(filter: Filter | None, collection: Collection) -> Filter | None:
+    """The filter as :func:`fitting` reads it, if the store can answer it; checked before a model is loaded.
+
+    Raises:
+        ConfigError: It does not fit the collection.
+        UnsupportedError: The store has no such condition.
+    """
+    if filter is None:
+        return None
+    fitted = fitting(filter, collection.spec)
+    collection.capabilities.resolve_filter(fitted, collection.spec)
+    return fitted
 
 
 def with_dates(filter: Filter, spec: CollectionSpec) -> Filter:

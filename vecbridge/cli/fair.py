@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vecbridge.cli import common, inputs, output, reading
-from vecbridge.errors import ConfigError, InvalidRecordError
+from vecbridge.errors import ConfigError
 from vecbridge.sources.lines import is_blank
 
 if TYPE_CHECKING:
@@ -56,10 +56,7 @@ def fair(
         str | None,
         typer.Option("--where", "-w", metavar="COND", help='SQL condition, as in "year >= 2020".'),
     ] = None,
-    filter_json: Annotated[
-        str | None,
-        typer.Option("--filter", metavar="JSON", help="The same as JSON. With --where, both must hold."),
-    ] = None,
+    filter_json: common.FilterOption = None,
     include: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,7 +89,7 @@ def fair(
     settings = common.load_settings()
     url = common.collection_url(store, settings)
     from vecbridge.apps.fair_search import fair_search, group_values, require_group_field
-    from vecbridge.cli.dates import fitting
+    from vecbridge.cli.dates import resolved
     from vecbridge.query import Query
     from vecbridge.registry import open as open_collection
 
@@ -103,9 +100,7 @@ def fair(
         require_group_field(spec, by)
         targets = group_values(spec, by, given) if given else None
         shown = common.read_include(include or [], spec)
-        if condition is not None:
-            condition = fitting(condition, spec)
-            collection.capabilities.resolve_filter(condition, spec)
+        condition = resolved(condition, collection)
         with common.load_embedder(
             field, model, settings, runtime=runtime, device=device, dtype=dtype, lazy=True
         ) as clip:
@@ -146,15 +141,7 @@ def _targets(given: Sequence[str]) -> dict[str, Fraction]:
 def _vector(clip: Embedder, text: str | None, image: Path | None, max_pixels: int | None) -> FloatArray:
     if text is not None:
         return clip.embed_texts([text])
-    if image is None or not image.is_file():
-        raise ConfigError(f"--image: {image}: no such file")
-    from vecbridge.sources.pictures import open_picture
-
-    reading.ignore_pillow_warnings()
-    try:
-        return clip.embed_images([open_picture(image, max_pixels=max_pixels).image])
-    except InvalidRecordError as exc:
-        raise InvalidRecordError(f"{image}: {exc.rows[0].error}", exc.rows) from None
+    return clip.embed_images([reading.query_picture(image, max_pixels)])
 
 
 def _document(found: FairHits, spec: CollectionSpec) -> dict[str, Any]:

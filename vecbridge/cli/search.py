@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from vecbridge.cli import common, found, inputs, output, reading
-from vecbridge.errors import ConfigError, InvalidRecordError
+from vecbridge.errors import ConfigError
 from vecbridge.sources.lines import is_blank
 
 if TYPE_CHECKING:
@@ -56,10 +56,7 @@ def search(
             "--where", "-w", metavar="COND", help="SQL condition: \"year >= 2020 and contains(tags, 'sea')\"."
         ),
     ] = None,
-    filter_json: Annotated[
-        str | None,
-        typer.Option("--filter", metavar="JSON", help="The same as JSON. With --where, both must hold."),
-    ] = None,
+    filter_json: common.FilterOption = None,
     include: Annotated[
         list[str] | None,
         typer.Option(
@@ -115,7 +112,7 @@ def search(
     url = common.collection_url(store, settings)
     from vecbridge.apps.crossmodal import CrossModalSearch
     from vecbridge.apps.parts import Target
-    from vecbridge.cli.dates import fitting
+    from vecbridge.cli.dates import resolved
     from vecbridge.registry import open as open_collection
 
     picture = None if image is None else inputs.as_picture(ctx, image)
@@ -127,10 +124,7 @@ def search(
             raise ConfigError("--fusion goes with several fields of --using, or with a text and a picture")
         shown = common.read_include(include or [], collection.spec)
         key = _record_id(like, collection.spec)
-        if condition is not None:
-            condition = fitting(condition, collection.spec)
-            # report an error in it before a model is loaded
-            collection.capabilities.resolve_filter(condition, collection.spec)
+        condition = resolved(condition, collection)
         clip = None
         if text is not None or picture is not None:
             clip = common.load_embedder(
@@ -140,7 +134,7 @@ def search(
             _warn_of_model(clip, fields)
         searcher = CrossModalSearch([Target(collection, field.name) for field in fields], clip)
         hits = searcher.search(
-            _parts(text, _opened(picture, max_pixels), key, weight),
+            _parts(text, reading.query_picture(picture, max_pixels), key, weight),
             k=k,
             filter=condition,
             include=found.columns(shown, collection.spec, with_pictures=html is not None),
@@ -246,26 +240,6 @@ def _parts(text: str | None, picture: Any, key: str | int | None, weight: float 
     if key is not None:
         parts.append(Record(key, rest))
     return parts if len(parts) > 1 or text is None else [Text(text)]
-
-
-def _opened(image: Path | None, max_pixels: int | None) -> Any:
-    """The picture of ``--image``; None without one.
-
-    Raises:
-        ConfigError: There is no such file.
-        InvalidRecordError: It cannot be read.
-    """
-    if image is None:
-        return None
-    if not image.is_file():
-        raise ConfigError(f"--image: {image}: no such file")
-    from vecbridge.sources.pictures import open_picture
-
-    reading.ignore_pillow_warnings()
-    try:
-        return open_picture(image, max_pixels=max_pixels).image
-    except InvalidRecordError as exc:
-        raise InvalidRecordError(f"{image}: {exc.rows[0].error}", exc.rows) from None
 
 
 def _warn_of_model(clip: Embedder, fields: list[VectorField]) -> None:

@@ -17,8 +17,8 @@ whole misses nothing. Among growing rows that is a *range search* without bounds
 lists. It has a limit, too: it stops at lists that deletions have emptied. So its answer is not believed if
 it lacks a hit of the usual search. What is still missing is read and compared by the front, if it is little.
 
-milvus-lite walks as if there were no filter and leaves out what does not match: a longer walk helps, and must
-be the longer the fewer rows match.
+milvus-lite walks as if there were no filter and leaves out what does not match: a longer walk helps, and
+the fewer rows match, the longer it must be.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from support import embedding
 from support.harness import Line, Samples, Target, in_turns, machine, paired, seconds
+from support.models import jpegs, random_clip
 from support.report import reported
 
 from vecbridge.embed.base import StagedEmbedder
@@ -124,7 +125,7 @@ def smaller(directory: Path, files: list[Path], rounds: int, details: dict[str, 
 
 def from_files(directory: Path, place: Path, files: list[Path], rounds: int) -> list[Line]:
     """From files beside the model alone, in float32."""
-    large = embedding.jpegs(place, max(len(files) // 4, 2), (4000, 3000))
+    large = jpegs(place / "large", max(len(files) // 4, 2), (4000, 3000))
     lines = []
     for name, how in FLOAT32.items():
         with embedding.own(directory, *how) as model:
@@ -165,8 +166,8 @@ def main() -> int:
     options = arguments()
     details: dict[str, Any] = {"load_average_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as place:
-        directory = embedding.checkpoint(Path(place) / "vit-b-32")
-        files = embedding.jpegs(Path(place), options.images, (640, 480))
+        directory = random_clip(Path(place) / "vit-b-32")
+        files = jpegs(Path(place) / "small", options.images, (640, 480))
         export(str(directory), directory, int8=True)
         details["cosine to transformers"] = cosines(directory, files[:8])
         lines = float32(directory, files, options.rounds, details)

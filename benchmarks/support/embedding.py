@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,40 +14,11 @@ import transformers
 from PIL import Image
 
 import vecbridge as vb
-from vecbridge.embed.files import BUNDLED
 
 BATCH: Final = 32
 BATCHES: Final = (8, 32)  # that the peers are tried with
 Contender = Callable[[Sequence[Path]], Any]
 PLAIN: Final = "transformers"
-
-
-def checkpoint(directory: Path) -> Path:
-    """A CLIP of the shape of ViT-B/32 with random weights, and the tokenizer of the bundled model."""
-    torch.manual_seed(0)
-    config = transformers.CLIPConfig()
-    known = json.loads((BUNDLED / "config.json").read_text("utf-8"))["text_config"]
-    for key in ("vocab_size", "bos_token_id", "eos_token_id", "max_position_embeddings"):
-        setattr(config.text_config, key, known[key])
-    transformers.CLIPModel(config).save_pretrained(directory)
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"):
-        (directory / name).write_bytes((BUNDLED / name).read_bytes())
-    values = json.loads((BUNDLED / "preprocessor_config.json").read_text("utf-8"))
-    values |= {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}
-    (directory / "preprocessor_config.json").write_text(json.dumps(values), "utf-8")
-    return directory
-
-
-def jpegs(place: Path, count: int, size: tuple[int, int]) -> list[Path]:
-    """JPEG files in smooth random colours; noise would be larger and slower to decode than photographs."""
-    random = np.random.default_rng(size[0])
-    found = []
-    for number in range(count):
-        coarse = Image.fromarray(random.integers(0, 256, (24, 32, 3), np.uint8))
-        path = place / f"{size[0]}-{number}.jpg"
-        coarse.resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
-        found.append(path)
-    return found
 
 
 def own(directory: Path, runtime: Any, dtype: str) -> vb.Embedder:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import time
 import warnings
 from collections.abc import Sequence
@@ -14,10 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from PIL import Image
-
 import vecbridge as vb
+from support.models import jpegs, random_clip
 from vecbridge.embed.files import BUNDLED
 
 BATCHES: Final = (32, 64, 128, 256, 512, 1024)
@@ -33,11 +29,6 @@ TEXTS: Final = [
     "",
     "a long story about a ship " * 30,
 ]
-_PREPROCESSOR: Final = {
-    "do_resize": True, "resample": 3, "do_center_crop": True, "do_rescale": True, "rescale_factor": 1 / 255,
-    "do_normalize": True, "do_convert_rgb": True,
-    "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
-}  # fmt: skip
 
 
 @dataclass
@@ -104,14 +95,7 @@ class GpuBench:
     @cached_property
     def jpegs(self) -> list[Path]:
         """Different pictures of one size, as files."""
-        directory = self.work / "jpegs"
-        directory.mkdir()
-        random = np.random.default_rng(3)
-        paths = [directory / f"{number:04}.jpg" for number in range(self.pictures)]
-        for path in paths:
-            rough = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8))
-            rough.resize(self.size, Image.Resampling.BICUBIC).save(path, quality=90)
-        return paths
+        return jpegs(self.work / "jpegs", self.pictures, self.size)
 
     def embedder(self, model: str, dtype: str, *, device: str = "", **options: Any) -> Any:
         """One of the models on PyTorch, on the device of this run unless another is named."""
@@ -145,23 +129,3 @@ def about(device: str) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "decoding_threads": min(os.cpu_count() or 1, 32),
     }
-
-
-def random_clip(directory: Path, shape: dict[str, Any]) -> Path:
-    """A CLIP of random weights with the bundled model's tokenizer; a ViT-B/32 where ``shape`` is empty."""
-    import torch
-    import transformers
-
-    directory.mkdir()
-    bundled = json.loads((BUNDLED / "config.json").read_text("utf-8"))["text_config"]
-    tokens = {name: bundled[name] for name in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
-    small = {name: value for name, value in shape.items() if name not in ("image_size", "patch_size")}
-    config = transformers.CLIPConfig(text_config=small | tokens, vision_config=dict(shape))
-    torch.manual_seed(0)
-    transformers.CLIPModel(config).eval().save_pretrained(directory)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(BUNDLED / name, directory / name)
-    side = config.vision_config.image_size
-    values = _PREPROCESSOR | {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
-    (directory / "preprocessor_config.json").write_text(json.dumps(values), "utf-8")
-    return directory

@@ -104,7 +104,7 @@ def bench(
 
 
 def _pictures(folder: Path | None) -> list[Path] | None:
-    """The pictures of a folder; what cannot be read is said."""
+    """The pictures of a folder; None without one."""
     if folder is None:
         return None
     from vecbridge.sources.images import ImageSource, PictureItem
